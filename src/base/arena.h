@@ -1,0 +1,29 @@
+/* Memory for one unit of work, released whole. One owner, no locking. Aligned to 16 bytes. */
+#ifndef COULOMB_BASE_ARENA_H
+#define COULOMB_BASE_ARENA_H
+
+#include "base/slice.h"
+
+struct arena_block;
+
+struct arena {
+    struct arena_block *head; /* the block being filled, older ones behind it */
+    size_t used_bytes;        /* handed out since the last reset */
+    size_t max_bytes;         /* over this, arena_alloc gives NULL */
+};
+
+void arena_init(struct arena *a, size_t max_bytes);
+void arena_fini(struct arena *a);
+/* Frees all but one block, so that a steady load allocates nothing. */
+void arena_reset(struct arena *a);
+/* Uninitialised memory, or NULL. n may be 0. */
+void *arena_alloc(struct arena *a, size_t n);
+void *arena_zalloc(struct arena *a, size_t n);
+/* count * size, checked for overflow, zeroed. */
+void *arena_calloc(struct arena *a, size_t count, size_t size);
+/* A terminated copy. */
+char *arena_dup(struct arena *a, struct slice s);
+char *arena_printf(struct arena *a, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+#endif

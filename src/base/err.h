@@ -1,0 +1,43 @@
+/* Detail of an expected failure: what, where, what would be right.
+ *
+ * Functions return 0 or a negative ERR_ code and fill the caller's struct err when one is
+ * given (NULL is allowed everywhere). A message is one sentence for people, never a secret. */
+#ifndef COULOMB_BASE_ERR_H
+#define COULOMB_BASE_ERR_H
+
+#include <stdarg.h>
+
+enum err_code {
+    ERR_NONE = 0,
+    ERR_MEMORY = -1,    /* an allocation failed */
+    ERR_LIMIT = -2,     /* a stated maximum was reached */
+    ERR_INVALID = -3,   /* bad input: fix the caller */
+    ERR_IO = -4,        /* the disk or a descriptor failed */
+    ERR_CORRUPT = -5,   /* stored bytes do not check out */
+    ERR_NOT_FOUND = -6, /* no such thing */
+    ERR_EXISTS = -7,    /* already there */
+    ERR_RETRY = -8,     /* transient: the same call may work later */
+    ERR_FATAL = -9,     /* a retry can't cure it: a person must act */
+    ERR_CANCELLED = -10,
+    ERR_DB = -11 /* Postgres refused: see sqlstate */
+};
+
+struct err {
+    int code;          /* an err_code */
+    int http_status;   /* 0 when none is implied */
+    char sqlstate[6];  /* "" when not from Postgres */
+    char message[768]; /* terminated, cut at the end when longer */
+};
+
+/* Fills *err (when not NULL) and returns code. */
+int err_set(struct err *err, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+int err_vset(struct err *err, int code, const char *format, va_list args);
+/* err_set with ": <strerror(errnum)>" behind it. */
+int err_errno(struct err *err, int code, int errnum, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+void err_clear(struct err *err);
+/* A fixed lower-case name for logs and metric labels, such as "retry". */
+const char *err_name(int code);
+
+#endif

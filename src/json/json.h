@@ -1,0 +1,53 @@
+/* JSON text: escaping writer and a pull reader. RFC 8259. */
+#ifndef COULOMB_JSON_JSON_H
+#define COULOMB_JSON_JSON_H
+
+#include "base/buf.h"
+
+/* Appends s as a JSON string with its quotes. s is UTF-8 from Postgres and copied as is, with
+ * the quote, the backslash and bytes below 0x20 escaped. Fast path: runs without such bytes are
+ * copied whole (SSE2/NEON where present). */
+void json_put_string(struct buf *out, struct slice s);
+/* The same without the quotes. */
+void json_put_escaped(struct buf *out, struct slice s);
+/* The same for bytes of doubtful origin (a query string): every byte that is not part of
+ * well-formed UTF-8 becomes U+FFFD. */
+void json_put_untrusted(struct buf *out, struct slice s);
+
+/* A pull reader over a complete text. Depth is bounded (JSON_DEPTH_MAX), nothing recurses. */
+#define JSON_DEPTH_MAX 64
+
+enum json_event {
+    JSON_END,   /* the text is over and was well formed */
+    JSON_ERROR, /* see json_reader.error */
+    JSON_OBJECT_BEGIN,
+    JSON_OBJECT_END,
+    JSON_ARRAY_BEGIN,
+    JSON_ARRAY_END,
+    JSON_NAME, /* a member's name: in .text */
+    JSON_STRING,
+    JSON_NUMBER, /* .text is its literal */
+    JSON_TRUE,
+    JSON_FALSE,
+    JSON_NULL
+};
+
+struct json_reader {
+    struct slice input;
+    size_t pos;
+    struct slice text;      /* of NAME, STRING (unescaped), NUMBER; valid until the next call */
+    struct buf scratch;     /* holds unescaped text */
+    const char *error;      /* what is wrong: a constant sentence */
+    size_t error_pos;       /* byte position of the fault */
+    unsigned depth;
+    unsigned char stack[JSON_DEPTH_MAX];
+    int state;
+};
+
+void json_reader_init(struct json_reader *r, struct slice input);
+void json_reader_fini(struct json_reader *r);
+enum json_event json_next(struct json_reader *r);
+/* After a BEGIN event or NAME: skips the value whole; false on error. */
+bool json_skip(struct json_reader *r, enum json_event event);
+
+#endif
