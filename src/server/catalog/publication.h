@@ -1,0 +1,52 @@
+/* The publication: which tables stream, and under which replica identity
+ * (shape-protocol.md 5.5). All functions run on a worker thread's connection. */
+#ifndef COULOMB_SERVER_CATALOG_PUBLICATION_H
+#define COULOMB_SERVER_CATALOG_PUBLICATION_H
+
+#include "server/catalog/table.h"
+#include "server/pg/pg.h"
+
+struct publication_config {
+    const char *name;   /* electric_publication_<stream id> */
+    bool manual;        /* only verify, never alter */
+    int lock_timeout_ms; /* 5000 */
+};
+
+/* Makes sure that every change to the table committed after this call returns is streamed with
+ * its whole old row: adds the table to the publication, sets REPLICA IDENTITY FULL, then waits
+ * until each transaction that had written to the table before is over (such a transaction
+ * would otherwise be in neither snapshot nor stream). *added tells whether the table had to be
+ * added. On partitioned tables every partition is set to FULL.
+ * ERR_RETRY: lock timeout ("Snapshot timed out while waiting for a table lock"); ERR_DB with
+ * the texts of 5.5, err->http_status 503, and the SQL that a DBA should run. */
+int publication_ensure(PGconn *conn, const struct publication_config *config,
+                       const struct table *table, bool *added, struct err *err);
+/* Takes the table out again (its last shape is gone); not being a member is success. */
+int publication_drop(PGconn *conn, const struct publication_config *config, uint32_t oid,
+                     struct err *err);
+
+/* What a periodic check found of one table that has shapes. */
+enum publication_fault {
+    PUBLICATION_FINE,
+    PUBLICATION_TABLE_GONE,     /* dropped, or another name or OID now */
+    PUBLICATION_TABLE_MISSING,  /* not in the publication */
+    PUBLICATION_IDENTITY_LOST   /* not FULL (on itself or a partition) */
+};
+
+struct publication_check {
+    uint32_t oid;                 /* in */
+    struct slice schema, name;    /* in, borrowed */
+    enum publication_fault fault; /* out */
+    struct table *now;            /* out: its present definition (retained), NULL when gone */
+};
+
+/* Verifies the publication (exists, publishes all four operations: else ERR_DB with the text of
+ * 5.5) and each table. */
+int publication_verify(PGconn *conn, const struct publication_config *config,
+                       struct publication_check *checks, size_t count, struct err *err);
+
+/* OIDs of the tables that the publication names, malloc'd. */
+int publication_members(PGconn *conn, const struct publication_config *config,
+                        uint32_t **oids, size_t *count, struct err *err);
+
+#endif

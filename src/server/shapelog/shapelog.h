@@ -1,0 +1,173 @@
+/* Storage of shapes: one snapshot and one log of changes for each, made of wire bytes.
+ *
+ * Threads: the *sequencer* creates, appends, publishes, removes and asks for checkpoints; one
+ * *snapshot worker* at a time writes a shape's snapshot; *readers* on any thread locate and
+ * read. Locks inside are held for a few instructions, never across I/O by readers.
+ *
+ * Durability (design ideas 1 and 2): appended entries become visible with shapelog_publish,
+ * before they are on disk for good; shapelog_checkpoint makes everything published so far
+ * durable, together with the LSN that may then be acknowledged. After a crash a shape's log is
+ * cut behind its last complete transaction; the slot sends the rest again and it lands at the
+ * same offsets. A shape whose snapshot was not complete and durable is gone after a crash.
+ *
+ * The layout on disk is this module's secret; it is described at the top of shapelog.c. */
+#ifndef COULOMB_SERVER_SHAPELOG_SHAPELOG_H
+#define COULOMB_SERVER_SHAPELOG_SHAPELOG_H
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/offset.h"
+#include "server/obs/obs.h"
+
+#define SHAPELOG_HANDLE_MAX 64
+
+struct shapelog;
+struct shapelog_shape; /* reference-counted */
+
+struct shapelog_config {
+    const char *dir;         /* made when missing; locked against a second process */
+    uint64_t chunk_bytes;    /* ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD (3.6) */
+    unsigned max_open_files; /* descriptors kept for idle shapes */
+    const struct log *log;
+    struct obs *obs;
+    void *ctx;
+    /* A checkpoint is durable. On the checkpoint thread. */
+    void (*durable)(void *ctx, uint64_t lsn);
+    /* A checkpoint failed (disk full, I/O error): nothing was acknowledged; the next one tries
+     * again. On the checkpoint thread. */
+    void (*failed)(void *ctx, const struct err *err);
+    /* A reader found bytes that do not check out. Any thread; shape borrowed. */
+    void (*corrupt)(void *ctx, struct shapelog_shape *shape);
+};
+
+/* Opens, recovers, starts the checkpoint thread. ERR_EXISTS: another process has it open.
+ * Entries that can't be trusted are dropped with their shape and a log line each. */
+int shapelog_open(const struct shapelog_config *config, struct shapelog **out,
+                  struct err *err);
+/* Takes a last checkpoint when something is published but not durable. All shapes must have
+ * been released. */
+void shapelog_close(struct shapelog *log);
+
+/* --- Facts about the whole log, durable when the call returns. Sequencer. --- */
+
+struct shapelog_origin { /* which stream the log was made from */
+    char system_id[32];
+    uint32_t timeline;
+    char database[64];
+    char slot[64];
+};
+
+/* ERR_NOT_FOUND on a new log. */
+int shapelog_origin_get(struct shapelog *log, struct shapelog_origin *out);
+int shapelog_origin_set(struct shapelog *log, const struct shapelog_origin *origin,
+                        struct err *err);
+/* The LSN of the last checkpoint, 0 when there is none. */
+uint64_t shapelog_durable_lsn(struct shapelog *log);
+
+/* --- Shapes. Sequencer. --- */
+
+/* Calls fn for each shape found complete at opening; fn retains what it keeps. definition is
+ * what shapelog_create was given, borrowed. */
+typedef void shapelog_restored_fn(void *ctx, struct shapelog_shape *shape,
+                                  struct slice definition);
+void shapelog_each(struct shapelog *log, shapelog_restored_fn *fn, void *ctx);
+
+/* A new shape without snapshot. The handle must be new for ever. Copies; *out has one
+ * reference. */
+int shapelog_create(struct shapelog *log, struct slice handle, struct slice definition,
+                    struct shapelog_shape **out, struct err *err);
+struct shapelog_shape *shapelog_retain(struct shapelog_shape *shape);
+void shapelog_release(struct shapelog_shape *shape);
+/* The shape is gone at once for a later start; its space is given back when the last
+ * reference goes. Bodies already located stay readable until released. */
+void shapelog_remove(struct shapelog_shape *shape);
+const char *shapelog_handle(const struct shapelog_shape *shape);
+
+/* --- Stream. Sequencer. --- */
+
+/* Appends one message, which ends in "}}" (encode.h), at (tx, op), above every earlier one.
+ * Not visible yet. Copies. ERR_IO, ERR_MEMORY: the shape can't go on (remove it). */
+int shapelog_append(struct shapelog_shape *shape, uint64_t tx, uint64_t op,
+                    struct slice json, struct err *err);
+/* The open transaction's entries of this shape are complete: the last becomes `last`. */
+int shapelog_commit(struct shapelog_shape *shape, struct err *err);
+/* Drops the entries appended since the last commit. */
+int shapelog_abort(struct shapelog_shape *shape, struct err *err);
+/* Makes all committed entries of the shape visible to readers. */
+int shapelog_publish(struct shapelog_shape *shape, struct err *err);
+/* Asks for a checkpoint of all that is published, to be recorded as lsn. Never blocks on I/O;
+ * requests made while one runs are merged into the next. */
+void shapelog_checkpoint(struct shapelog *log, uint64_t lsn);
+/* The newest committed position: entries at or below it are replays. 0_inf without any. */
+struct offset shapelog_committed(const struct shapelog_shape *shape);
+
+/* --- Snapshot. One worker at a time. --- */
+
+int shapelog_snapshot_row(struct shapelog_shape *shape, struct slice json, struct err *err);
+/* Makes the rows so far readable. */
+int shapelog_snapshot_flush(struct shapelog_shape *shape, struct err *err);
+/* Appends the snapshot-end message and makes the snapshot complete; durable with the next
+ * checkpoint. Transactions that it contains are of no interest to a later start: `view_text`
+ * (pg_snapshot's text form) is kept to filter replays, and given back by shapelog_view. */
+int shapelog_snapshot_end(struct shapelog_shape *shape, struct slice json,
+                          struct slice view_text, struct err *err);
+/* The kept view, borrowed from the shape; empty when not complete. */
+struct slice shapelog_view(const struct shapelog_shape *shape);
+
+/* --- Reading. Any thread. --- */
+
+struct shapelog_extent {
+    struct offset latest;     /* published end of the log; 0_inf without entries */
+    uint32_t snapshot_chunks; /* begun ones */
+    bool snapshot_begun;      /* chunk 0 may be read */
+    bool snapshot_complete;
+};
+
+void shapelog_extent(struct shapelog_shape *shape, struct shapelog_extent *out);
+
+enum shapelog_part {
+    SHAPELOG_NOTHING,  /* no entries after the offset (end == latest) */
+    SHAPELOG_SNAPSHOT, /* chunk `chunk` of the snapshot, maybe still growing */
+    SHAPELOG_LOG,      /* `size_bytes` of messages */
+    SHAPELOG_PENDING   /* not written yet: wait for the shape's next notification */
+};
+
+/* What a request for the messages after an offset is answered with (3.4). */
+struct shapelog_found {
+    enum shapelog_part part;
+    struct offset end;      /* electric-offset of the answer */
+    uint32_t chunk;         /* SNAPSHOT */
+    uint64_t size_bytes;    /* LOG: of the whole body part, without brackets */
+    uint64_t position;      /* LOG: private */
+    uint32_t entries;       /* LOG: how many messages */
+    struct offset first;    /* LOG: the first entry's offset */
+};
+
+/* after is at or below latest (or virtual, or -1). ERR_IO, ERR_CORRUPT. */
+int shapelog_locate(struct shapelog_shape *shape, struct offset after,
+                    struct shapelog_found *out, struct err *err);
+
+/* A run of body bytes: messages joined by ",", no brackets, nothing at the ends. In memory
+ * when mem is not NULL, else in a file (for sendfile). */
+struct shapelog_piece {
+    const char *mem;
+    int fd;
+    uint64_t file_pos;
+    size_t len;
+    void *hold; /* shapelog_piece_release */
+};
+
+/* LOG: the piece that begins `from` bytes into the body; len is 0 at its end. */
+int shapelog_read_log(struct shapelog_shape *shape, const struct shapelog_found *found,
+                      uint64_t from, struct shapelog_piece *out, struct err *err);
+
+enum shapelog_growth { SHAPELOG_GROWING, SHAPELOG_CLOSED };
+
+/* SNAPSHOT: the piece that begins `from` bytes into the chunk, as far as it is readable (len 0:
+ * nothing more yet, or the end). *growth tells whether more will come after it. */
+int shapelog_read_snapshot(struct shapelog_shape *shape, uint32_t chunk, uint64_t from,
+                           struct shapelog_piece *out, enum shapelog_growth *growth,
+                           struct err *err);
+void shapelog_piece_release(struct shapelog_piece *piece);
+
+#endif
