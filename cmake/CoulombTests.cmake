@@ -32,7 +32,7 @@ function(coulomb_unit_tests)
             target_link_libraries(${name} PRIVATE coulomb_test_support ${module})
             add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
             set_tests_properties(${name} PROPERTIES
-                LABELS "unit;${path}" TIMEOUT 300 SKIP_RETURN_CODE 77)
+                LABELS "unit;${path}" TIMEOUT 300)
         endforeach()
     endforeach()
 endfunction()
