@@ -1,0 +1,74 @@
+/* The HTTP stage: shapes over the wire (shape-protocol.md 1–4, 8.2–8.4).
+ *
+ * A number of event loops, each on a thread of its own, share the listening port. Only
+ * evloop.c knows libevent. */
+#ifndef COULOMB_SERVER_HTTP_HTTP_H
+#define COULOMB_SERVER_HTTP_HTTP_H
+
+#include "server/catalog/catalog.h"
+#include "server/obs/obs.h"
+#include "server/shape/shapes.h"
+
+struct http_config {
+    const struct log *log;
+    struct obs *obs;
+    struct shapes *shapes;
+    struct catalog *catalog;
+    const char *listen_address; /* "0.0.0.0", "::", "127.0.0.1" */
+    uint16_t port;              /* 0: any free one */
+    uint16_t metrics_port;      /* 0: no metrics listener unless metrics_enabled */
+    bool metrics_enabled;
+    unsigned threads;
+    const char *secret; /* NULL: insecure mode */
+    bool allow_delete;  /* ELECTRIC_ENABLE_INTEGRATION_TESTING */
+    int64_t long_poll_timeout_ms;
+    int64_t sse_timeout_ms;   /* 60000 */
+    int64_t sse_keepalive_ms; /* 21000 */
+    int64_t ready_timeout_ms; /* 5000 */
+    unsigned cache_max_age_s;
+    unsigned cache_stale_age_s;
+    unsigned max_initial_requests;
+    unsigned max_existing_requests;
+    int64_t send_timeout_ms;  /* a client that takes nothing for so long is dropped */
+    int64_t read_timeout_ms;  /* keep-alive idle */
+    const char *version;      /* electric-server: ElectricSQL/<version> */
+    /* Routes of the wiring (`coulomb dev`'s page and its API); may be NULL. */
+    const struct http_extra *extra;
+};
+
+/* An additional route: exact path, or a prefix when it ends in '/'. The handler runs on a pool
+ * worker, may block, and answers by filling the response. */
+struct http_extra_request {
+    const char *method;
+    const char *path;
+    struct slice query;
+    struct slice body;
+};
+
+struct http_extra_response {
+    int status;
+    const char *content_type; /* constant */
+    struct buf body;
+};
+
+struct http_extra {
+    void *ctx;
+    struct pool *pool; /* where handlers run */
+    bool (*matches)(void *ctx, const char *method, const char *path);
+    void (*handle)(void *ctx, PGconn *conn, const struct http_extra_request *request,
+                   struct http_extra_response *response);
+};
+
+struct http;
+
+/* Binds and starts the threads; the sequencer need not run yet. ERR_IO with the port and the
+ * reason. */
+int http_start(const struct http_config *config, struct http **out, struct err *err);
+uint16_t http_port(const struct http *h);
+uint16_t http_metrics_port(const struct http *h);
+/* Ends within timeout_ms: stops accepting, answers waiting live requests (up-to-date), lets
+ * bodies in flight finish as long as there is time, closes, joins the threads. */
+void http_stop(struct http *h, int64_t timeout_ms);
+void http_free(struct http *h);
+
+#endif
