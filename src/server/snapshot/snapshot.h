@@ -22,6 +22,9 @@ struct snapshot_view {
     uint64_t xmax;
     uint64_t *xip; /* ascending */
     size_t xip_count;
+    /* pg_current_wal_insert_lsn(), read by the same query just after the snapshot was taken: a
+     * transaction whose commit LSN is above it can't be visible, whatever its xid. */
+    uint64_t wal_lsn;
 };
 
 /* Whether the 32-bit xid of a committed transaction is visible in the view: compared modulo
