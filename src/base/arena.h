@@ -1,4 +1,6 @@
-/* Memory for one unit of work, released whole. One owner, no locking. Aligned to 16 bytes. */
+/* Memory for one unit of work, released whole. One owner, no locking. Aligned to 16 bytes.
+ *
+ * Under AddressSanitizer what was not handed out, or was reset away, is poisoned. */
 #ifndef COULOMB_BASE_ARENA_H
 #define COULOMB_BASE_ARENA_H
 
@@ -8,13 +10,14 @@ struct arena_block;
 
 struct arena {
     struct arena_block *head; /* the block being filled, older ones behind it */
-    size_t used_bytes;        /* handed out since the last reset */
+    size_t used_bytes;        /* handed out since the last reset, each rounded up to 16 */
     size_t max_bytes;         /* over this, arena_alloc gives NULL */
 };
 
 void arena_init(struct arena *a, size_t max_bytes);
 void arena_fini(struct arena *a);
-/* Frees all but one block, so that a steady load allocates nothing. */
+/* Frees all but one block (the largest of at most 1 MiB), so that a steady load allocates
+ * nothing, and one huge unit of work does not keep its memory for ever. */
 void arena_reset(struct arena *a);
 /* Uninitialised memory, or NULL. n may be 0. */
 void *arena_alloc(struct arena *a, size_t n);

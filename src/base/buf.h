@@ -22,6 +22,7 @@ void buf_fini(struct buf *b);
 void buf_reset(struct buf *b, size_t keep_bytes);
 /* Room for n more bytes at ptr + len; NULL (and failed set) when there is none. */
 char *buf_reserve(struct buf *b, size_t n);
+/* The bytes must not lie in the buffer itself. */
 void buf_put(struct buf *b, const void *bytes, size_t n);
 void buf_putc(struct buf *b, char c);
 void buf_puts(struct buf *b, const char *text);
@@ -37,8 +38,8 @@ void buf_put_le64(struct buf *b, uint64_t v);
 void buf_truncate(struct buf *b, size_t len);
 /* Drops the first n bytes (n <= len), moving the rest down. */
 void buf_consume(struct buf *b, size_t n);
-/* Hands the memory over, terminated by NUL (not counted); NULL when failed. The buffer is
- * empty afterwards; the caller frees. */
+/* Hands the memory over, terminated by NUL (not counted); NULL when failed (the memory is
+ * freed, `failed` stays). The buffer is empty afterwards; the caller frees. len may be NULL. */
 char *buf_take(struct buf *b, size_t *len);
 
 static inline struct slice buf_slice(const struct buf *b)

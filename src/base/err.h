@@ -29,10 +29,13 @@ struct err {
     char message[768]; /* terminated, cut at the end when longer */
 };
 
-/* Fills *err (when not NULL) and returns code. */
+/* Fills *err (when not NULL) and returns code. http_status and sqlstate are cleared. An
+ * argument may point into *err, so that err_set(err, err->code, "x: %s", err->message) wraps
+ * what is there. */
 int err_set(struct err *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-int err_vset(struct err *err, int code, const char *format, va_list args);
+int err_vset(struct err *err, int code, const char *format, va_list args)
+    __attribute__((format(printf, 3, 0)));
 /* err_set with ": <strerror(errnum)>" behind it. */
 int err_errno(struct err *err, int code, int errnum, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

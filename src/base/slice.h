@@ -40,6 +40,8 @@ struct slice slice_trim(struct slice s);
 char *slice_dup(struct slice s);
 /* True when the bytes are well-formed UTF-8 (no surrogates, no overlong forms). */
 bool slice_is_utf8(struct slice s);
+/* Length of the longest well-formed beginning: s.len when all of it is. */
+size_t slice_utf8_prefix(struct slice s);
 
 /* Strict decimal numbers: the whole slice, an optional sign only where stated, no blanks.
  * Return false, leaving *out alone, on anything else or when out of range. */
