@@ -1,0 +1,18 @@
+// tally.mjs RESULTS STATUS: prints "N passed, N failed, N skipped" from vitest's JSON
+// report and ends with 0 only if nothing failed and something passed.
+import { existsSync, readFileSync } from 'node:fs';
+
+const [path, status] = process.argv.slice(2);
+let passed = 0;
+let failed = 0;
+let skipped = 0;
+if (existsSync(path)) {
+    const report = JSON.parse(readFileSync(path, 'utf8'));
+    passed = report.numPassedTests;
+    failed = report.numFailedTests;
+    skipped = report.numPendingTests + report.numTodoTests;
+}
+// A file that cannot even be loaded, or a crash of the runner, has no failed test.
+if (failed === 0 && Number(status) !== 0) failed = 1;
+console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
+process.exit(failed === 0 && passed > 0 ? 0 : 1);
