@@ -10,11 +10,18 @@
 void json_put_string(struct buf *out, struct slice s);
 /* The same without the quotes. */
 void json_put_escaped(struct buf *out, struct slice s);
-/* The same for bytes of doubtful origin (a query string): every byte that is not part of
- * well-formed UTF-8 becomes U+FFFD. */
+/* json_put_string for bytes of doubtful origin (a query string): every byte that is not part
+ * of well-formed UTF-8 becomes U+FFFD. */
 void json_put_untrusted(struct buf *out, struct slice s);
 
-/* A pull reader over a complete text. Depth is bounded (JSON_DEPTH_MAX), nothing recurses. */
+/* A pull reader over a complete text, which it borrows. Depth is bounded (JSON_DEPTH_MAX
+ * levels are read, one more is an error), nothing recurses. Strings must be well-formed UTF-8
+ * and escaped surrogates must come in pairs, so .text of a NAME or STRING is UTF-8; it may
+ * hold NUL (from \u0000). Names may repeat: what that means is the caller's matter. JSON_END
+ * and JSON_ERROR repeat for ever.
+ *
+ * error_pos counts bytes from 0. It is input.len when the text ends too early, else the
+ * offending byte; for an unpaired surrogate the backslash of its escape. */
 #define JSON_DEPTH_MAX 64
 
 enum json_event {
@@ -47,7 +54,8 @@ struct json_reader {
 void json_reader_init(struct json_reader *r, struct slice input);
 void json_reader_fini(struct json_reader *r);
 enum json_event json_next(struct json_reader *r);
-/* After a BEGIN event or NAME: skips the value whole; false on error. */
+/* After a BEGIN event or NAME: skips the value whole; false on error. After another value
+ * nothing is left to skip. */
 bool json_skip(struct json_reader *r, enum json_event event);
 
 #endif
