@@ -96,12 +96,11 @@ enum obs_shape_reason { OBS_SHAPE_REASONS(OBS_ENUM_SHAPE) OBS_SHAPE_REASON_COUNT
 enum obs_refusal { OBS_REFUSALS(OBS_ENUM_REFUSED) OBS_REFUSAL_COUNT };
 enum obs_stream_reason { OBS_STREAM_REASONS(OBS_ENUM_STREAM) OBS_STREAM_REASON_COUNT };
 
-#define OBS_BUCKETS 18 /* 100 us to about 26 s, doubling, and +Inf */
+#define OBS_BUCKETS 19 /* 100 us to about 26 s, doubling, and +Inf */
 
 struct obs_histogram_cells {
     atomic_uint_fast64_t bucket[OBS_BUCKETS + 1];
     atomic_uint_fast64_t sum_us;
-    atomic_uint_fast64_t count;
 };
 
 struct obs {
@@ -113,13 +112,19 @@ struct obs {
     atomic_uint_fast64_t stream_lost[OBS_STREAM_REASON_COUNT];
 };
 
+/* Where o is NULL, the functions that record do nothing. */
 void obs_init(struct obs *o);
 void obs_count(struct obs *o, enum obs_counter which, uint64_t n);
 void obs_set(struct obs *o, enum obs_gauge which, int64_t value);
 void obs_add(struct obs *o, enum obs_gauge which, int64_t delta);
 void obs_time(struct obs *o, enum obs_histogram which, int64_t us);
+/* The counters by reason; others may also add to the cells themselves. */
+void obs_shape_removed(struct obs *o, enum obs_shape_reason reason);
+void obs_refused(struct obs *o, enum obs_refusal reason);
+void obs_stream_lost(struct obs *o, enum obs_stream_reason reason);
 /* The Prometheus text format, version 0.0.4. */
 void obs_render(const struct obs *o, struct buf *out);
+/* The label of a reason; _text is a clause such as "its table was truncated". */
 const char *obs_shape_reason_name(enum obs_shape_reason reason);
 const char *obs_shape_reason_text(enum obs_shape_reason reason);
 const char *obs_refusal_name(enum obs_refusal reason);
