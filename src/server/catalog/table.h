@@ -35,6 +35,9 @@ struct table {
     uint32_t child_count;
 };
 
+/* An owned deep copy (one reference) of a model whose texts and arrays are borrowed; the model's
+ * refs is not looked at. NULL: out of memory. */
+struct table *table_copy(const struct table *model);
 struct table *table_retain(struct table *t);
 void table_release(struct table *t);
 /* Index of the column, or -1. */
