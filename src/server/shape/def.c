@@ -6,13 +6,11 @@
  * and the stream with what its logs were made from. */
 #include "server/shape/def.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 
 #include "json/json.h"
 
 #define DEF_TEXT_MAX (4u << 20)
-#define DEF_VERSION  1
 
 /* --- Making --- */
 
@@ -154,7 +152,7 @@ static void put_column(struct buf *out, const struct table_column *c)
 int shape_def_print(const struct shape_def *def, struct buf *out)
 {
     const struct table *t = def->table;
-    buf_printf(out, "{\"version\":%d,\"oid\":%u,\"schema\":", DEF_VERSION, t->oid);
+    buf_printf(out, "{\"version\":%d,\"oid\":%u,\"schema\":", SHAPE_DEF_VERSION, t->oid);
     json_put_string(out, t->schema);
     buf_puts(out, ",\"name\":");
     json_put_string(out, t->name);
@@ -176,165 +174,6 @@ int shape_def_print(const struct shape_def *def, struct buf *out)
     return out->failed;
 }
 
-/* Reads an integer member within bounds; clears *good otherwise. */
-static int64_t read_number(const json_t *object, const char *name, int64_t min, int64_t max,
-                           bool *good)
-{
-    const json_t *v = json_object_get(object, name);
-    int64_t n = json_is_integer(v) ? (int64_t)json_integer_value(v) : min - 1;
-    if (!json_is_integer(v) || n < min || n > max)
-        *good = false;
-    return n;
-}
-
-static struct slice read_text(const json_t *object, const char *name, bool *good)
-{
-    const json_t *v = json_object_get(object, name);
-    if (!json_is_string(v)) {
-        *good = false;
-        return (struct slice){"", 0};
-    }
-    return slice_make(json_string_value(v), json_string_length(v));
-}
-
-static bool read_flag(const json_t *object, const char *name)
-{
-    return json_is_true(json_object_get(object, name));
-}
-
-static size_t read_list(const json_t *object, const char *name, uint32_t *wide,
-                        uint16_t *narrow, size_t max, bool *good)
-{
-    const json_t *list = json_object_get(object, name);
-    size_t count = json_array_size(list);
-    if (!json_is_array(list) || count > max) {
-        *good = false;
-        return 0;
-    }
-    for (size_t i = 0; i < count; i++) {
-        const json_t *v = json_array_get(list, i);
-        if (!json_is_integer(v) || json_integer_value(v) < 0) {
-            *good = false;
-            return 0;
-        }
-        if (wide != NULL)
-            wide[i] = (uint32_t)json_integer_value(v);
-        else
-            narrow[i] = (uint16_t)json_integer_value(v);
-    }
-    return count;
-}
-
-static void read_columns(const json_t *list, struct table_column *out, bool *good)
-{
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *item = json_array_get(list, i);
-        out[i] = (struct table_column){
-            .name = read_text(item, "name", good),
-            .type_name = read_text(item, "type", good),
-            .type_oid = (uint32_t)read_number(item, "type_oid", 0, UINT32_MAX, good),
-            .typmod = (int32_t)read_number(item, "typmod", INT32_MIN, INT32_MAX, good),
-            .dims = (int32_t)read_number(item, "dims", 0, INT32_MAX, good),
-            .attnum = (int16_t)read_number(item, "attnum", 1, INT16_MAX, good),
-            .pk_index = (int16_t)read_number(item, "pk", -1, INT16_MAX, good),
-            .not_null = read_flag(item, "not_null"),
-            .generated = read_flag(item, "generated"),
-        };
-    }
-}
-
-/* Everything that a document says, in arrays as large as the document could need. */
-struct def_document {
-    struct table table; /* borrows from the document and the arrays below */
-    uint16_t *selected;
-    size_t selected_count;
-};
-
-static bool indexes_fit(const uint16_t *indexes, size_t count, size_t limit)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (indexes[i] >= limit)
-            return false;
-    }
-    return true;
-}
-
-static bool read_document(const json_t *root, struct def_document *d)
-{
-    bool good = true;
-    read_number(root, "version", DEF_VERSION, DEF_VERSION, &good);
-    const json_t *columns = json_object_get(root, "columns");
-    size_t column_count = json_array_size(columns);
-    struct slice kind = read_text(root, "kind", &good);
-    if (!good || kind.len != 1 || column_count > UINT16_MAX)
-        return false;
-    struct table *t = &d->table;
-    t->oid = (uint32_t)read_number(root, "oid", 0, UINT32_MAX, &good);
-    t->schema = read_text(root, "schema", &good);
-    t->name = read_text(root, "name", &good);
-    t->kind = kind.ptr[0];
-    t->replica_identity = 'f';
-    t->is_partition = read_flag(root, "partition");
-    t->has_pk = read_flag(root, "has_pk");
-    t->column_count = (uint16_t)column_count;
-    t->columns = calloc(column_count + 1, sizeof *t->columns);
-    t->pk = calloc(column_count + 1, sizeof *t->pk);
-    d->selected = calloc(column_count + 1, sizeof *d->selected);
-    size_t children = json_array_size(json_object_get(root, "children"));
-    t->children = calloc(children + 1, sizeof *t->children);
-    if (!t->columns || !t->pk || !d->selected || !t->children)
-        return false;
-    read_columns(columns, t->columns, &good);
-    t->pk_count = (uint16_t)read_list(root, "pk", NULL, t->pk, column_count, &good);
-    t->child_count = (uint32_t)read_list(root, "children", t->children, NULL, children, &good);
-    d->selected_count =
-        read_list(root, "selected", NULL, d->selected, column_count, &good);
-    return good && indexes_fit(t->pk, t->pk_count, column_count) &&
-           indexes_fit(d->selected, d->selected_count, column_count);
-}
-
-static int def_from_document(const json_t *root, struct def_document *d,
-                             struct shape_def **out, struct err *err)
-{
-    if (!read_document(root, d))
-        return err_set(err, ERR_CORRUPT, "a stored shape definition is not readable");
-    bool good = true;
-    struct slice replica = read_text(root, "replica", &good);
-    struct slice mode = read_text(root, "log", &good);
-    struct table *table = table_copy(&d->table);
-    if (table == NULL)
-        return err_set(err, ERR_MEMORY, "no memory for a shape's definition");
-    struct shape_spec spec = {
-        .table = table,
-        .selected = read_flag(root, "all") ? NULL : d->selected,
-        .selected_count = d->selected_count,
-        .replica = slice_eq(replica, SLICE_LIT("full")) ? ENCODE_REPLICA_FULL
-                                                        : ENCODE_REPLICA_DEFAULT,
-        .log_mode = slice_eq(mode, SLICE_LIT("changes_only")) ? SHAPE_LOG_CHANGES_ONLY
-                                                              : SHAPE_LOG_FULL,
-    };
-    int rc = good ? shape_def_new(&spec, out, err)
-                  : err_set(err, ERR_CORRUPT, "a stored shape definition is not readable");
-    table_release(table);
-    return rc;
-}
-
-int shape_def_parse(struct slice text, struct shape_def **out, struct err *err)
-{
-    *out = NULL;
-    json_t *root = json_loadb(text.ptr, text.len, JSON_REJECT_DUPLICATES, NULL);
-    if (root == NULL)
-        return err_set(err, ERR_CORRUPT, "a stored shape definition is not JSON");
-    struct def_document d = {0};
-    int rc = def_from_document(root, &d, out, err);
-    free(d.table.columns);
-    free(d.table.pk);
-    free(d.table.children);
-    free(d.selected);
-    json_decref(root);
-    return rc;
-}
-
 /* --- Does a table still serve it? --- */
 
 static bool same_key(const struct table *a, const struct table *b)
@@ -348,10 +187,10 @@ static bool same_key(const struct table *a, const struct table *b)
     return true;
 }
 
-static void say(struct buf *why, const char *format, struct slice name)
+static void say(struct buf *why, const char *subject, struct slice name, const char *what)
 {
     if (why != NULL)
-        buf_printf(why, format, (int)name.len, name.ptr);
+        buf_printf(why, "%s \"%.*s\" %s", subject, (int)name.len, name.ptr, what);
 }
 
 static bool column_fits(const struct table_column *was, const struct table *now,
@@ -359,16 +198,16 @@ static bool column_fits(const struct table_column *was, const struct table *now,
 {
     int at = table_column_index(now, was->name);
     if (at < 0) {
-        say(why, "column \"%.*s\" is gone", was->name);
+        say(why, "column", was->name, "is gone");
         return false;
     }
     const struct table_column *is = &now->columns[at];
     if (was->type_oid != is->type_oid || was->typmod != is->typmod) {
-        say(why, "column \"%.*s\" changed its type", was->name);
+        say(why, "column", was->name, "changed its type");
         return false;
     }
     if (was->not_null != is->not_null) {
-        say(why, "column \"%.*s\" changed whether it may be null", was->name);
+        say(why, "column", was->name, "changed whether it may be null");
         return false;
     }
     return true;
@@ -379,11 +218,11 @@ bool shape_def_fits(const struct shape_def *def, const struct table *now, struct
     const struct table *was = def->table;
     if (was->oid != now->oid || !slice_eq(was->schema, now->schema) ||
         !slice_eq(was->name, now->name)) {
-        say(why, "the table \"%.*s\" is another one now", was->name);
+        say(why, "the table", was->name, "is another one now");
         return false;
     }
     if (!same_key(was, now)) {
-        say(why, "the primary key of \"%.*s\" changed", was->name);
+        say(why, "the primary key of", was->name, "changed");
         return false;
     }
     for (size_t i = 0; i < def->selected_count; i++) {
@@ -392,7 +231,7 @@ bool shape_def_fits(const struct shape_def *def, const struct table *now, struct
     }
     bool covers = def->all_columns || !was->has_pk;
     if (covers && was->column_count != now->column_count) {
-        say(why, "the table \"%.*s\" has other columns now", was->name);
+        say(why, "the table", was->name, "has other columns now");
         return false;
     }
     return true;

@@ -37,7 +37,8 @@ struct shape_def *shape_def_retain(struct shape_def *def);
 void shape_def_release(struct shape_def *def);
 struct slice shape_def_identity(const struct shape_def *def);
 
-/* The durable form (a JSON document) and back. ERR_CORRUPT. */
+/* The durable form (a JSON document, described in def.c) and back. ERR_CORRUPT. */
+#define SHAPE_DEF_VERSION 1
 int shape_def_print(const struct shape_def *def, struct buf *out);
 int shape_def_parse(struct slice text, struct shape_def **out, struct err *err);
 
