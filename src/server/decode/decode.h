@@ -1,8 +1,8 @@
 /* pgoutput, protocol version 1: bytes to messages.
  *
  * https://www.postgresql.org/docs/15/protocol-logicalrep-message-formats.html
- * The reader is sticky: the first underflow or nonsense sets a flag that later reads respect,
- * one check at the end fails the whole message. Values point into the frame. */
+ * The reader is sticky: the first underflow or nonsense sets a flag that later reads
+ * respect, one check at the end fails the whole message. Values point into the frame. */
 #ifndef COULOMB_SERVER_DECODE_DECODE_H
 #define COULOMB_SERVER_DECODE_DECODE_H
 
@@ -87,19 +87,22 @@ struct decode_message {
     } u;
 };
 
-/* Decodes one whole message. Arrays come from the arena, texts point into frame. ERR_CORRUPT
- * with the message type and byte position on anything malformed; ERR_MEMORY. */
+/* Decodes one whole message. Arrays come from the arena, texts point into frame.
+ * ERR_CORRUPT with the message type and byte position on anything malformed; ERR_MEMORY.
+ */
 int decode_message(struct slice frame, struct arena *arena, struct decode_message *out,
                    struct err *err);
 
-/* The relations that the stream has described. Entries are copies owned by the cache; a pointer
- * stays valid until a Relation message for the same OID replaces it or the cache is emptied. */
+/* The relations that the stream has described. Entries are copies owned by the cache; a
+ * pointer stays valid until a Relation message for the same OID replaces it or the cache
+ * is emptied. */
 struct decode_relations;
 
 struct decode_relations *decode_relations_new(void);
 void decode_relations_free(struct decode_relations *c);
 /* Copies. *out gets the entry. ERR_MEMORY. */
-int decode_relations_put(struct decode_relations *c, const struct decode_relation *relation,
+int decode_relations_put(struct decode_relations *c,
+                         const struct decode_relation *relation,
                          const struct decode_relation **out);
 const struct decode_relation *decode_relations_get(const struct decode_relations *c,
                                                    uint32_t oid);
