@@ -7,9 +7,10 @@ scripts/install.sh lint
 
 format_check() { project_files '*.[ch]' | xargs -r clang-format-14 --dry-run --Werror; }
 
+# Uninitialised reads are left to clang's analyzer, which sees through calls.
 cppcheck_check() {
     cppcheck --quiet --std=c11 --library=posix,gnu --enable=warning,portability \
-        --inline-suppr --suppress=normalCheckLevelMaxBranches --error-exitcode=1 \
+        --inline-suppr --suppress=uninitvar --error-exitcode=1 \
         -j "$(nproc)" -D_GNU_SOURCE -DCOULOMB_VERSION='""' -Isrc src
 }
 

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# make soak: the randomised oracle for thousands of rounds. ROUNDS says how many.
+
+. "$(dirname "$0")/common.sh"
+
+export COULOMB_ORACLE_ROUNDS=${ROUNDS:-2000}
+JS_SECONDS=${SOAK_SECONDS:-86400}
+
+scripts/install.sh test
+scripts/npm-ci.sh tests/js
+cmake --preset dev >/dev/null
+cmake --build --preset dev >/dev/null || die "the build failed; make build shows why"
+
+mkdir -p "$RESULTS"
+say "$COULOMB_ORACLE_ROUNDS rounds of the oracle"
+js_suite soak oracle
+tally
