@@ -8,15 +8,19 @@
 #include "base/err.h"
 #include "base/log.h"
 
-/* Settings that fix the text form of values on every session (shape-protocol.md 4.6), as
- * "SET a = b; SET …". */
+/* Settings that fix the text form of values (shape-protocol.md 4.6), as "SET a = b; SET …".
+ * pg_connect applies them to replication connections only: behind a transaction pooler a
+ * session's settings reach other people's transactions and not always one's own. Whoever reads
+ * rows on a PG_QUERY connection runs the second form first in its transaction. */
 extern const char *const pg_display_settings;
+extern const char *const pg_display_settings_local; /* the same as SET LOCAL */
 
 struct pg_config; /* immutable after pg_config_new; any thread */
 
 struct pg_options {
     const char *url;     /* postgresql://… or postgres://… ; required */
-    const char *ca_file; /* NULL, or a CA certificate: forbids sslmode=disable */
+    const char *ca_file; /* NULL, or a CA certificate, against which the server's certificate
+                            and name are verified: forbids sslmode=disable */
     bool ipv6;           /* try IPv6 addresses first */
 };
 
@@ -31,11 +35,26 @@ const char *pg_config_database(const struct pg_config *config);
 
 enum pg_kind { PG_QUERY, PG_REPLICATION };
 
-/* Connects within timeout_ms and applies the display settings. `cancel_fd` (or -1) becoming
- * readable ends it with ERR_CANCELLED. On failure err->code is ERR_RETRY, or ERR_FATAL when a
- * retry can't cure it (credentials, unknown database or role, SSL requirement, …). */
+/* Begins to connect without waiting: the caller polls with PQconnectPoll, hands a failure to
+ * pg_fail_connect, calls pg_connected after success, and ends it with PQfinish. ERR_MEMORY, or
+ * as pg_connect when it failed at once. Resolving the host's name may block. */
+int pg_connect_start(const struct pg_config *config, enum pg_kind kind, PGconn **out,
+                     struct err *err);
+/* Puts the terse error texts back that connecting needs to be verbose. */
+void pg_connected(PGconn *conn);
+/* Fills err from a failed connection attempt: ERR_RETRY or ERR_FATAL. */
+int pg_fail_connect(struct err *err, const PGconn *conn);
+
+/* Connects within timeout_ms; PG_REPLICATION also gets the display settings. `cancel_fd` (or
+ * -1) becoming readable ends it with ERR_CANCELLED. On failure err->code is ERR_RETRY, or
+ * ERR_FATAL when a retry can't cure it (credentials, unknown database or role, SSL
+ * requirement, …). */
 int pg_connect(const struct pg_config *config, enum pg_kind kind, int timeout_ms,
                int cancel_fd, PGconn **out, struct err *err);
+
+/* The table behind both: how a SQLSTATE ("" for none) counts when a command fails, ERR_DB,
+ * ERR_RETRY or ERR_FATAL. */
+int pg_classify(const char *sqlstate);
 
 /* Fills err from a failed result (or, result NULL, from the connection) and returns err->code:
  * ERR_DB with the SQLSTATE for an ordinary refusal, ERR_RETRY when the connection is lost or
