@@ -12,7 +12,7 @@ function(coulomb_test_support)
     endif()
     target_include_directories(coulomb_test_support ${scope} "${CMAKE_SOURCE_DIR}/tests")
     target_link_libraries(coulomb_test_support ${scope}
-        coulomb_options coulomb_json coulomb_base coulomb::cmocka)
+        coulomb_options coulomb_json coulomb_base coulomb::cmocka coulomb::libpq)
 endfunction()
 
 # tests/unit/<module path>/test_*.c: one cmocka executable each, named after the
