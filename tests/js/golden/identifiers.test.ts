@@ -1,0 +1,3 @@
+import { replayFile } from './replay.js';
+
+replayFile('identifiers.json');
