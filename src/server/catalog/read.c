@@ -1,0 +1,310 @@
+/* The catalog queries and the tables made of their rows.
+ *
+ * One statement gives all of a table, so that its parts belong together: one row per
+ * column, with the table's own facts repeated, ordered by table and attribute number.
+ * Names are parameters, everything is qualified (a role's search_path has no say), and
+ * nothing needs a privilege.
+ *
+ * Rows: oid, schema, name, kind, replica identity, is_partition, descendants ("1 2 3"),
+ * column, attnum, type OID, typmod, dims, not null, generated, type name, position in
+ * primary key. */
+#include "server/catalog/read.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "server/catalog/catalog.h"
+
+enum field {
+    F_OID,
+    F_SCHEMA,
+    F_NAME,
+    F_KIND,
+    F_IDENTITY,
+    F_IS_PARTITION,
+    F_CHILDREN,
+    F_COLUMN,
+    F_ATTNUM,
+    F_TYPE_OID,
+    F_TYPMOD,
+    F_DIMS,
+    F_NOT_NULL,
+    F_GENERATED,
+    F_TYPE_NAME,
+    F_PK_INDEX
+};
+
+#define QUERY(where)                                                                     \
+    "WITH RECURSIVE rel AS ("                                                            \
+    " SELECT c.oid, n.nspname, c.relname, c.relkind, c.relreplident, c.relispartition"   \
+    " FROM pg_catalog.pg_class c"                                                        \
+    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"                          \
+    " WHERE c.relkind IN ('r', 'p')"                                                     \
+    " AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND " where              \
+    "), tree(root, oid) AS ("                                                            \
+    " SELECT rel.oid, i.inhrelid FROM rel"                                               \
+    " JOIN pg_catalog.pg_inherits i ON i.inhparent = rel.oid"                            \
+    " UNION SELECT tree.root, i.inhrelid FROM tree"                                      \
+    " JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid"                           \
+    "), below(root, oids) AS ("                                                          \
+    " SELECT root, pg_catalog.string_agg(oid::text, ' ' ORDER BY oid)"                   \
+    " FROM tree GROUP BY root) "                                                         \
+    "SELECT rel.oid, rel.nspname, rel.relname, rel.relkind, rel.relreplident,"           \
+    " rel.relispartition, coalesce(below.oids, ''),"                                     \
+    " a.attname, a.attnum, a.atttypid, a.atttypmod, a.attndims, a.attnotnull,"           \
+    " a.attgenerated <> '',"                                                             \
+    " CASE WHEN a.attndims > 0 THEN coalesce(e.typname, t.typname) ELSE t.typname END,"  \
+    " coalesce((SELECT k.position - 1 FROM "                                             \
+    "pg_catalog.unnest(x.indkey::pg_catalog.int2[])"                                     \
+    "  WITH ORDINALITY AS k(attnum, position)"                                           \
+    "  WHERE k.attnum = a.attnum AND k.position <= x.indnkeyatts), -1) "                 \
+    "FROM rel LEFT JOIN below ON below.root = rel.oid "                                  \
+    "JOIN pg_catalog.pg_attribute a"                                                     \
+    " ON a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped "                  \
+    "JOIN pg_catalog.pg_type t ON t.oid = a.atttypid "                                   \
+    "LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typlen = -1 "             \
+    "LEFT JOIN pg_catalog.pg_index x ON x.indrelid = rel.oid AND x.indisprimary "        \
+    "ORDER BY rel.oid, a.attnum"
+
+static const char by_name[] = QUERY("n.nspname = $1::text AND c.relname = $2::text");
+static const char by_oid[] = QUERY("c.oid = ANY ($1::pg_catalog.oid[])");
+
+#define OIDS_MAX_BYTES (64u << 20)
+
+void read_put_oids(struct buf *out, const uint32_t *oids, size_t count)
+{
+    buf_putc(out, '{');
+    for (size_t i = 0; i < count; i++) {
+        if (i)
+            buf_putc(out, ',');
+        buf_put_u64(out, oids[i]);
+    }
+    buf_putc(out, '}');
+}
+
+bool read_oids(const char *text, uint32_t **oids, uint32_t *count)
+{
+    size_t n = *text ? 1 : 0;
+    for (const char *p = text; *p; p++)
+        n += *p == ' ';
+    *count = (uint32_t)n;
+    *oids = calloc(n ? n : 1, sizeof(**oids));
+    if (!*oids)
+        return false;
+    char *end = NULL;
+    for (size_t i = 0; i < n; i++, text = end)
+        (*oids)[i] = (uint32_t)strtoul(text, &end, 10);
+    return true;
+}
+
+/* --- From rows to tables --- */
+
+static int64_t number(const PGresult *rows, int row, enum field field)
+{
+    int64_t value = 0;
+    const char *text = PQgetvalue(rows, row, (int)field);
+    return slice_to_i64(slice_of(text), &value) ? value : 0;
+}
+
+static bool truth(const PGresult *rows, int row, enum field field)
+{
+    return *PQgetvalue(rows, row, (int)field) == 't';
+}
+
+static struct slice copy(const PGresult *rows, int row, enum field field)
+{
+    struct slice s = slice_make(PQgetvalue(rows, row, (int)field),
+                                (size_t)PQgetlength(rows, row, (int)field));
+    s.ptr = slice_dup(s);
+    return s;
+}
+
+static bool read_column(struct table_column *c, const PGresult *rows, int row)
+{
+    c->name = copy(rows, row, F_COLUMN);
+    c->type_name = copy(rows, row, F_TYPE_NAME);
+    c->type_oid = (uint32_t)number(rows, row, F_TYPE_OID);
+    c->typmod = (int32_t)number(rows, row, F_TYPMOD);
+    c->dims = (int32_t)number(rows, row, F_DIMS);
+    c->attnum = (int16_t)number(rows, row, F_ATTNUM);
+    c->pk_index = (int16_t)number(rows, row, F_PK_INDEX);
+    c->not_null = truth(rows, row, F_NOT_NULL);
+    c->generated = truth(rows, row, F_GENERATED);
+    return c->name.ptr && c->type_name.ptr;
+}
+
+/* Without a primary key all columns act as one. */
+static void fill_pk(struct table *t)
+{
+    for (uint16_t i = 0; i < t->column_count; i++) {
+        int16_t index = t->columns[i].pk_index;
+        if (index >= 0 && index < (int16_t)t->column_count) {
+            t->pk[index] = i;
+            t->pk_count++;
+        }
+    }
+    t->has_pk = t->pk_count > 0;
+    for (uint16_t i = 0; i < t->column_count && !t->has_pk; i++)
+        t->pk[i] = i;
+    if (!t->has_pk)
+        t->pk_count = t->column_count;
+}
+
+/* The table whose rows begin at *row, which moves behind them; NULL without memory. A
+ * table has at most 1600 columns. */
+static struct table *table_from_rows(const PGresult *rows, int *row)
+{
+    int first = *row;
+    int64_t oid = number(rows, first, F_OID);
+    while (*row < PQntuples(rows) && number(rows, *row, F_OID) == oid)
+        (*row)++;
+    size_t count = (size_t)(*row - first);
+    struct table *t = calloc(1, sizeof(*t));
+    if (!t)
+        return NULL;
+    atomic_init(&t->refs, 1);
+    t->oid = (uint32_t)oid;
+    t->schema = copy(rows, first, F_SCHEMA);
+    t->name = copy(rows, first, F_NAME);
+    t->kind = *PQgetvalue(rows, first, F_KIND);
+    t->replica_identity = *PQgetvalue(rows, first, F_IDENTITY);
+    t->is_partition = truth(rows, first, F_IS_PARTITION);
+    t->column_count = (uint16_t)count;
+    t->columns = calloc(count, sizeof(*t->columns));
+    t->pk = calloc(count, sizeof(*t->pk));
+    bool ok =
+        read_oids(PQgetvalue(rows, first, F_CHILDREN), &t->children, &t->child_count);
+    ok = ok && t->columns && t->pk && t->schema.ptr && t->name.ptr;
+    for (size_t i = 0; i < count && ok; i++)
+        ok = read_column(&t->columns[i], rows, first + (int)i);
+    if (!ok) {
+        table_release(t);
+        return NULL;
+    }
+    fill_pk(t);
+    return t;
+}
+
+/* --- Questions --- */
+
+static int ask(PGconn *conn, const char *sql, int count, const char *const *params,
+               PGresult **rows, struct err *err)
+{
+    *rows = PQexecParams(conn, sql, count, NULL, params, NULL, NULL, 0);
+    if (PQresultStatus(*rows) == PGRES_TUPLES_OK)
+        return 0;
+    int rc = pg_fail(err, conn, *rows, "Reading the catalog failed");
+    PQclear(*rows);
+    *rows = NULL;
+    return rc;
+}
+
+static int no_memory(struct err *err)
+{
+    return err_set(err, ERR_MEMORY, "No memory for a table's definition");
+}
+
+static int place_tables(const PGresult *rows, const uint32_t *oids, size_t count,
+                        struct table **tables)
+{
+    for (int row = 0; row < PQntuples(rows);) {
+        struct table *t = table_from_rows(rows, &row);
+        if (!t)
+            return ERR_MEMORY;
+        for (size_t i = 0; i < count; i++)
+            if (oids[i] == t->oid && !tables[i])
+                tables[i] = table_retain(t);
+        table_release(t);
+    }
+    return 0;
+}
+
+int read_tables(PGconn *conn, const uint32_t *oids, size_t count, struct table ***tables,
+                struct err *err)
+{
+    struct buf list;
+    PGresult *rows = NULL;
+    *tables = calloc(count ? count : 1, sizeof(**tables));
+    if (!*tables)
+        return no_memory(err);
+    buf_init(&list, OIDS_MAX_BYTES);
+    read_put_oids(&list, oids, count);
+    buf_putc(&list, '\0');
+    int rc = list.failed ? no_memory(err) : 0;
+    if (!rc)
+        rc = ask(conn, by_oid, 1, (const char *const[]){list.ptr}, &rows, err);
+    if (!rc && place_tables(rows, oids, count, *tables))
+        rc = no_memory(err);
+    PQclear(rows);
+    buf_fini(&list);
+    if (rc) {
+        for (size_t i = 0; i < count; i++)
+            table_release((*tables)[i]);
+        free(*tables);
+        *tables = NULL;
+    }
+    return rc;
+}
+
+int catalog_read_table_oid(PGconn *conn, uint32_t oid, struct table **out,
+                           struct err *err)
+{
+    struct table **tables = NULL;
+    *out = NULL;
+    int rc = read_tables(conn, &oid, 1, &tables, err);
+    if (rc)
+        return rc;
+    *out = tables[0];
+    free(tables);
+    return *out ? 0
+                : err_set(err, ERR_NOT_FOUND, "No table has the OID %u", (unsigned)oid);
+}
+
+static int not_found(struct err *err, struct slice schema, struct slice name)
+{
+    return err_set(err, ERR_NOT_FOUND,
+                   "Table \"%.*s\".\"%.*s\" does not exist. If the table name contains "
+                   "capitals or special characters you must quote it.",
+                   (int)schema.len, schema.ptr ? schema.ptr : "", (int)name.len,
+                   name.ptr ? name.ptr : "");
+}
+
+/* No table can have such a name, and Postgres would refuse the parameter. */
+static bool impossible(struct slice name)
+{
+    return name.len == 0 || name.len > 255 || memchr(name.ptr, '\0', name.len) ||
+           !slice_is_utf8(name);
+}
+
+int catalog_read_table(PGconn *conn, struct slice schema, struct slice name,
+                       struct table **out, struct err *err)
+{
+    PGresult *rows = NULL;
+    struct err local;
+    char names[2][256];
+    *out = NULL;
+    if (impossible(schema) || impossible(name))
+        return not_found(err, schema, name);
+    snprintf(names[0], sizeof(names[0]), "%.*s", (int)schema.len, schema.ptr);
+    snprintf(names[1], sizeof(names[1]), "%.*s", (int)name.len, name.ptr);
+    err_clear(&local);
+    int rc =
+        ask(conn, by_name, 2, (const char *const[]){names[0], names[1]}, &rows, &local);
+    /* 22P05: the database's encoding lacks a character of the name. */
+    if (rc == ERR_DB && strcmp(local.sqlstate, "22P05") == 0)
+        return not_found(err, schema, name);
+    if (rc) {
+        if (err)
+            *err = local;
+        return rc;
+    }
+    if (PQntuples(rows) == 0) {
+        rc = not_found(err, schema, name);
+    } else {
+        int row = 0;
+        *out = table_from_rows(rows, &row);
+        rc = *out ? 0 : no_memory(err);
+    }
+    PQclear(rows);
+    return rc;
+}

@@ -1,0 +1,245 @@
+/* The definition of one table, and its electric-schema header.
+ *
+ * A table and everything it points to is one allocation's worth of small pieces owned by
+ * the struct; the last release frees them. Type modifiers are understood by the type's
+ * OID, never by its name, since anybody may make a type called "varchar". */
+#include "server/catalog/table.h"
+
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "json/json.h"
+
+struct table *table_retain(struct table *t)
+{
+    atomic_fetch_add_explicit(&t->refs, 1, memory_order_relaxed);
+    return t;
+}
+
+static void free_slice(struct slice s)
+{
+    union {
+        const char *borrowed;
+        char *owned;
+    } p = {.borrowed = s.ptr};
+    free(p.owned);
+}
+
+void table_release(struct table *t)
+{
+    if (!t || atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    for (size_t i = 0; t->columns && i < t->column_count; i++) {
+        free_slice(t->columns[i].name);
+        free_slice(t->columns[i].type_name);
+    }
+    free_slice(t->schema);
+    free_slice(t->name);
+    free(t->columns);
+    free(t->pk);
+    free(t->children);
+    free(t);
+}
+
+int table_column_index(const struct table *t, struct slice name)
+{
+    for (int i = 0; i < t->column_count; i++)
+        if (slice_eq(t->columns[i].name, name))
+            return i;
+    return -1;
+}
+
+static void put_quoted(struct buf *out, struct slice name)
+{
+    buf_putc(out, '"');
+    for (size_t i = 0; i < name.len; i++) {
+        if (name.ptr[i] == '"')
+            buf_putc(out, '"');
+        buf_putc(out, name.ptr[i]);
+    }
+    buf_putc(out, '"');
+}
+
+void table_put_name(struct buf *out, const struct table *t)
+{
+    put_quoted(out, t->schema);
+    buf_putc(out, '.');
+    put_quoted(out, t->name);
+}
+
+static bool column_same(const struct table_column *a, const struct table_column *b)
+{
+    return slice_eq(a->name, b->name) && a->type_oid == b->type_oid &&
+           a->typmod == b->typmod && a->pk_index == b->pk_index &&
+           a->not_null == b->not_null && a->generated == b->generated;
+}
+
+bool table_same(const struct table *a, const struct table *b)
+{
+    if (a->oid != b->oid || !slice_eq(a->schema, b->schema) ||
+        !slice_eq(a->name, b->name) || a->column_count != b->column_count ||
+        a->has_pk != b->has_pk || a->pk_count != b->pk_count)
+        return false;
+    for (size_t i = 0; i < a->column_count; i++)
+        if (!column_same(&a->columns[i], &b->columns[i]))
+            return false;
+    return true;
+}
+
+/* --- The electric-schema header --- */
+
+enum modifier {
+    MODIFIER_OTHER,      /* "type_mod" */
+    MODIFIER_MAX_LENGTH, /* typmod counts a header of 4 */
+    MODIFIER_LENGTH,     /* the same */
+    MODIFIER_BITS,       /* raw */
+    MODIFIER_PRECISION,
+    MODIFIER_NUMERIC,
+    MODIFIER_INTERVAL
+};
+
+/* Built-in OIDs never change (pg_type.dat). */
+static const struct modifier_rule {
+    uint32_t oid;
+    uint32_t array_oid;
+    enum modifier modifier;
+} modifier_rules[] = {
+    {25, 1009, MODIFIER_MAX_LENGTH},   /* text */
+    {1043, 1015, MODIFIER_MAX_LENGTH}, /* varchar */
+    {1042, 1014, MODIFIER_LENGTH},     /* bpchar */
+    {1560, 1561, MODIFIER_BITS},       /* bit */
+    {1562, 1563, MODIFIER_BITS},       /* varbit */
+    {1082, 1182, MODIFIER_PRECISION},  /* date */
+    {1083, 1183, MODIFIER_PRECISION},  /* time */
+    {1266, 1270, MODIFIER_PRECISION},  /* timetz */
+    {1114, 1115, MODIFIER_PRECISION},  /* timestamp */
+    {1184, 1185, MODIFIER_PRECISION},  /* timestamptz */
+    {1700, 1231, MODIFIER_NUMERIC},    /* numeric */
+    {1186, 1187, MODIFIER_INTERVAL},   /* interval */
+};
+
+static enum modifier find_modifier(const struct table_column *c)
+{
+    for (size_t i = 0; i < sizeof(modifier_rules) / sizeof(modifier_rules[0]); i++) {
+        const struct modifier_rule *rule = &modifier_rules[i];
+        if (c->type_oid == (c->dims > 0 ? rule->array_oid : rule->oid))
+            return rule->modifier;
+    }
+    return MODIFIER_OTHER;
+}
+
+static void put_number(struct buf *out, const char *name, int64_t value)
+{
+    buf_puts(out, ",\"");
+    buf_puts(out, name);
+    buf_puts(out, "\":");
+    buf_put_i64(out, value);
+}
+
+/* typmod - 4: precision in the upper half, scale as 11 bits with sign in the lower. */
+static void put_numeric(struct buf *out, int32_t typmod)
+{
+    uint32_t bits = (uint32_t)typmod - 4u;
+    put_number(out, "precision", (bits >> 16) & 0xffff);
+    put_number(out, "scale", (int64_t)((bits & 0x7ff) ^ 0x400) - 0x400);
+}
+
+/* Upper half: a set of fields (0x7fff: any); lower half: precision (0xffff: any). */
+static void put_interval(struct buf *out, int32_t typmod)
+{
+    static const struct interval_field {
+        uint32_t bit;
+        const char *name;
+    } fields[] = {{1u << 2, "YEAR"},  {1u << 1, "MONTH"},   {1u << 3, "DAY"},
+                  {1u << 10, "HOUR"}, {1u << 11, "MINUTE"}, {1u << 12, "SECOND"}};
+    uint32_t set = ((uint32_t)typmod >> 16) & 0x7fff;
+    uint32_t precision = (uint32_t)typmod & 0xffff;
+    const char *first = NULL;
+    const char *last = NULL;
+    for (size_t i = 0; set != 0x7fff && i < sizeof(fields) / sizeof(fields[0]); i++) {
+        if (!(set & fields[i].bit))
+            continue;
+        first = first ? first : fields[i].name;
+        last = fields[i].name;
+    }
+    if (first)
+        buf_printf(out, ",\"fields\":\"%s%s%s\"", first, first == last ? "" : " TO ",
+                   first == last ? "" : last);
+    if (precision != 0xffff)
+        put_number(out, "precision", precision);
+}
+
+static void put_modifier(struct buf *out, const struct table_column *c)
+{
+    enum modifier modifier = find_modifier(c);
+    if (c->typmod < 0)
+        return;
+    switch (modifier) {
+    case MODIFIER_MAX_LENGTH:
+        put_number(out, "max_length", c->typmod - 4);
+        break;
+    case MODIFIER_LENGTH:
+        put_number(out, "length", c->typmod - 4);
+        break;
+    case MODIFIER_BITS:
+        put_number(out, "length", c->typmod);
+        break;
+    case MODIFIER_PRECISION:
+        put_number(out, c->typmod > 0 ? "precision" : "type_mod", c->typmod);
+        break;
+    case MODIFIER_NUMERIC:
+        put_numeric(out, c->typmod);
+        break;
+    case MODIFIER_INTERVAL:
+        put_interval(out, c->typmod);
+        break;
+    case MODIFIER_OTHER:
+        put_number(out, "type_mod", c->typmod);
+        break;
+    }
+}
+
+/* A JSON string fit for a header value: DEL, which JSON allows raw, is escaped as well.
+ */
+static void put_header_string(struct buf *out, struct slice s)
+{
+    buf_putc(out, '"');
+    while (s.len) {
+        const char *del = memchr(s.ptr, 0x7f, s.len);
+        size_t n = del ? (size_t)(del - s.ptr) : s.len;
+        json_put_escaped(out, slice_make(s.ptr, n));
+        if (del)
+            buf_puts(out, "\\u007f");
+        n += del ? 1 : 0;
+        s = slice_make(s.ptr + n, s.len - n);
+    }
+    buf_putc(out, '"');
+}
+
+static void put_column(struct buf *out, const struct table_column *c)
+{
+    put_header_string(out, c->name);
+    buf_puts(out, ":{\"type\":");
+    put_header_string(out, c->type_name);
+    put_modifier(out, c);
+    if (c->dims > 0)
+        put_number(out, "dims", c->dims);
+    if (c->not_null)
+        buf_puts(out, ",\"not_null\":true");
+    if (c->pk_index >= 0)
+        put_number(out, "pk_index", c->pk_index);
+    buf_putc(out, '}');
+}
+
+void table_put_schema(struct buf *out, const struct table *t, const uint16_t *selected,
+                      size_t count)
+{
+    buf_putc(out, '{');
+    for (size_t i = 0; i < count; i++) {
+        ASSERT(selected[i] < t->column_count);
+        if (i)
+            buf_putc(out, ',');
+        put_column(out, &t->columns[selected[i]]);
+    }
+    buf_putc(out, '}');
+}
