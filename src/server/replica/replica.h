@@ -1,10 +1,10 @@
 /* The replication connection (shape-protocol.md 5.1, 5.8).
  *
- * replica_run owns the calling thread, the sequencer's: it connects, takes the advisory lock,
- * sees to publication and slot, streams, reports what may be acknowledged, and after a loss
- * connects again with backoff. While it waits, for whatever reason, it also watches wake_fd and
- * calls `woken`, so that the sequencer's other work goes on. No call of it blocks on Postgres
- * without watching wake_fd. */
+ * replica_run owns the calling thread, the sequencer's: it connects, takes the advisory
+ * lock, sees to publication and slot, streams, reports what may be acknowledged, and
+ * after a loss connects again with backoff. While it waits, for whatever reason, it also
+ * watches wake_fd and calls `woken`, so that the sequencer's other work goes on. No call
+ * of it blocks on Postgres without watching wake_fd. */
 #ifndef COULOMB_SERVER_REPLICA_REPLICA_H
 #define COULOMB_SERVER_REPLICA_REPLICA_H
 
@@ -16,7 +16,7 @@ enum replica_state {
     REPLICA_WAITING,    /* another instance holds the advisory lock */
     REPLICA_PREPARING,  /* publication and slot */
     REPLICA_STREAMING,
-    REPLICA_STOPPED     /* told to, or a fault that a retry can't cure */
+    REPLICA_STOPPED /* told to, or a fault that a retry can't cure */
 };
 
 struct replica_config {
@@ -35,15 +35,15 @@ struct replica_attached {
     char system_id[32];
     uint32_t timeline;
     char database[64];
-    int server_version;      /* such as 150018 */
-    bool slot_created;       /* nothing before now can be had from it */
-    uint64_t confirmed_lsn;  /* of an existing slot */
-    uint64_t wal_flush_lsn;  /* when connected: replay has caught up once it is passed */
+    int server_version;     /* such as 150018 */
+    bool slot_created;      /* nothing before now can be had from it */
+    uint64_t confirmed_lsn; /* of an existing slot */
+    uint64_t wal_flush_lsn; /* when connected: replay has caught up once it is passed */
     int64_t wal_sender_timeout_ms;
 };
 
-/* All on the thread of replica_run. Negative returns end the stream with that error: ERR_RETRY
- * connects again, ERR_FATAL stops. */
+/* All on the thread of replica_run. Negative returns end the stream with that error:
+ * ERR_RETRY connects again, ERR_FATAL stops. */
 struct replica_sink {
     void *ctx;
     /* Restores or purges, before START_REPLICATION. */
@@ -61,8 +61,8 @@ struct replica_sink {
     uint64_t (*flushed_lsn)(void *ctx);
     /* The stream broke; an open transaction will come again. */
     void (*lost)(void *ctx, enum obs_stream_reason reason, const struct err *err);
-    /* state changed; detail (may be "") is for people: the database's message and, where one
-     * helps, the SQL to run. */
+    /* state changed; detail (may be "") is for people: the database's message and, where
+     * one helps, the SQL to run. */
     void (*state)(void *ctx, enum replica_state state, const char *detail);
 };
 
@@ -70,9 +70,9 @@ struct replica;
 
 struct replica *replica_new(const struct replica_config *config,
                             const struct replica_sink *sink);
-/* Returns 0 once replica_stop was called (from a sink call on the same thread), or ERR_FATAL
- * with the sentence and the SQL that a DBA should run. Reports the flushed position a last
- * time before it disconnects. */
+/* Returns 0 once replica_stop was called (from a sink call on the same thread), or
+ * ERR_FATAL with the sentence and the SQL that a DBA should run. Reports the flushed
+ * position a last time before it disconnects. */
 int replica_run(struct replica *r, struct err *err);
 /* Only on the thread of replica_run. */
 void replica_stop(struct replica *r);
