@@ -1,0 +1,233 @@
+/*
+ * Commands that can be given up.
+ *
+ * libpq's blocking calls can't be interrupted, and a snapshot may wait for a lock or for
+ * a slow plan while its shape goes away. So commands are sent, and answers awaited by
+ * poll(2) in slices short enough to look at the owner's wish and at the deadline. Input
+ * is consumed after every slice, ready or not: with TLS, bytes can wait in the library
+ * while the socket has none.
+ */
+
+#include "server/snapshot/session.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+#define POLL_SLICE_MS      50
+#define ABANDON_TIMEOUT_MS 5000
+
+/* What an SQLSTATE means to whoever waits for the snapshot; the longest prefix wins. */
+static const struct meaning {
+    const char *prefix;
+    int http_status;
+    const char *doing;
+} meanings[] = {
+    {"", 500, "Unexpected error while creating snapshot"},
+    {"08", 503, "Unable to create initial snapshot"},
+    {"25P03", 503, "Unable to create initial snapshot"}, /* idle in transaction timeout */
+    {"28", 503, "Unable to create initial snapshot"},
+    {"3D", 503, "Unable to create initial snapshot"},
+    {"3F000", 409, "The table changed while its snapshot was made"},
+    {"40", 503, "Unable to create initial snapshot"},
+    {"42501", 503, "Unable to create initial snapshot"}, /* privileges */
+    {"42703", 409, "The table changed while its snapshot was made"},
+    {"42883", 409, "The table changed while its snapshot was made"},
+    {"42P01", 409, "The table changed while its snapshot was made"},
+    {"53", 503, "Unable to create initial snapshot"},
+    {"55P03", 503, "Snapshot timed out while waiting for a table lock"},
+    {"57", 503, "Unable to create initial snapshot"}, /* shutdown, statement timeout */
+    {"72", 503, "Unable to create initial snapshot"}, /* snapshot too old */
+};
+
+static const struct meaning *find_meaning(const char *sqlstate)
+{
+    const struct meaning *best = &meanings[0];
+
+    for (size_t i = 1; i < sizeof(meanings) / sizeof(meanings[0]); i++) {
+        size_t len = strlen(meanings[i].prefix);
+
+        if (len > strlen(best->prefix) && strncmp(sqlstate, meanings[i].prefix, len) == 0)
+            best = &meanings[i];
+    }
+    return best;
+}
+
+int session_fail(struct session *s, const PGresult *result)
+{
+    const char *sqlstate = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+    const struct meaning *meaning = find_meaning(sqlstate ? sqlstate : "");
+    int code;
+
+    /* A query may also be cancelled from outside, by the pool. */
+    if (s->cancelled && s->cancelled(s->ctx))
+        return session_check(s);
+    if (!sqlstate && PQstatus(s->conn) == CONNECTION_BAD) {
+        code = pg_fail(s->err, s->conn, NULL, "Database connection not available");
+        s->err->http_status = 503;
+        return code;
+    }
+    code = pg_fail(s->err, s->conn, result, meaning->doing);
+    s->err->http_status = meaning->http_status;
+    return code;
+}
+
+int session_check(struct session *s)
+{
+    if (s->cancelled && s->cancelled(s->ctx))
+        return err_set(s->err, ERR_CANCELLED, "The snapshot was cancelled");
+    return 0;
+}
+
+static int timed_out(struct session *s)
+{
+    err_set(s->err, ERR_RETRY,
+            "Snapshot query took too long to return data (cancelled after %dms). Please "
+            "ensure snapshot queries are using an index to avoid taking up all database "
+            "connections.",
+            s->timeout_ms);
+    s->err->http_status = 503;
+    return ERR_RETRY;
+}
+
+int session_wait(struct session *s)
+{
+    struct pollfd ready = {.fd = PQsocket(s->conn), .events = POLLIN};
+    int64_t left_ms = s->deadline_ms - clock_mono_ms();
+    int rc = session_check(s);
+
+    if (rc != 0)
+        return rc;
+    if (left_ms <= 0)
+        return timed_out(s);
+    if (ready.fd < 0)
+        return session_fail(s, NULL);
+    if (poll(&ready, 1, left_ms < POLL_SLICE_MS ? (int)left_ms : POLL_SLICE_MS) < 0 &&
+        errno != EINTR)
+        return err_errno(s->err, ERR_IO, errno, "waiting for Postgres failed");
+    if (!PQconsumeInput(s->conn))
+        return session_fail(s, NULL);
+    return 0;
+}
+
+int session_result(struct session *s, PGresult **out)
+{
+    int rc = 0;
+
+    *out = NULL;
+    while (rc == 0 && PQisBusy(s->conn))
+        rc = session_wait(s);
+    if (rc == 0)
+        *out = PQgetResult(s->conn);
+    return rc;
+}
+
+int session_send(struct session *s, const char *sql)
+{
+    int rc = session_check(s);
+
+    if (rc != 0)
+        return rc;
+    return PQsendQuery(s->conn, sql) ? 0 : session_fail(s, NULL);
+}
+
+static bool succeeded(const PGresult *result)
+{
+    ExecStatusType status = PQresultStatus(result);
+
+    return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
+}
+
+int session_finish(struct session *s, PGresult **out)
+{
+    PGresult *last = NULL;
+    PGresult *result;
+    int failure = 0;
+    int rc;
+
+    while ((rc = session_result(s, &result)) == 0 && result) {
+        if (!succeeded(result) && failure == 0)
+            failure = session_fail(s, result);
+        PQclear(last);
+        last = result;
+    }
+    rc = failure != 0 ? failure : rc;
+    if (rc == 0 && out)
+        *out = last;
+    else
+        PQclear(last);
+    return rc;
+}
+
+int session_query(struct session *s, const char *sql, PGresult **out)
+{
+    int rc = session_send(s, sql);
+
+    return rc != 0 ? rc : session_finish(s, out);
+}
+
+/* Throws rows away until the COPY's end. */
+static int drain_copy(struct session *s)
+{
+    char *line = NULL;
+    int n;
+
+    while ((n = PQgetCopyData(s->conn, &line, 1)) >= 0) {
+        int rc = n == 0 ? session_wait(s) : 0;
+
+        if (n > 0)
+            PQfreemem(line);
+        if (rc != 0)
+            return rc;
+    }
+    return n == -1 ? 0 : session_fail(s, NULL);
+}
+
+/* Reads to the end whatever was sent, also from the middle of a COPY: libpq tells of one
+ * in progress as if it had just begun. */
+static int drain(struct session *s)
+{
+    PGresult *result;
+    int rc;
+
+    while ((rc = session_result(s, &result)) == 0 && result) {
+        if (PQresultStatus(result) == PGRES_COPY_OUT)
+            rc = drain_copy(s);
+        PQclear(result);
+        if (rc != 0)
+            break;
+    }
+    return rc;
+}
+
+static void cancel_query(PGconn *conn)
+{
+    PGcancel *cancel = PQgetCancel(conn);
+    char why[256];
+
+    /* When it fails, the answers are still read, up to the deadline. */
+    if (cancel)
+        PQcancel(cancel, why, sizeof(why));
+    PQfreeCancel(cancel);
+}
+
+void session_abandon(struct session *s)
+{
+    struct err ignored = {0};
+    struct session rest = {
+        .conn = s->conn,
+        .err = &ignored,
+        .deadline_ms = clock_mono_ms() + ABANDON_TIMEOUT_MS,
+    };
+
+    if (PQtransactionStatus(s->conn) == PQTRANS_ACTIVE) {
+        cancel_query(s->conn);
+        if (drain(&rest) != 0)
+            return;
+    }
+    if (PQtransactionStatus(s->conn) == PQTRANS_INTRANS ||
+        PQtransactionStatus(s->conn) == PQTRANS_INERROR)
+        session_query(&rest, "ROLLBACK", NULL);
+}
