@@ -13,15 +13,21 @@ struct publication_config {
 };
 
 /* Makes sure that every change to the table committed after this call returns is streamed with
- * its whole old row: adds the table to the publication, sets REPLICA IDENTITY FULL, then waits
- * until each transaction that had written to the table before is over (such a transaction
- * would otherwise be in neither snapshot nor stream). *added tells whether the table had to be
- * added. On partitioned tables every partition is set to FULL.
- * ERR_RETRY: lock timeout ("Snapshot timed out while waiting for a table lock"); ERR_DB with
- * the texts of 5.5, err->http_status 503, and the SQL that a DBA should run. */
+ * its whole old row: adds the table to the publication, sets REPLICA IDENTITY FULL (on it and
+ * all descendants), then waits until each transaction that had written to it before is over
+ * (such a transaction would otherwise be in neither snapshot nor stream). INHERITS children are
+ * added as members of their own; one made later is not, until the next call.
+ * *added, in: treat the table as newly added, that is, wait for its present writers even if it
+ * is a member already. True on a table's first shape since the start (an earlier process may
+ * have died between ADD and wait) and again after a failed call that left it true. Out: the
+ * table was added now.
+ * ERR_RETRY: lock timeout ("Snapshot timed out while waiting for a table lock"), connection;
+ * ERR_DB with the texts of 5.5 and, behind them, the SQL that a DBA should run. err->http_status
+ * is 503. */
 int publication_ensure(PGconn *conn, const struct publication_config *config,
                        const struct table *table, bool *added, struct err *err);
-/* Takes the table out again (its last shape is gone); not being a member is success. */
+/* Takes the table out again (its last shape is gone); not being a member is success, and so is
+ * manual mode. INHERITS children stay members. */
 int publication_drop(PGconn *conn, const struct publication_config *config, uint32_t oid,
                      struct err *err);
 
@@ -41,11 +47,13 @@ struct publication_check {
 };
 
 /* Verifies the publication (exists, publishes all four operations: else ERR_DB with the text of
- * 5.5) and each table. */
+ * 5.5) and each table. On failure no `now` is set. */
 int publication_verify(PGconn *conn, const struct publication_config *config,
                        struct publication_check *checks, size_t count, struct err *err);
 
-/* OIDs of the tables that the publication names, malloc'd. */
+/* OIDs of the tables that the publication names, sorted, malloc'd. INHERITS children are among
+ * them (see publication_ensure): a caller that drops what has no shape spares the `children` of
+ * tables that have some. */
 int publication_members(PGconn *conn, const struct publication_config *config,
                         uint32_t **oids, size_t *count, struct err *err);
 
