@@ -4,7 +4,7 @@
 . "$(dirname "$0")/common.sh"
 
 export COULOMB_ORACLE_ROUNDS=${ROUNDS:-2000}
-JS_SECONDS=${SOAK_SECONDS:-86400}
+export JS_SECONDS=${SOAK_SECONDS:-86400}
 
 scripts/install.sh test
 scripts/npm-ci.sh tests/js
