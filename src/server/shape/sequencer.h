@@ -47,6 +47,9 @@ struct sequencer;
  * sequencer_attached instead. */
 int sequencer_new(const struct sequencer_config *config, struct sequencer **out,
                   struct err *err);
+/* After replica_run: takes no more mail and answers what waits, so that the pools' jobs end.
+ * On the thread of replica_run. */
+void sequencer_finish(struct sequencer *q);
 /* The pools must be freed before (their jobs speak to it). */
 void sequencer_free(struct sequencer *q);
 void sequencer_set_stream(struct sequencer *q, const struct sequencer_stream *stream);

@@ -60,7 +60,8 @@ int shape_failure(const struct shape *shape, struct err *out);
 /* Notes that a client read it, for eviction. */
 void shape_touch(struct shape *shape);
 
-/* --- Asking. Any thread; the answer comes once, on the sequencer's thread. --- */
+/* --- Asking. Any thread; the answer comes once: on the sequencer's thread, or before the call
+ * returns when it can't be asked. --- */
 
 /* shape is borrowed for the call, NULL with err (ERR_RETRY). */
 typedef void shapes_answer_fn(void *ctx, struct shape *shape, const struct err *err);

@@ -1,0 +1,364 @@
+/* The stream applied to the shapes: what a transaction's changes become in each log.
+ *
+ * Changes are appended as they arrive and count from Commit on (design idea 5). At the first
+ * change of a transaction that concerns a shape it is decided what the transaction means to it:
+ *
+ *   skip    it is in the shape's snapshot, or in its log already (a replay), or the shape
+ *           subscribed while it was passing
+ *   buffer  the snapshot's view is not known yet
+ *   append
+ *
+ * A transaction is in the snapshot iff its commit record lies at or before the WAL position read
+ * with the view, and the view sees its xid. The position makes the question safe for ever: xids
+ * repeat after 2^32 transactions, positions don't. */
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "server/shape/internal.h"
+
+#define ENCODED_KEEP (1u << 20)
+
+enum txn_mode apply_decide(const struct sequencer *q, const struct shape *shape, uint64_t lsn,
+                           uint32_t xid)
+{
+    (void)q;
+    if (shape->phase == JOIN_UNSUBSCRIBED)
+        return TXN_SKIP;
+    if (shape->phase == JOIN_BUFFERING)
+        return TXN_BUFFER;
+    struct offset committed = shapelog_committed(shape->log);
+    if (committed.tx >= lsn)
+        return TXN_SKIP;
+    if (lsn <= shape->view.wal_lsn && snapshot_sees(&shape->view, xid))
+        return TXN_SKIP;
+    return TXN_APPEND;
+}
+
+int apply_touch(struct sequencer *q, struct shape *shape)
+{
+    if (shape->txn_serial != q->txn_serial) {
+        shape->txn_serial = q->txn_serial;
+        shape->txn_mode = apply_decide(q, shape, q->txn_lsn, q->txn_xid);
+        if (shape->txn_mode == TXN_APPEND)
+            list_push(&q->touched, &shape->in_touched);
+    }
+    return (int)shape->txn_mode;
+}
+
+/* After a join in mid-transaction: whether the open transaction goes on for the shape. */
+void apply_note_joined(struct sequencer *q, struct shape *shape, bool open_txn_kept)
+{
+    if (!q->txn_open || shape->txn_serial != q->txn_serial)
+        return;
+    shape->txn_mode = open_txn_kept ? TXN_APPEND : TXN_SKIP;
+    if (open_txn_kept && list_empty(&shape->in_touched))
+        list_push(&q->touched, &shape->in_touched);
+}
+
+/* --- A link's order of columns --- */
+
+/* Where each of the table's columns is in the relation; false when one that the shape needs is
+ * missing or of another type. */
+static bool link_map(const struct shape_link *link, const struct decode_relation *relation,
+                     uint16_t *order, bool *same_order)
+{
+    const struct shape_def *def = link->shape->def;
+    const struct table *t = def->table;
+    *same_order = t->column_count == relation->column_count;
+    for (uint16_t i = 0; i < t->column_count; i++) {
+        order[i] = UINT16_MAX;
+        for (uint16_t j = 0; j < relation->column_count; j++) {
+            if (slice_eq(t->columns[i].name, relation->columns[j].name)) {
+                order[i] = j;
+                break;
+            }
+        }
+        *same_order = *same_order && order[i] == i;
+    }
+    for (size_t i = 0; i < def->selected_count; i++) {
+        const struct table_column *c = &t->columns[def->selected[i]];
+        uint16_t at = order[def->selected[i]];
+        if (at == UINT16_MAX || relation->columns[at].type_oid != c->type_oid ||
+            relation->columns[at].typmod != c->typmod)
+            return false;
+    }
+    return true;
+}
+
+static size_t published_columns(const struct table *t)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < t->column_count; i++)
+        count += t->columns[i].generated ? 0 : 1;
+    return count;
+}
+
+/* Whether what the stream says of the relation still fits the shape; prepares the link. */
+static bool link_fits(struct shape_link *link, const struct decode_relation *relation)
+{
+    const struct shape_def *def = link->shape->def;
+    const struct table *t = def->table;
+    bool own = relation->oid == t->oid;
+    if (own && (!slice_eq(relation->name, t->name) ||
+                (relation->schema.len > 0 && !slice_eq(relation->schema, t->schema))))
+        return false;
+    bool covers = own && (def->all_columns || !t->has_pk);
+    if (covers && relation->column_count != t->column_count &&
+        relation->column_count != published_columns(t))
+        return false;
+    uint16_t *order = calloc((size_t)t->column_count + 1, sizeof *order);
+    bool same_order = false;
+    if (order == NULL || !link_map(link, relation, order, &same_order)) {
+        free(order);
+        return false;
+    }
+    free(link->order);
+    link->order = NULL;
+    if (same_order)
+        free(order);
+    else
+        link->order = order;
+    link->relation = relation;
+    return true;
+}
+
+/* The row in the table's column order; columns that the relation lacks (not selected ones, or
+ * the check would have failed) are NULL. */
+static const struct value *link_row(const struct shape_link *link, const struct value *values,
+                                    struct value *scratch)
+{
+    if (values == NULL || link->order == NULL)
+        return values;
+    size_t count = link->shape->def->table->column_count;
+    for (size_t i = 0; i < count; i++) {
+        uint16_t at = link->order[i];
+        scratch[i] = at == UINT16_MAX ? (struct value){.kind = VALUE_NULL} : values[at];
+    }
+    return scratch;
+}
+
+/* --- Changes --- */
+
+static int shape_put(struct sequencer *q, struct shape *shape, uint64_t op)
+{
+    if (q->encoded.failed != 0)
+        return q->encoded.failed;
+    obs_count(q->config.obs, OBS_ROUTED_CHANGES, 1);
+    if (shape->txn_mode == TXN_BUFFER)
+        return join_buffer_put(q, shape, op, buf_slice(&q->encoded));
+    return shapelog_append(shape->log, q->txn_lsn, op, buf_slice(&q->encoded), NULL);
+}
+
+static int put_update(struct sequencer *q, struct shape *shape, const struct encode_txn *txn,
+                      uint64_t op, const struct value *old, const struct value *row)
+{
+    const struct encode_plan *plan = shape->def->plan;
+    if (!encode_key_differs(plan, old, row)) {
+        if (!encode_update(&q->encoded, plan, txn, op, old, row))
+            return 0;
+        return shape_put(q, shape, op);
+    }
+    encode_key_change_delete(&q->encoded, plan, txn, op, old, row);
+    int rc = shape_put(q, shape, op);
+    if (rc < 0)
+        return rc;
+    buf_reset(&q->encoded, ENCODED_KEEP);
+    encode_key_change_insert(&q->encoded, plan, txn, op + 1, old, row);
+    return shape_put(q, shape, op + 1);
+}
+
+static int apply_hit(struct sequencer *q, const struct route_hit *hit,
+                     const struct txn_change *change)
+{
+    struct shape_link *link = (struct shape_link *)(void *)hit->entry;
+    struct shape *shape = link->shape;
+    if (apply_touch(q, shape) == TXN_SKIP)
+        return 0;
+    if (link->relation != change->relation && !link_fits(link, change->relation)) {
+        if (shape->txn_mode == TXN_BUFFER)
+            join_buffer_mark(q, shape, JOIN_MARK_SCHEMA);
+        else
+            sequencer_drop(q, shape, OBS_SHAPE_SCHEMA, NULL,
+                           "the stream shows other columns or another name");
+        return 0;
+    }
+    const struct value *old = link_row(link, change->old, q->row_scratch[0]);
+    const struct value *row = link_row(link, change->row, q->row_scratch[1]);
+    struct encode_txn txn = {q->txn_lsn, q->txn_xid};
+    buf_reset(&q->encoded, ENCODED_KEEP);
+    int rc = 0;
+    if (hit->old_in && hit->new_in) {
+        rc = put_update(q, shape, &txn, change->position, old, row);
+    } else if (hit->new_in) {
+        encode_insert(&q->encoded, shape->def->plan, &txn, change->position, row);
+        rc = shape_put(q, shape, change->position);
+    } else {
+        encode_delete(&q->encoded, shape->def->plan, &txn, change->position, old);
+        rc = shape_put(q, shape, change->position);
+    }
+    if (rc < 0)
+        sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, err_name(rc));
+    return 0;
+}
+
+static int apply_change(void *ctx, const struct txn_change *change, struct err *err)
+{
+    struct sequencer *q = ctx;
+    obs_count(q->config.obs, OBS_WAL_CHANGES, 1);
+    if (q->txn_replayed)
+        return 0;
+    const struct route_hit *hits;
+    size_t count;
+    if (route_match(q->route, change, &hits, &count) < 0)
+        return err_set(err, ERR_MEMORY, "no memory for routing a change");
+    /* Dropping a shape changes the router, not the hits' array; a dropped shape's links may
+     * still be in it, so references are not released before the next publication. */
+    for (size_t i = 0; i < count; i++) {
+        struct shape_link *link = (struct shape_link *)(void *)hits[i].entry;
+        if (shape_state(link->shape) != SHAPE_GONE)
+            apply_hit(q, &hits[i], change);
+    }
+    return 0;
+}
+
+/* --- The rest of the grammar --- */
+
+static int apply_begin(void *ctx, const struct txn_begin *begin, struct err *err)
+{
+    struct sequencer *q = ctx;
+    (void)err;
+    ASSERT(!q->txn_open && list_empty(&q->touched));
+    q->txn_open = true;
+    q->txn_replayed = begin->lsn <= q->processed_lsn;
+    q->txn_serial++;
+    q->txn_lsn = begin->lsn;
+    q->txn_xid = begin->xid;
+    q->txn_commit_us = begin->commit_us;
+    q->txn_begun_us = clock_mono_us();
+    if (!q->txn_replayed) {
+        if (q->txn_ordinal == 0 || (int32_t)(begin->xid - q->newest_xid) > 0)
+            q->newest_xid = begin->xid;
+        q->recent[begin->xid % RECENT_XIDS] =
+            (struct recent_xid){begin->xid, ++q->txn_ordinal};
+    }
+    return 0;
+}
+
+static int apply_relation(void *ctx, const struct decode_relation *relation, struct err *err)
+{
+    struct sequencer *q = ctx;
+    catalog_forget(q->config.catalog, relation->schema, relation->name);
+    size_t count;
+    if (route_entries(q->route, relation->oid, &count) == NULL) {
+        int rc = reconcile_new_relation(q, relation, err);
+        if (rc < 0)
+            return rc;
+    }
+    /* Whether it fits is asked at the first change that concerns the shape: while the stream
+     * is behind it may describe the table as it was before the shape's snapshot. */
+    struct route_entry *const *entries = route_entries(q->route, relation->oid, &count);
+    for (size_t i = 0; i < count; i++)
+        ((struct shape_link *)(void *)entries[i])->relation = NULL;
+    return 0;
+}
+
+static int apply_truncate(void *ctx, const struct decode_relation *relation,
+                          uint64_t position, struct err *err)
+{
+    struct sequencer *q = ctx;
+    (void)position;
+    (void)err;
+    if (q->txn_replayed)
+        return 0;
+    size_t count;
+    struct shape **shapes = sequencer_shapes_of(q, relation->oid, &count);
+    for (size_t i = 0; i < count; i++) {
+        int mode = apply_touch(q, shapes[i]);
+        if (mode == TXN_BUFFER)
+            join_buffer_mark(q, shapes[i], JOIN_MARK_TRUNCATE);
+        else if (mode == TXN_APPEND)
+            sequencer_drop(q, shapes[i], OBS_SHAPE_TRUNCATE, NULL, "");
+    }
+    return 0;
+}
+
+static int apply_identity_lost(void *ctx, const struct decode_relation *relation,
+                               struct err *err)
+{
+    struct sequencer *q = ctx;
+    (void)err;
+    if (q->txn_replayed)
+        return 0;
+    size_t count;
+    struct shape **shapes = sequencer_shapes_of(q, relation->oid, &count);
+    for (size_t i = 0; i < count; i++) {
+        int mode = apply_touch(q, shapes[i]);
+        if (mode == TXN_BUFFER)
+            join_buffer_mark(q, shapes[i], JOIN_MARK_IDENTITY);
+        else if (mode == TXN_APPEND)
+            sequencer_drop(q, shapes[i], OBS_SHAPE_IDENTITY, NULL,
+                           "an update or delete came without the old row");
+    }
+    q->next_reconcile_ms = 0;
+    return 0;
+}
+
+static int apply_commit(void *ctx, uint64_t lsn, uint64_t end_lsn, struct err *err)
+{
+    struct sequencer *q = ctx;
+    (void)err;
+    ASSERT(q->txn_open);
+    while (!list_empty(&q->touched)) {
+        struct shape *shape = LIST_ENTRY(q->touched.next, struct shape, in_touched);
+        list_remove(&shape->in_touched);
+        struct err why = {0};
+        if (shapelog_commit(shape->log, &why) < 0) {
+            sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, why.message);
+            continue;
+        }
+        if (list_empty(&shape->in_committed))
+            list_push(&q->committed, &shape->in_committed);
+    }
+    q->txn_open = false;
+    if (q->txn_replayed)
+        return 0;
+    obs_count(q->config.obs, OBS_WAL_TRANSACTIONS, 1);
+    if (!q->unpublished)
+        q->oldest_commit_us = q->txn_begun_us;
+    q->unpublished = true;
+    q->processed_lsn = lsn;
+    q->processed_end = end_lsn;
+    q->last_commit_us = q->txn_commit_us;
+    return 0;
+}
+
+static void apply_abandon(void *ctx)
+{
+    struct sequencer *q = ctx;
+    size_t it = 0;
+    void *value;
+    while (map_next(&q->shapes.by_handle, &it, NULL, &value))
+        join_abandon_open(value);
+    while (!list_empty(&q->touched)) {
+        struct shape *shape = LIST_ENTRY(q->touched.next, struct shape, in_touched);
+        list_remove(&shape->in_touched);
+        if (shapelog_abort(shape->log, NULL) < 0)
+            sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, "an abort failed");
+    }
+    q->txn_open = false;
+}
+
+struct txn_sink sequencer_txn_sink(struct sequencer *q)
+{
+    return (struct txn_sink){
+        .ctx = q,
+        .begin = apply_begin,
+        .relation = apply_relation,
+        .change = apply_change,
+        .truncate = apply_truncate,
+        .identity_lost = apply_identity_lost,
+        .commit = apply_commit,
+        .abandon = apply_abandon,
+    };
+}

@@ -1,0 +1,284 @@
+/* What the files of this module share. Not for others. */
+#ifndef COULOMB_SERVER_SHAPE_INTERNAL_H
+#define COULOMB_SERVER_SHAPE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "base/list.h"
+#include "base/mailbox.h"
+#include "base/map.h"
+#include "server/route/route.h"
+#include "server/shape/sequencer.h"
+#include "server/snapshot/snapshot.h"
+
+/* --- The registry (shapes.c) --- */
+
+struct watcher {
+    shapes_notify_fn *notify;
+    void *ctx;
+};
+
+struct shapes {
+    pthread_rwlock_t lock; /* guards the two maps; the sequencer alone writes */
+    struct map by_handle;
+    struct map by_identity;
+    struct watcher watchers[SHAPES_WATCHERS_MAX];
+    unsigned watcher_count;
+    struct obs *obs;
+    struct sequencer *sequencer; /* where questions are sent */
+
+    atomic_int service; /* enum shapes_service */
+    atomic_bool ever_connected;
+    atomic_bool caught_up;
+    atomic_uint_fast64_t last_lsn;
+    pthread_mutex_t detail_lock;
+    char detail[512];
+};
+
+/* Where a shape stands in the join of its snapshot with the stream (shape-protocol.md 5.4).
+ * Sequencer's thread only.
+ *
+ *   UNSUBSCRIBED ──subscribe──▶ BUFFERING ──view known──▶ JOINED
+ *        ▲                          │
+ *        └── a snapshot that can't be joined is taken again ──┘
+ */
+enum join_phase { JOIN_UNSUBSCRIBED, JOIN_BUFFERING, JOIN_JOINED };
+
+/* What the open transaction means to a shape; decided at its first change there. */
+enum txn_mode { TXN_SKIP, TXN_BUFFER, TXN_APPEND };
+
+/* One relation whose changes concern the shape: its table, or a partition or child of it. */
+struct shape_link {
+    struct route_entry route; /* first: a hit's entry is the link */
+    struct shape *shape;
+    const struct decode_relation *relation; /* that `order` was made for, or NULL */
+    uint16_t *order; /* table column -> relation column; NULL: the same order */
+};
+
+/* Life: made by sequencer_make (PREPARING) → READING when its view is known → LIVE when its
+ * snapshot is complete → GONE. Only sequencer_drop makes it GONE; it then leaves the registry,
+ * the router and every list below. References: the registry's one, HTTP requests', the
+ * snapshot job's. */
+struct shape {
+    atomic_uint refs;
+    struct shapes *owner;
+    struct shape_def *def;
+    char handle[SHAPELOG_HANDLE_MAX];
+    struct shapelog_shape *log;
+    atomic_int state;              /* enum shape_state */
+    atomic_uint_fast64_t watchers; /* bit n: watcher n wants one notification */
+    atomic_int_fast64_t read_ms;   /* last read, monotonic; 0 never */
+    struct err failure;            /* written before state becomes GONE */
+
+    /* The rest is the sequencer's. */
+    struct shape_link *links;
+    size_t link_count;
+    struct table_use *use;
+    struct list in_touched;   /* has entries of the open transaction; or is in `dropped` */
+    struct list in_committed; /* has committed entries that are not published */
+    uint64_t txn_serial;      /* of the transaction that txn_mode was decided for */
+    enum txn_mode txn_mode;
+    enum join_phase phase;
+    struct snapshot_view view;  /* JOINED: what the snapshot holds */
+    struct buf join_buffer;     /* BUFFERING: entries, as join.c describes */
+    uint64_t subscribe_ordinal; /* transactions begun before it subscribed */
+    bool join_broken;           /* the stream broke, or the buffer overflowed: take it again */
+};
+
+void shapes_init(struct shapes *s, struct sequencer *q, struct obs *obs);
+void shapes_fini(struct shapes *s);
+int shapes_insert(struct shapes *s, struct shape *shape); /* takes a reference */
+void shapes_erase(struct shapes *s, struct shape *shape); /* releases it */
+void shapes_set_service(struct shapes *s, enum shapes_service service, const char *detail);
+void shapes_notify_all(struct shapes *s);
+/* Tells the watchers that asked; any thread. */
+void shape_notify(struct shape *shape);
+void shape_fini_links(struct shape *shape);
+
+/* --- Tables in use (tables.c) --- */
+
+/* A table with shapes: whether the publication is known to have it. */
+struct table_use {
+    uint32_t oid;
+    struct slice schema; /* owned */
+    struct slice name;
+    atomic_uint refs;
+    atomic_uint shapes;        /* that exist */
+    pthread_mutex_t lock;      /* held while the publication is altered for it */
+    bool ensured;              /* under lock: this process saw it safely in the publication */
+    struct list in_idle;       /* without shapes: waits to leave the publication */
+    int64_t idle_since_ms;
+};
+
+struct table_use *table_use_get(struct sequencer *q, const struct table *table);
+void table_use_put(struct sequencer *q, struct table_use *use); /* one shape fewer */
+struct table_use *table_use_retain(struct table_use *use);
+void table_use_release(struct table_use *use);
+/* Takes tables idle for long enough out of the publication. */
+void tables_leave_idle(struct sequencer *q, int64_t now_ms);
+int64_t tables_deadline_ms(const struct sequencer *q);
+void tables_fini(struct sequencer *q);
+
+/* --- Mail to the sequencer --- */
+
+enum mail_kind {
+    MAIL_GET,
+    MAIL_REMOVE,
+    MAIL_SUBSCRIBE,
+    MAIL_JOIN,
+    MAIL_SNAPSHOT_DONE,
+    MAIL_SNAPSHOT_FAILED,
+    MAIL_DURABLE,
+    MAIL_CHECKPOINT_FAILED,
+    MAIL_CORRUPT,
+    MAIL_RECONCILED,
+    MAIL_STOP
+};
+
+struct mail_get {
+    struct mail mail;
+    struct shape_def *def;
+    shapes_answer_fn *fn;
+    void *ctx;
+};
+
+struct mail_remove {
+    struct mail mail;
+    struct shape *shape;
+    enum obs_shape_reason reason;
+    shapes_answer_fn *fn;
+    void *ctx;
+};
+
+/* Sent by a snapshot's worker, which waits for the answer; lives on its stack. */
+struct mail_join {
+    struct mail mail;
+    struct shape *shape;
+    const struct snapshot_view *view; /* JOIN */
+    struct err err;                   /* the answer: code 0, ERR_RETRY, ERR_CANCELLED */
+    pthread_mutex_t lock;
+    pthread_cond_t answered;
+    bool done;
+};
+
+struct mail_shape { /* SNAPSHOT_DONE, SNAPSHOT_FAILED, CORRUPT */
+    struct mail mail;
+    struct shape *shape; /* a reference; NULL for CORRUPT */
+    char handle[SHAPELOG_HANDLE_MAX];
+    struct err err;
+};
+
+struct mail_durable {
+    struct mail mail;
+    uint64_t lsn;
+    struct err err;
+};
+
+struct reconcile_job;
+struct mail_reconciled {
+    struct mail mail;
+    struct reconcile_job *job;
+};
+
+/* --- The sequencer --- */
+
+#define RECENT_XIDS (1u << 16)
+
+struct recent_xid {
+    uint32_t xid;
+    uint64_t ordinal; /* 0: empty */
+};
+
+struct sequencer {
+    struct sequencer_config config;
+    struct sequencer_stream stream;
+    struct shapes shapes;
+    struct mailbox mailbox;
+    struct mail stop_mail;
+    atomic_bool stop_requested;
+    struct shapelog *shapelog; /* NULL while another process holds the storage */
+    struct route *route;
+
+    /* the open transaction */
+    bool txn_open;
+    bool txn_replayed; /* processed before on an earlier connection: ignored */
+    uint64_t txn_serial;
+    uint64_t txn_lsn;
+    uint32_t txn_xid;
+    int64_t txn_commit_us;
+    int64_t txn_begun_us;
+    struct list touched;
+
+    struct list committed;   /* shapes to publish */
+    bool unpublished;        /* a commit was processed since the last publication */
+    uint64_t processed_lsn;  /* commit LSN of the last complete transaction of this run */
+    uint64_t processed_end;  /* its end */
+    uint64_t wal_end;        /* everything before it has come */
+    int64_t oldest_commit_us; /* arrival of the first unpublished commit, monotonic */
+    int64_t last_commit_us;  /* wall clock of the last processed commit */
+    uint64_t catch_up_lsn;   /* replay is over once this is reached */
+
+    uint64_t durable_lsn;
+    bool unsaved; /* something published is not in a checkpoint that was asked for */
+    bool checkpoint_running;
+    int64_t next_checkpoint_ms;
+    int64_t stop_deadline_ms; /* INT64_MAX: not stopping */
+
+    struct recent_xid *recent; /* by xid % RECENT_XIDS: transactions begun in this run */
+    uint64_t txn_ordinal;      /* how many began */
+    uint32_t newest_xid;
+
+    struct map tables;   /* OID -> struct table_use */
+    struct list idle_tables;
+    size_t parent_shapes; /* shapes on partitioned tables */
+    int64_t last_handle_us;
+    int64_t next_reconcile_ms;
+    bool reconcile_running;
+
+    struct value *row_scratch[2]; /* rows put into a table's column order */
+    struct buf encoded;
+    struct shape **scratch; /* sequencer_shapes_of */
+    size_t scratch_cap;
+    struct list dropped; /* gone shapes whose reference is given back between transactions'
+                          * changes, when no list of hits can name them any more */
+};
+
+/* sequencer.c */
+void sequencer_drop(struct sequencer *q, struct shape *shape, enum obs_shape_reason reason,
+                    const struct err *failure, const char *detail);
+int sequencer_post(struct sequencer *q, struct mail *mail);
+/* Collects the shapes that have a link to the relation: a borrowed array of *count, or NULL. */
+struct shape **sequencer_shapes_of(struct sequencer *q, uint32_t oid, size_t *count);
+/* Links the shape to one more relation (a partition). */
+int sequencer_link(struct sequencer *q, struct shape *shape, uint32_t oid);
+
+/* apply.c */
+void apply_note_joined(struct sequencer *q, struct shape *shape, bool open_txn_kept);
+int apply_touch(struct sequencer *q, struct shape *shape);
+enum txn_mode apply_decide(const struct sequencer *q, const struct shape *shape, uint64_t lsn,
+                           uint32_t xid);
+
+/* join.c */
+void join_subscribe(struct sequencer *q, struct mail_join *mail);
+void join_join(struct sequencer *q, struct mail_join *mail);
+void join_answer(struct mail_join *mail, int code, const char *why);
+int join_buffer_put(struct sequencer *q, struct shape *shape, uint64_t op, struct slice json);
+/* What would remove the shape, kept in the buffer until it is known whether the snapshot comes
+ * before or after it. */
+#define JOIN_MARK_IDENTITY (UINT32_MAX - 2)
+#define JOIN_MARK_SCHEMA   (UINT32_MAX - 1)
+#define JOIN_MARK_TRUNCATE UINT32_MAX
+void join_buffer_mark(struct sequencer *q, struct shape *shape, uint32_t mark);
+void join_abandon_open(struct shape *shape);
+
+/* preparation.c: the snapshot's job on a worker thread */
+int preparation_start(struct sequencer *q, struct shape *shape);
+
+/* reconcile.c */
+void reconcile_start(struct sequencer *q, int64_t now_ms);
+void reconcile_finish(struct sequencer *q, struct reconcile_job *job);
+/* The relation is not known to the router: finds its ancestors and links their shapes to it. */
+int reconcile_new_relation(struct sequencer *q, const struct decode_relation *relation,
+                           struct err *err);
+
+#endif

@@ -1,0 +1,218 @@
+/* Joining a snapshot to the stream (shape-protocol.md 5.4).
+ *
+ * The worker that takes a snapshot first subscribes the shape, then takes the snapshot, then
+ * tells its view. In between, a round trip to Postgres, the shape's changes are kept here:
+ *
+ *   record := xid (4) lsn (8) op (8) length (4) json
+ *
+ * A length from JOIN_MARK_IDENTITY up has no json: it marks what would remove the shape.
+ *
+ * When the view is known each kept transaction is dropped (the snapshot holds it) or appended.
+ *
+ * A transaction is decoded from the WAL before it becomes visible to snapshots: a moment, or
+ * long under synchronous replication. So the view may lack a transaction that had passed before
+ * the shape subscribed, which would then be in neither. Transactions begun in the stream are
+ * remembered by xid; if one from before the subscription is not visible, the snapshot is taken
+ * again. */
+#include <stdlib.h>
+
+#include "server/shape/internal.h"
+
+#define JOIN_BUFFER_MAX  (16u << 20)
+#define RECORD_HEADER    24u
+
+void join_answer(struct mail_join *mail, int code, const char *why)
+{
+    pthread_mutex_lock(&mail->lock);
+    if (code < 0)
+        err_set(&mail->err, code, "%s", why);
+    mail->done = true;
+    pthread_cond_signal(&mail->answered);
+    pthread_mutex_unlock(&mail->lock);
+}
+
+void join_subscribe(struct sequencer *q, struct mail_join *mail)
+{
+    struct shape *shape = mail->shape;
+    if (shape_state(shape) == SHAPE_GONE) {
+        join_answer(mail, ERR_CANCELLED, "the shape was removed");
+        return;
+    }
+    shape->phase = JOIN_BUFFERING;
+    shape->join_broken = false;
+    shape->subscribe_ordinal = q->txn_ordinal;
+    buf_reset(&shape->join_buffer, 0);
+    if (q->txn_open) { /* its beginning was missed; the check at the join covers it */
+        shape->txn_serial = q->txn_serial;
+        shape->txn_mode = TXN_SKIP;
+    }
+    join_answer(mail, 0, "");
+}
+
+static int join_buffer_record(struct sequencer *q, struct shape *shape, uint64_t op,
+                              uint32_t length, struct slice json)
+{
+    if (shape->join_broken)
+        return 0;
+    struct buf *b = &shape->join_buffer;
+    buf_put_le32(b, q->txn_xid);
+    buf_put_le64(b, q->txn_lsn);
+    buf_put_le64(b, op);
+    buf_put_le32(b, length);
+    buf_put_slice(b, json);
+    if (b->failed != 0) { /* too much came within a round trip: take the snapshot again */
+        shape->join_broken = true;
+        buf_reset(b, 0);
+    }
+    return 0;
+}
+
+int join_buffer_put(struct sequencer *q, struct shape *shape, uint64_t op, struct slice json)
+{
+    return join_buffer_record(q, shape, op, (uint32_t)json.len, json);
+}
+
+void join_buffer_mark(struct sequencer *q, struct shape *shape, uint32_t mark)
+{
+    join_buffer_record(q, shape, 0, mark, (struct slice){"", 0});
+}
+
+static enum obs_shape_reason mark_reason(uint32_t mark)
+{
+    if (mark == JOIN_MARK_TRUNCATE)
+        return OBS_SHAPE_TRUNCATE;
+    return mark == JOIN_MARK_SCHEMA ? OBS_SHAPE_SCHEMA : OBS_SHAPE_IDENTITY;
+}
+
+static uint64_t le(const char *p, unsigned bytes)
+{
+    uint64_t v = 0;
+    for (unsigned i = 0; i < bytes; i++)
+        v |= (uint64_t)(unsigned char)p[i] << (8 * i);
+    return v;
+}
+
+/* Whether every transaction that passed before the subscription is in the view. */
+static bool passed_are_visible(const struct sequencer *q, const struct shape *shape,
+                               const struct snapshot_view *view)
+{
+    if (q->txn_ordinal == 0 || shape->subscribe_ordinal == 0)
+        return true;
+    for (size_t i = 0; i < view->xip_count; i++) {
+        uint32_t xid = (uint32_t)view->xip[i];
+        const struct recent_xid *r = &q->recent[xid % RECENT_XIDS];
+        if (r->ordinal != 0 && r->xid == xid && r->ordinal <= shape->subscribe_ordinal)
+            return false;
+    }
+    uint32_t ahead = q->newest_xid - (uint32_t)view->xmax; /* modulo 2^32 */
+    if (ahead >= RECENT_XIDS)
+        return true;
+    for (uint32_t i = 0; i <= ahead; i++) {
+        uint32_t xid = (uint32_t)view->xmax + i;
+        const struct recent_xid *r = &q->recent[xid % RECENT_XIDS];
+        if (r->ordinal != 0 && r->xid == xid && r->ordinal <= shape->subscribe_ordinal)
+            return false;
+    }
+    return true;
+}
+
+static int view_copy(struct snapshot_view *to, const struct snapshot_view *from)
+{
+    snapshot_view_fini(to);
+    *to = *from;
+    to->xip = calloc(from->xip_count + 1, sizeof *to->xip);
+    if (to->xip == NULL) {
+        to->xip_count = 0;
+        return ERR_MEMORY;
+    }
+    memcpy(to->xip, from->xip, from->xip_count * sizeof *to->xip);
+    return 0;
+}
+
+/* Walks the kept records. 0, or negative when the shape was dropped. */
+static int join_replay(struct sequencer *q, struct shape *shape)
+{
+    struct slice rest = buf_slice(&shape->join_buffer);
+    uint64_t lsn = 0;
+    bool open_kept = false;
+    while (rest.len >= RECORD_HEADER) {
+        uint32_t xid = (uint32_t)le(rest.ptr, 4);
+        uint64_t record_lsn = le(rest.ptr + 4, 8);
+        uint64_t op = le(rest.ptr + 12, 8);
+        uint32_t length = (uint32_t)le(rest.ptr + 20, 4);
+        size_t body = length >= JOIN_MARK_IDENTITY ? 0 : length;
+        struct slice json = slice_make(rest.ptr + RECORD_HEADER, body);
+        rest = slice_make(json.ptr + body, rest.len - RECORD_HEADER - body);
+        if (apply_decide(q, shape, record_lsn, xid) == TXN_SKIP)
+            continue;
+        if (length >= JOIN_MARK_IDENTITY) {
+            sequencer_drop(q, shape, mark_reason(length), NULL, "while its snapshot began");
+            return ERR_CANCELLED;
+        }
+        /* apply_decide compares with what is committed, so a transaction is committed only
+         * when the next one begins. */
+        struct err err = {0};
+        int rc = lsn != 0 && lsn != record_lsn ? shapelog_commit(shape->log, &err) : 0;
+        lsn = record_lsn;
+        rc = rc < 0 ? rc : shapelog_append(shape->log, record_lsn, op, json, &err);
+        if (rc < 0) {
+            sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, err.message);
+            return rc;
+        }
+    }
+    open_kept = q->txn_open && lsn == q->txn_lsn && lsn != 0;
+    if (lsn != 0 && !open_kept) {
+        struct err err = {0};
+        if (shapelog_commit(shape->log, &err) < 0) {
+            sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, err.message);
+            return ERR_IO;
+        }
+    }
+    if (lsn != 0 && list_empty(&shape->in_committed)) {
+        list_push(&q->committed, &shape->in_committed);
+        q->unpublished = true;
+    }
+    /* A transaction whose buffered part was skipped goes on being skipped; one that was still
+     * undecided (no change yet) is decided at its first change. */
+    if (q->txn_open && shape->txn_serial == q->txn_serial && shape->txn_mode == TXN_BUFFER)
+        apply_note_joined(q, shape, open_kept);
+    return 0;
+}
+
+void join_join(struct sequencer *q, struct mail_join *mail)
+{
+    struct shape *shape = mail->shape;
+    if (shape_state(shape) == SHAPE_GONE) {
+        join_answer(mail, ERR_CANCELLED, "the shape was removed");
+        return;
+    }
+    if (shape->join_broken || !passed_are_visible(q, shape, mail->view)) {
+        shape->phase = JOIN_UNSUBSCRIBED;
+        buf_reset(&shape->join_buffer, 0);
+        join_answer(mail, ERR_RETRY, "the stream has passed the snapshot");
+        return;
+    }
+    if (view_copy(&shape->view, mail->view) < 0) {
+        join_answer(mail, ERR_MEMORY, "no memory for a snapshot's view");
+        return;
+    }
+    shape->phase = JOIN_JOINED;
+    int rc = join_replay(q, shape);
+    buf_reset(&shape->join_buffer, 0);
+    if (rc < 0) {
+        join_answer(mail, ERR_CANCELLED, "the shape was removed");
+        return;
+    }
+    atomic_store(&shape->state, SHAPE_READING);
+    join_answer(mail, 0, "");
+    shape_notify(shape);
+}
+
+/* The open transaction will come again whole: what was kept of it goes. */
+void join_abandon_open(struct shape *shape)
+{
+    if (shape->phase == JOIN_BUFFERING) {
+        shape->join_broken = true;
+        buf_reset(&shape->join_buffer, 0);
+    }
+}

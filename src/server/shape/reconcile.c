@@ -1,0 +1,393 @@
+/* The periodic look at what the stream does not tell: tables dropped, renamed or altered
+ * without a change following, tables taken out of the publication, identities reset
+ * (shape-protocol.md 5.5, 5.7). The questions run on the admin pool; the sequencer acts on the
+ * answers. Also: new partitions, found when the stream first names them. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "server/shape/internal.h"
+
+struct reconcile_job {
+    struct sequencer *q;
+    struct publication_check *checks; /* in and out; names owned by the uses below */
+    struct table_use **uses;          /* references */
+    size_t count;
+    struct err err; /* of the publication as a whole, or of the connection */
+    uint64_t retained_wal_bytes;
+};
+
+static void reconcile_free(struct reconcile_job *job)
+{
+    for (size_t i = 0; i < job->count; i++) {
+        table_release(job->checks[i].now);
+        table_use_release(job->uses[i]);
+    }
+    free(job->checks);
+    free(job->uses);
+    free(job);
+}
+
+static void read_retained(struct reconcile_job *job, PGconn *conn)
+{
+    const char *values[] = {job->q->config.slot};
+    PGresult *r = PQexecParams(conn,
+                               "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)"
+                               " FROM pg_replication_slots WHERE slot_name = $1",
+                               1, NULL, values, NULL, NULL, 0);
+    if (PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1)
+        slice_to_u64(slice_of(PQgetvalue(r, 0, 0)), &job->retained_wal_bytes);
+    PQclear(r);
+}
+
+/* A lost identity is given back at once. A change that came meanwhile without its old row has
+ * removed the shapes already (apply_identity_lost); without one nothing was missed. */
+static void repair_identities(struct reconcile_job *job, PGconn *conn)
+{
+    for (size_t i = 0; i < job->count; i++) {
+        struct publication_check *c = &job->checks[i];
+        if (c->fault != PUBLICATION_IDENTITY_LOST || c->now == NULL)
+            continue;
+        bool added = true;
+        pthread_mutex_lock(&job->uses[i]->lock);
+        publication_ensure(conn, &job->q->config.publication, c->now, &added, NULL);
+        pthread_mutex_unlock(&job->uses[i]->lock);
+    }
+}
+
+static void reconcile_run(void *ctx, PGconn *conn, const struct err *why)
+{
+    struct reconcile_job *job = ctx;
+    if (conn == NULL) {
+        job->err = *why;
+        if (job->err.code == 0)
+            job->err.code = ERR_RETRY;
+    } else {
+        publication_verify(conn, &job->q->config.publication, job->checks, job->count,
+                           &job->err);
+        read_retained(job, conn);
+        if (job->err.code == 0)
+            repair_identities(job, conn);
+    }
+    struct mail_reconciled *m = calloc(1, sizeof *m);
+    if (m == NULL) {
+        reconcile_free(job);
+        return;
+    }
+    m->mail.kind = MAIL_RECONCILED;
+    m->job = job;
+    if (mailbox_send(&job->q->mailbox, &m->mail, true) < 0) {
+        reconcile_free(job);
+        free(m);
+    }
+}
+
+static struct reconcile_job *reconcile_new(struct sequencer *q)
+{
+    struct reconcile_job *job = calloc(1, sizeof *job);
+    if (job == NULL)
+        return NULL;
+    job->q = q;
+    job->checks = calloc(q->tables.len + 1, sizeof *job->checks);
+    job->uses = calloc(q->tables.len + 1, sizeof(*job->uses));
+    if (job->checks == NULL || job->uses == NULL) {
+        reconcile_free(job);
+        return NULL;
+    }
+    size_t it = 0;
+    void *value;
+    while (map_next(&q->tables, &it, NULL, &value)) {
+        struct table_use *use = value;
+        pthread_mutex_lock(&use->lock);
+        bool known = use->ensured;
+        pthread_mutex_unlock(&use->lock);
+        if (!known || atomic_load(&use->shapes) == 0)
+            continue; /* being prepared, or on its way out */
+        job->uses[job->count] = table_use_retain(use);
+        job->checks[job->count++] = (struct publication_check){
+            .oid = use->oid, .schema = use->schema, .name = use->name};
+    }
+    return job;
+}
+
+void reconcile_start(struct sequencer *q, int64_t now_ms)
+{
+    q->next_reconcile_ms = now_ms + q->config.reconcile_period_ms;
+    if (q->reconcile_running)
+        return;
+    struct reconcile_job *job = reconcile_new(q);
+    if (job == NULL)
+        return;
+    if (pool_submit(q->config.admin_pool, reconcile_run, job) < 0) {
+        reconcile_free(job);
+        return;
+    }
+    q->reconcile_running = true;
+}
+
+/* --- Acting on the answers --- */
+
+static void drop_all_of(struct sequencer *q, uint32_t oid, enum obs_shape_reason reason,
+                        const struct err *failure, const char *detail)
+{
+    size_t count;
+    struct shape **shapes = sequencer_shapes_of(q, oid, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (shapes[i]->def->table->oid == oid && shapes[i]->phase == JOIN_JOINED)
+            sequencer_drop(q, shapes[i], reason, failure, detail);
+    }
+}
+
+/* Partitions that came are linked; for one that went, and for other children, the shape has
+ * rows too many or too few that no change will tell of. */
+static bool follow_children(struct sequencer *q, struct shape *shape, const struct table *now)
+{
+    const struct table *was = shape->def->table;
+    for (size_t i = 0; i < was->child_count; i++) {
+        bool still = false;
+        for (size_t j = 0; j < now->child_count; j++)
+            still = still || now->children[j] == was->children[i];
+        if (!still)
+            return false;
+    }
+    for (size_t j = 0; j < now->child_count; j++) {
+        bool linked = false;
+        for (size_t i = 0; i < shape->link_count; i++)
+            linked = linked || shape->links[i].route.oid == now->children[j];
+        if (linked)
+            continue;
+        if (now->kind != 'p' || sequencer_link(q, shape, now->children[j]) < 0)
+            return false;
+    }
+    return true;
+}
+
+static void follow_table(struct sequencer *q, const struct publication_check *c)
+{
+    size_t count;
+    struct shape **shapes = sequencer_shapes_of(q, c->oid, &count);
+    for (size_t i = 0; i < count; i++) {
+        struct shape *shape = shapes[i];
+        if (shape->def->table->oid != c->oid || shape->phase != JOIN_JOINED)
+            continue;
+        struct buf why;
+        buf_init(&why, 256);
+        if (!shape_def_fits(shape->def, c->now, &why)) {
+            buf_putc(&why, '\0');
+            sequencer_drop(q, shape, OBS_SHAPE_SCHEMA, NULL, why.failed ? "" : why.ptr);
+        } else if (!follow_children(q, shape, c->now)) {
+            sequencer_drop(q, shape, OBS_SHAPE_SCHEMA, NULL,
+                           "a partition or child table came or went");
+        }
+        buf_fini(&why);
+    }
+}
+
+static void forget(struct sequencer *q, const struct publication_check *c)
+{
+    catalog_forget(q->config.catalog, c->schema, c->name);
+}
+
+static void act_on(struct sequencer *q, const struct publication_check *c,
+                   struct table_use *use)
+{
+    switch (c->fault) {
+    case PUBLICATION_TABLE_GONE:
+        forget(q, c);
+        drop_all_of(q, c->oid, OBS_SHAPE_DROPPED, NULL, "dropped, renamed or made anew");
+        break;
+    case PUBLICATION_TABLE_MISSING:
+        forget(q, c);
+        pthread_mutex_lock(&use->lock);
+        use->ensured = false;
+        pthread_mutex_unlock(&use->lock);
+        drop_all_of(q, c->oid, OBS_SHAPE_PUBLICATION, NULL, "it was taken out");
+        break;
+    case PUBLICATION_IDENTITY_LOST:
+    case PUBLICATION_FINE:
+        if (c->now != NULL)
+            follow_table(q, c);
+        break;
+    }
+}
+
+void reconcile_finish(struct sequencer *q, struct reconcile_job *job)
+{
+    q->reconcile_running = false;
+    if (job->err.code == 0) {
+        for (size_t i = 0; i < job->count; i++)
+            act_on(q, &job->checks[i], job->uses[i]);
+        obs_set(q->config.obs, OBS_G_RETAINED_WAL, (int64_t)job->retained_wal_bytes);
+    } else if (job->err.code == ERR_DB) {
+        log_event(q->config.log, LOG_ERROR, "publication.unusable",
+                  LOG_TEXT("reason", job->err.message));
+        if (q->config.publication.manual) {
+            for (size_t i = 0; i < job->count; i++)
+                drop_all_of(q, job->checks[i].oid, OBS_SHAPE_PUBLICATION, &job->err,
+                            job->err.message);
+        } else {
+            q->stream.reconnect(q->stream.ctx);
+        }
+    }
+    reconcile_free(job);
+}
+
+/* --- New partitions --- */
+
+struct ancestors {
+    uint32_t oid;
+    uint32_t found[64];
+    size_t count;
+    bool exists;
+    int code;
+    pthread_mutex_t lock;
+    pthread_cond_t answered;
+    bool done;
+    bool abandoned; /* the asker no longer waits: the job frees it */
+};
+
+static void ancestors_read(struct ancestors *a, PGconn *conn)
+{
+    char oid[16];
+    snprintf(oid, sizeof oid, "%u", a->oid);
+    const char *values[] = {oid};
+    PGresult *r = PQexecParams(
+        conn,
+        "WITH RECURSIVE up(oid) AS ("
+        " SELECT $1::oid UNION SELECT inhparent FROM pg_inherits JOIN up ON inhrelid = oid)"
+        " SELECT up.oid, EXISTS (SELECT 1 FROM pg_class WHERE oid = $1::oid) FROM up",
+        1, NULL, values, NULL, NULL, 0);
+    if (PQresultStatus(r) != PGRES_TUPLES_OK)
+        a->code = ERR_RETRY;
+    for (int i = 0; a->code == 0 && i < PQntuples(r); i++) {
+        uint64_t found = 0;
+        slice_to_u64(slice_of(PQgetvalue(r, i, 0)), &found);
+        a->exists = PQgetvalue(r, i, 1)[0] == 't';
+        if (found != a->oid && a->count < sizeof a->found / sizeof a->found[0])
+            a->found[a->count++] = (uint32_t)found;
+    }
+    PQclear(r);
+}
+
+static void ancestors_free(struct ancestors *a)
+{
+    pthread_cond_destroy(&a->answered);
+    pthread_mutex_destroy(&a->lock);
+    free(a);
+}
+
+static void ancestors_run(void *ctx, PGconn *conn, const struct err *why)
+{
+    struct ancestors *a = ctx;
+    (void)why;
+    if (conn == NULL)
+        a->code = ERR_RETRY;
+    else
+        ancestors_read(a, conn);
+    pthread_mutex_lock(&a->lock);
+    a->done = true;
+    bool abandoned = a->abandoned;
+    pthread_cond_signal(&a->answered);
+    pthread_mutex_unlock(&a->lock);
+    if (abandoned)
+        ancestors_free(a);
+}
+
+#define ANCESTORS_WAIT_S 5
+
+/* Waits for the answer, which is rare (the first change to a new partition) and short; false
+ * when it does not come in time. Then a is the job's to free. */
+static bool ancestors_wait(struct ancestors *a)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += ANCESTORS_WAIT_S;
+    int rc = 0;
+    pthread_mutex_lock(&a->lock);
+    while (!a->done && rc == 0)
+        rc = pthread_cond_timedwait(&a->answered, &a->lock, &until);
+    bool done = a->done;
+    a->abandoned = !done;
+    pthread_mutex_unlock(&a->lock);
+    return done;
+}
+
+static void link_to_ancestors(struct sequencer *q, const struct ancestors *a)
+{
+    for (size_t i = 0; i < a->count; i++) {
+        size_t count;
+        struct shape **shapes = sequencer_shapes_of(q, a->found[i], &count);
+        for (size_t j = 0; j < count; j++) {
+            if (shapes[j]->def->table->oid == a->found[i] &&
+                sequencer_link(q, shapes[j], a->oid) < 0)
+                sequencer_drop(q, shapes[j], OBS_SHAPE_STORAGE, NULL, "no memory");
+        }
+    }
+}
+
+/* The partition is gone again: whose it was can't be known, so no partitioned table's shape can
+ * be trusted to be complete. */
+static void drop_parents(struct sequencer *q)
+{
+    size_t it = 0;
+    void *value;
+    struct shape *found;
+    do {
+        found = NULL;
+        it = 0;
+        while (found == NULL && map_next(&q->shapes.by_handle, &it, NULL, &value)) {
+            struct shape *shape = value;
+            if (shape->def->table->kind == 'p')
+                found = shape;
+        }
+        if (found != NULL)
+            sequencer_drop(q, found, OBS_SHAPE_SCHEMA, NULL,
+                           "a partition came and went before it could be looked up");
+    } while (found != NULL);
+}
+
+/* Shapes of an earlier table of this name can't be served any more. */
+static void drop_namesakes(struct sequencer *q, const struct decode_relation *relation)
+{
+    size_t it = 0;
+    void *value;
+    uint32_t old = 0;
+    while (old == 0 && map_next(&q->tables, &it, NULL, &value)) {
+        const struct table_use *use = value;
+        if (use->oid != relation->oid && slice_eq(use->name, relation->name) &&
+            slice_eq(use->schema, relation->schema))
+            old = use->oid;
+    }
+    if (old != 0)
+        drop_all_of(q, old, OBS_SHAPE_DROPPED, NULL, "another table has its name now");
+}
+
+int reconcile_new_relation(struct sequencer *q, const struct decode_relation *relation,
+                           struct err *err)
+{
+    drop_namesakes(q, relation);
+    if (q->parent_shapes == 0)
+        return 0;
+    struct ancestors *a = calloc(1, sizeof *a);
+    if (a == NULL)
+        return err_set(err, ERR_MEMORY, "no memory for a question to the catalog");
+    a->oid = relation->oid;
+    pthread_mutex_init(&a->lock, NULL);
+    pthread_cond_init(&a->answered, NULL);
+    if (pool_submit(q->config.admin_pool, ancestors_run, a) < 0) {
+        ancestors_free(a);
+        return err_set(err, ERR_RETRY, "the catalog can't be asked about a new relation");
+    }
+    if (!ancestors_wait(a))
+        return err_set(err, ERR_RETRY, "the catalog did not tell of a new relation in time");
+    int rc = a->code;
+    if (rc < 0)
+        err_set(err, ERR_RETRY, "the catalog did not tell of a new relation");
+    else if (!a->exists)
+        drop_parents(q);
+    else
+        link_to_ancestors(q, a);
+    ancestors_free(a);
+    return rc;
+}

@@ -1,0 +1,796 @@
+/* The sequencer: the thread that owns all shape state.
+ *
+ * It works in turns that the replication loop gives it: txn's sink while frames come (apply.c),
+ * `drained` when the socket is empty (publish, wake readers, ask for a checkpoint), `woken` for
+ * its mail and its deadlines.
+ *
+ * What may be acknowledged (design idea 1): a checkpoint records the end of the last processed
+ * transaction once all that was published is on disk; that is the durable LSN. When nothing is
+ * unsaved and no transaction is open, everything that came is done with, so the server's own end
+ * of WAL may be acknowledged and an idle database's WAL does not pile up. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "server/shape/internal.h"
+
+#define MAILBOX_MAX         65536
+#define CHECKPOINT_PAUSE_MS 20
+#define CHECKPOINT_RETRY_MS 1000
+#define STOP_GRACE_MS       500
+#define ENCODED_MAX         (1u << 30) /* Postgres's own limit of a value */
+
+/* --- Relations and shapes --- */
+
+struct shape **sequencer_shapes_of(struct sequencer *q, uint32_t oid, size_t *count)
+{
+    struct route_entry *const *entries = route_entries(q->route, oid, count);
+    if (*count > q->scratch_cap) {
+        struct shape **grown = realloc(q->scratch, *count * 2 * sizeof(*grown));
+        if (grown == NULL) {
+            *count = 0;
+            log_event(q->config.log, LOG_ERROR, "sequencer.out_of_memory",
+                      LOG_U64("relation", oid));
+            return NULL;
+        }
+        q->scratch = grown;
+        q->scratch_cap = *count * 2;
+    }
+    for (size_t i = 0; i < *count; i++)
+        q->scratch[i] = ((struct shape_link *)(void *)entries[i])->shape;
+    return q->scratch;
+}
+
+/* links is allocated with room for growth here only; entries are pointers into it, so it is
+ * taken out of the router while it moves. */
+int sequencer_link(struct sequencer *q, struct shape *shape, uint32_t oid)
+{
+    for (size_t i = 0; i < shape->link_count; i++) {
+        if (shape->links[i].route.oid == oid)
+            return 0;
+    }
+    struct shape_link *links = calloc(shape->link_count + 1, sizeof *links);
+    if (links == NULL)
+        return ERR_MEMORY;
+    for (size_t i = 0; i < shape->link_count; i++) {
+        route_remove(q->route, &shape->links[i].route);
+        links[i] = shape->links[i];
+    }
+    links[shape->link_count] = (struct shape_link){.route.oid = oid, .shape = shape};
+    free(shape->links);
+    shape->links = links;
+    size_t wanted = shape->link_count + 1;
+    shape->link_count = 0;
+    for (size_t i = 0; i < wanted; i++) {
+        if (route_add(q->route, &links[i].route) < 0) {
+            for (size_t j = i; j < wanted; j++)
+                free(links[j].order);
+            return ERR_MEMORY;
+        }
+        shape->link_count++;
+    }
+    return 0;
+}
+
+static int link_table(struct sequencer *q, struct shape *shape)
+{
+    const struct table *t = shape->def->table;
+    int rc = sequencer_link(q, shape, t->oid);
+    for (size_t i = 0; rc == 0 && i < t->child_count; i++)
+        rc = sequencer_link(q, shape, t->children[i]);
+    return rc;
+}
+
+static void unlink_table(struct sequencer *q, struct shape *shape)
+{
+    for (size_t i = 0; i < shape->link_count; i++)
+        route_remove(q->route, &shape->links[i].route);
+}
+
+/* --- Making and removing --- */
+
+static struct shape *shape_new(struct sequencer *q, struct shape_def *def)
+{
+    struct shape *shape = calloc(1, sizeof *shape);
+    if (shape == NULL)
+        return NULL;
+    atomic_init(&shape->refs, 1);
+    shape->owner = &q->shapes;
+    shape->def = shape_def_retain(def);
+    list_init(&shape->in_touched);
+    list_init(&shape->in_committed);
+    buf_init(&shape->join_buffer, 16u << 20);
+    return shape;
+}
+
+/* Everything that makes a shape known: table use, router, registry. */
+static int shape_register(struct sequencer *q, struct shape *shape)
+{
+    shape->use = table_use_get(q, shape->def->table);
+    if (shape->use == NULL)
+        return ERR_MEMORY;
+    if (link_table(q, shape) < 0 || shapes_insert(&q->shapes, shape) < 0) {
+        unlink_table(q, shape);
+        table_use_put(q, shape->use);
+        return ERR_MEMORY;
+    }
+    q->parent_shapes += shape->def->table->kind == 'p';
+    return 0;
+}
+
+/* <hash of the definition>-<microseconds>: never the same twice. */
+static void shape_name(struct sequencer *q, struct shape *shape)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a: only to tell shapes apart by eye */
+    struct slice identity = shape_def_identity(shape->def);
+    for (size_t i = 0; i < identity.len; i++)
+        hash = (hash ^ (unsigned char)identity.ptr[i]) * 16777619u;
+    int64_t now = clock_wall_us();
+    q->last_handle_us = now > q->last_handle_us ? now : q->last_handle_us + 1;
+    snprintf(shape->handle, sizeof shape->handle, "%" PRIu32 "-%" PRId64, hash,
+             q->last_handle_us);
+}
+
+static int shape_make_log(struct sequencer *q, struct shape *shape, struct err *err)
+{
+    struct buf text;
+    buf_init(&text, 8u << 20);
+    int rc = shape_def_print(shape->def, &text);
+    if (rc < 0)
+        err_set(err, rc, "the definition of the shape is too large to be stored");
+    else
+        rc = shapelog_create(q->shapelog, slice_of(shape->handle), buf_slice(&text),
+                             &shape->log, err);
+    buf_fini(&text);
+    return rc;
+}
+
+static struct shape *sequencer_make(struct sequencer *q, struct shape_def *def,
+                                    struct err *err)
+{
+    struct shape *shape = shape_new(q, def);
+    if (shape == NULL) {
+        err_set(err, ERR_MEMORY, "no memory for a shape");
+        return NULL;
+    }
+    shape_name(q, shape);
+    if (shape_make_log(q, shape, err) < 0) {
+        shape_release(shape);
+        return NULL;
+    }
+    if (shape_register(q, shape) < 0) {
+        err_set(err, ERR_MEMORY, "no memory for a shape");
+        shapelog_remove(shape->log);
+        shape_release(shape);
+        return NULL;
+    }
+    obs_count(q->config.obs, OBS_SHAPES_CREATED, 1);
+    log_event(q->config.log, LOG_INFO, "shape.created", LOG_TEXT("handle", shape->handle),
+              LOG_SLICE("schema", def->table->schema), LOG_SLICE("table", def->table->name));
+    if (preparation_start(q, shape) < 0) {
+        struct err busy = {0};
+        err_set(&busy, ERR_RETRY, "too many snapshots wait for a connection");
+        busy.http_status = 503;
+        sequencer_drop(q, shape, OBS_SHAPE_SNAPSHOT, &busy, busy.message);
+    }
+    shape_release(shape); /* the registry, or `dropped`, has its own */
+    return shape;
+}
+
+void sequencer_drop(struct sequencer *q, struct shape *shape, enum obs_shape_reason reason,
+                    const struct err *failure, const char *detail)
+{
+    if (shape_state(shape) == SHAPE_GONE)
+        return;
+    if (failure != NULL)
+        shape->failure = *failure;
+    atomic_store(&shape->state, SHAPE_GONE);
+    unlink_table(q, shape);
+    q->parent_shapes -= shape->def->table->kind == 'p';
+    list_remove(&shape->in_touched);
+    list_remove(&shape->in_committed);
+    shape_retain(shape);
+    list_push(&q->dropped, &shape->in_touched);
+    shapes_erase(&q->shapes, shape);
+    shapelog_remove(shape->log);
+    table_use_put(q, shape->use);
+    shape->use = NULL;
+    q->unsaved = true;
+    atomic_fetch_add(&q->config.obs->shapes_removed[reason], 1);
+    log_event(q->config.log, LOG_INFO, "shape.removed", LOG_TEXT("handle", shape->handle),
+              LOG_TEXT("reason", obs_shape_reason_name(reason)), LOG_TEXT("detail", detail));
+    catalog_forget(q->config.catalog, shape->def->table->schema, shape->def->table->name);
+    shape_notify(shape);
+}
+
+static void release_dropped(struct sequencer *q)
+{
+    while (!list_empty(&q->dropped)) {
+        struct shape *shape = LIST_ENTRY(q->dropped.next, struct shape, in_touched);
+        list_remove(&shape->in_touched);
+        shape_release(shape);
+    }
+}
+
+static void drop_everything(struct sequencer *q, enum obs_shape_reason reason,
+                            const char *detail)
+{
+    for (;;) {
+        size_t it = 0;
+        void *value;
+        if (!map_next(&q->shapes.by_handle, &it, NULL, &value))
+            break;
+        sequencer_drop(q, value, reason, NULL, detail);
+    }
+    release_dropped(q);
+}
+
+/* Beyond the limit the least recently read go; a shape that was never read is young. */
+static void evict(struct sequencer *q)
+{
+    unsigned max = q->config.max_shapes;
+    while (max > 0 && q->shapes.by_handle.len > max) {
+        struct shape *oldest = NULL;
+        int64_t oldest_ms = INT64_MAX;
+        size_t it = 0;
+        void *value;
+        while (map_next(&q->shapes.by_handle, &it, NULL, &value)) {
+            struct shape *shape = value;
+            int64_t read_ms = atomic_load(&shape->read_ms);
+            if (read_ms != 0 && read_ms < oldest_ms) {
+                oldest = shape;
+                oldest_ms = read_ms;
+            }
+        }
+        if (oldest == NULL)
+            return;
+        sequencer_drop(q, oldest, OBS_SHAPE_EVICTED, NULL, "");
+    }
+}
+
+/* --- Storage --- */
+
+static void on_durable(void *ctx, uint64_t lsn)
+{
+    struct sequencer *q = ctx;
+    struct mail_durable *m = calloc(1, sizeof *m);
+    if (m == NULL)
+        return; /* the next checkpoint will tell */
+    m->mail.kind = MAIL_DURABLE;
+    m->lsn = lsn;
+    if (mailbox_send(&q->mailbox, &m->mail, true) < 0)
+        free(m);
+}
+
+static void on_checkpoint_failed(void *ctx, const struct err *err)
+{
+    struct sequencer *q = ctx;
+    struct mail_durable *m = calloc(1, sizeof *m);
+    if (m == NULL)
+        return;
+    m->mail.kind = MAIL_CHECKPOINT_FAILED;
+    m->err = *err;
+    if (mailbox_send(&q->mailbox, &m->mail, true) < 0)
+        free(m);
+}
+
+static void on_corrupt(void *ctx, struct shapelog_shape *log)
+{
+    struct sequencer *q = ctx;
+    struct mail_shape *m = calloc(1, sizeof *m);
+    if (m == NULL)
+        return;
+    m->mail.kind = MAIL_CORRUPT;
+    snprintf(m->handle, sizeof m->handle, "%s", shapelog_handle(log));
+    if (mailbox_send(&q->mailbox, &m->mail, true) < 0)
+        free(m);
+}
+
+/* Reads back what preparation.c wrote: "xmin:xmax:xip,xip@wal_lsn". */
+static int view_read(struct slice text, struct snapshot_view *out)
+{
+    const char *at = text.len == 0 ? NULL : memchr(text.ptr, '@', text.len);
+    if (at == NULL)
+        return ERR_CORRUPT;
+    size_t head = (size_t)(at - text.ptr);
+    int rc = snapshot_view_parse(slice_make(text.ptr, head), out, NULL);
+    if (rc < 0)
+        return rc;
+    struct slice lsn = slice_make(at + 1, text.len - head - 1);
+    return slice_to_u64(lsn, &out->wal_lsn) ? 0 : ERR_CORRUPT;
+}
+
+static void on_restored(void *ctx, struct shapelog_shape *log, struct slice definition)
+{
+    struct sequencer *q = ctx;
+    struct shape_def *def = NULL;
+    struct shape *shape = NULL;
+    struct err err = {0};
+    int rc = shape_def_parse(definition, &def, &err);
+    if (rc == 0 && (shape = shape_new(q, def)) == NULL)
+        rc = err_set(&err, ERR_MEMORY, "no memory for a shape");
+    if (rc == 0) {
+        snprintf(shape->handle, sizeof shape->handle, "%s", shapelog_handle(log));
+        shape->log = shapelog_retain(log);
+        shape->phase = JOIN_JOINED;
+        atomic_store(&shape->state, SHAPE_LIVE);
+        rc = view_read(shapelog_view(log), &shape->view);
+        if (rc < 0)
+            err_set(&err, rc, "the stored view is not readable");
+    }
+    if (rc == 0 && (rc = shape_register(q, shape)) < 0)
+        err_set(&err, rc, "no memory for a shape");
+    if (rc == 0) { /* it was in the publication when it was made */
+        shape->use->ensured = true;
+    } else {
+        log_event(q->config.log, LOG_WARNING, "shape.not_restored",
+                  LOG_TEXT("handle", shapelog_handle(log)), LOG_TEXT("reason", err.message));
+        shapelog_remove(log);
+    }
+    shape_release(shape);
+    shape_def_release(def);
+}
+
+static int open_storage(struct sequencer *q, struct err *err)
+{
+    struct shapelog_config config = q->config.shapelog;
+    config.ctx = q;
+    config.durable = on_durable;
+    config.failed = on_checkpoint_failed;
+    config.corrupt = on_corrupt;
+    int rc = shapelog_open(&config, &q->shapelog, err);
+    if (rc < 0)
+        return rc;
+    q->durable_lsn = shapelog_durable_lsn(q->shapelog);
+    shapelog_each(q->shapelog, on_restored, q);
+    log_event(q->config.log, LOG_INFO, "storage.opened",
+              LOG_TEXT("dir", q->config.shapelog.dir),
+              LOG_U64("shapes", q->shapes.by_handle.len), LOG_U64("lsn", q->durable_lsn));
+    return 0;
+}
+
+/* --- Life --- */
+
+static int sequencer_allocate(struct sequencer *q)
+{
+    q->route = route_new();
+    q->recent = calloc(RECENT_XIDS, sizeof *q->recent);
+    q->row_scratch[0] = calloc(DECODE_COLUMNS_MAX, sizeof(struct value));
+    q->row_scratch[1] = calloc(DECODE_COLUMNS_MAX, sizeof(struct value));
+    bool whole = q->route && q->recent && q->row_scratch[0] && q->row_scratch[1];
+    return whole ? 0 : ERR_MEMORY;
+}
+
+int sequencer_new(const struct sequencer_config *config, struct sequencer **out,
+                  struct err *err)
+{
+    *out = NULL;
+    struct sequencer *q = calloc(1, sizeof *q);
+    if (q == NULL)
+        return err_set(err, ERR_MEMORY, "no memory for the sequencer");
+    q->config = *config;
+    q->mailbox.fd = -1;
+    q->stop_mail.kind = MAIL_STOP;
+    q->stop_deadline_ms = INT64_MAX;
+    q->next_reconcile_ms = INT64_MAX;
+    list_init(&q->touched);
+    list_init(&q->committed);
+    list_init(&q->dropped);
+    list_init(&q->idle_tables);
+    map_init(&q->tables);
+    buf_init(&q->encoded, ENCODED_MAX);
+    shapes_init(&q->shapes, q, config->obs);
+    int rc = mailbox_init(&q->mailbox, MAILBOX_MAX);
+    if (rc < 0)
+        err_set(err, rc, "no descriptor for the sequencer's mailbox");
+    else if ((rc = sequencer_allocate(q)) < 0)
+        err_set(err, rc, "no memory for the sequencer");
+    else
+        rc = open_storage(q, err);
+    if (rc < 0 && rc != ERR_EXISTS) {
+        sequencer_free(q);
+        return rc;
+    }
+    *out = q;
+    return 0;
+}
+
+void sequencer_free(struct sequencer *q)
+{
+    if (q == NULL)
+        return;
+    q->txn_open = false;
+    size_t it = 0;
+    void *value;
+    while (map_next(&q->shapes.by_handle, &it, NULL, &value)) {
+        struct shape *shape = value;
+        unlink_table(q, shape);
+        list_remove(&shape->in_touched);
+        list_remove(&shape->in_committed);
+        shape_release(shape);
+    }
+    release_dropped(q);
+    if (q->shapelog != NULL)
+        shapelog_close(q->shapelog);
+    route_free(q->route);
+    tables_fini(q);
+    shapes_fini(&q->shapes);
+    if (q->mailbox.fd >= 0)
+        mailbox_fini(&q->mailbox);
+    buf_fini(&q->encoded);
+    free(q->recent);
+    free(q->row_scratch[0]);
+    free(q->row_scratch[1]);
+    free(q->scratch);
+    free(q);
+}
+
+void sequencer_set_stream(struct sequencer *q, const struct sequencer_stream *stream)
+{
+    q->stream = *stream;
+}
+
+struct shapes *sequencer_shapes(struct sequencer *q)
+{
+    return &q->shapes;
+}
+
+int sequencer_wake_fd(const struct sequencer *q)
+{
+    return q->mailbox.fd;
+}
+
+int sequencer_post(struct sequencer *q, struct mail *mail)
+{
+    return mailbox_send(&q->mailbox, mail, true);
+}
+
+void sequencer_request_stop(struct sequencer *q)
+{
+    if (!atomic_exchange(&q->stop_requested, true))
+        mailbox_send(&q->mailbox, &q->stop_mail, true);
+}
+
+/* --- The connection's states --- */
+
+static bool same_origin(const struct shapelog_origin *a, const struct shapelog_origin *b)
+{
+    return strcmp(a->system_id, b->system_id) == 0 && a->timeline == b->timeline &&
+           strcmp(a->database, b->database) == 0 && strcmp(a->slot, b->slot) == 0;
+}
+
+/* What the logs were made from is compared with what the stream comes from. */
+static int check_origin(struct sequencer *q, const struct sequencer_attach *attach,
+                        struct err *err)
+{
+    struct shapelog_origin now = {.timeline = attach->timeline}, was;
+    snprintf(now.system_id, sizeof now.system_id, "%s", attach->system_id);
+    snprintf(now.database, sizeof now.database, "%s", q->config.database);
+    snprintf(now.slot, sizeof now.slot, "%s", q->config.slot);
+    bool known = shapelog_origin_get(q->shapelog, &was) == 0;
+    if (known && !same_origin(&was, &now)) {
+        drop_everything(q, OBS_SHAPE_CLUSTER, "the database is not the one of the stored logs");
+        q->processed_lsn = q->processed_end = q->wal_end = q->durable_lsn = 0;
+        atomic_store(&q->shapes.last_lsn, 0);
+    } else if (attach->slot_created) {
+        drop_everything(q, OBS_SHAPE_SLOT, "the replication slot is new");
+    }
+    if (known && same_origin(&was, &now))
+        return 0;
+    return shapelog_origin_set(q->shapelog, &now, err);
+}
+
+int sequencer_attached(struct sequencer *q, const struct sequencer_attach *attach,
+                       struct err *err)
+{
+    ASSERT(!q->txn_open);
+    if (q->shapelog == NULL) {
+        int rc = open_storage(q, err);
+        if (rc == ERR_EXISTS)
+            return err_set(err, ERR_RETRY,
+                           "another process still holds the storage folder \"%s\"",
+                           q->config.shapelog.dir);
+        if (rc < 0)
+            return err_set(err, ERR_FATAL, "the storage can't be opened");
+    }
+    atomic_store(&q->shapes.ever_connected, true);
+    int rc = check_origin(q, attach, err);
+    if (rc < 0)
+        return rc;
+    q->catch_up_lsn = attach->wal_flush_lsn;
+    return 0;
+}
+
+void sequencer_lost(struct sequencer *q, const char *why)
+{
+    atomic_store(&q->shapes.caught_up, false);
+    shapes_set_service(&q->shapes, SHAPES_STARTING, why);
+}
+
+void sequencer_waiting(struct sequencer *q, enum shapes_service service, const char *detail)
+{
+    shapes_set_service(&q->shapes, service, detail);
+}
+
+void sequencer_streaming(struct sequencer *q)
+{
+    q->next_reconcile_ms = 0; /* tables may have changed while nobody watched */
+    shapes_set_service(&q->shapes, SHAPES_ACTIVE, "");
+}
+
+static void note_caught_up(struct sequencer *q)
+{
+    if (atomic_load(&q->shapes.caught_up))
+        return;
+    uint64_t reached = q->processed_end > q->wal_end ? q->processed_end : q->wal_end;
+    if (reached < q->catch_up_lsn || q->unpublished)
+        return;
+    atomic_store(&q->shapes.caught_up, true);
+    shapes_notify_all(&q->shapes);
+}
+
+void sequencer_wal_end(struct sequencer *q, uint64_t lsn)
+{
+    if (lsn > q->wal_end)
+        q->wal_end = lsn;
+}
+
+/* --- Publication and checkpoints --- */
+
+static int64_t wall_lag_ms(int64_t commit_us)
+{
+    int64_t lag = (clock_wall_us() - commit_us) / 1000;
+    return lag > 0 ? lag : 0;
+}
+
+static void publish(struct sequencer *q)
+{
+    while (!list_empty(&q->committed)) {
+        struct shape *shape = LIST_ENTRY(q->committed.next, struct shape, in_committed);
+        list_remove(&shape->in_committed);
+        struct err err = {0};
+        if (shapelog_publish(shape->log, &err) < 0) {
+            sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, err.message);
+            continue;
+        }
+        q->unsaved = true;
+        shape_notify(shape);
+    }
+    if (!q->unpublished)
+        return;
+    q->unpublished = false;
+    atomic_store(&q->shapes.last_lsn, q->processed_lsn);
+    obs_time(q->config.obs, OBS_H_LIVE_US, clock_mono_us() - q->oldest_commit_us);
+}
+
+static void checkpoint_if_due(struct sequencer *q, int64_t now_ms)
+{
+    if (q->shapelog == NULL || !q->unsaved || q->checkpoint_running)
+        return;
+    if (now_ms < q->next_checkpoint_ms && q->stop_deadline_ms == INT64_MAX)
+        return;
+    q->unsaved = false;
+    q->checkpoint_running = true;
+    uint64_t lsn = q->processed_end > q->durable_lsn ? q->processed_end : q->durable_lsn;
+    shapelog_checkpoint(q->shapelog, lsn);
+}
+
+int sequencer_drained(struct sequencer *q, struct err *err)
+{
+    (void)err;
+    publish(q);
+    release_dropped(q);
+    note_caught_up(q);
+    checkpoint_if_due(q, clock_mono_ms());
+    bool behind = q->wal_end > q->processed_end && q->txn_open;
+    obs_set(q->config.obs, OBS_G_LAG_MS, behind ? wall_lag_ms(q->txn_commit_us) : 0);
+    return 0;
+}
+
+uint64_t sequencer_flushed_lsn(struct sequencer *q)
+{
+    bool idle = !q->txn_open && !q->unpublished && !q->unsaved && !q->checkpoint_running &&
+                list_empty(&q->committed);
+    if (!idle)
+        return q->durable_lsn;
+    uint64_t end = q->processed_end > q->wal_end ? q->processed_end : q->wal_end;
+    return end > q->durable_lsn ? end : q->durable_lsn;
+}
+
+/* --- Mail --- */
+
+static void answer_get(struct sequencer *q, struct mail_get *m)
+{
+    struct err err = {0};
+    struct shape *shape = NULL;
+    if (q->shapelog == NULL || atomic_load(&q->stop_requested)) {
+        err_set(&err, ERR_RETRY, "shapes can't be made just now");
+    } else {
+        struct slice identity = shape_def_identity(m->def);
+        shape = map_get(&q->shapes.by_identity, identity);
+        if (shape == NULL)
+            shape = sequencer_make(q, m->def, &err);
+    }
+    if (shape == NULL && err.message[0] != '\0')
+        log_event(q->config.log, LOG_WARNING, "shape.not_created",
+                  LOG_TEXT("reason", err.message));
+    m->fn(m->ctx, shape, &err);
+    shape_def_release(m->def);
+    free(m);
+}
+
+static void answer_remove(struct sequencer *q, struct mail_remove *m)
+{
+    sequencer_drop(q, m->shape, m->reason, NULL, "");
+    if (m->fn != NULL)
+        m->fn(m->ctx, m->shape, &(struct err){0});
+    shape_release(m->shape);
+    free(m);
+}
+
+static void snapshot_done(struct sequencer *q, struct mail_shape *m)
+{
+    if (shape_state(m->shape) != SHAPE_GONE) {
+        atomic_store(&m->shape->state, SHAPE_LIVE);
+        q->unsaved = true;
+        shape_notify(m->shape);
+    }
+}
+
+static void snapshot_failed(struct sequencer *q, struct mail_shape *m)
+{
+    struct err *err = &m->err;
+    bool plain = err->http_status == 409 || err->code == ERR_CANCELLED;
+    if (!plain && err->http_status == 0)
+        err->http_status = err->code == ERR_RETRY ? 503 : 500;
+    sequencer_drop(q, m->shape, OBS_SHAPE_SNAPSHOT, plain ? NULL : err, err->message);
+}
+
+static void corrupt_found(struct sequencer *q, const struct mail_shape *m)
+{
+    struct shape *shape = map_get(&q->shapes.by_handle, slice_of(m->handle));
+    if (shape != NULL)
+        sequencer_drop(q, shape, OBS_SHAPE_CORRUPT, NULL, "stored bytes do not check out");
+}
+
+static void shape_mail(struct sequencer *q, struct mail_shape *m)
+{
+    if (m->mail.kind == MAIL_SNAPSHOT_DONE)
+        snapshot_done(q, m);
+    else if (m->mail.kind == MAIL_SNAPSHOT_FAILED)
+        snapshot_failed(q, m);
+    else
+        corrupt_found(q, m);
+    shape_release(m->shape);
+    free(m);
+}
+
+static void checkpoint_mail(struct sequencer *q, struct mail_durable *m)
+{
+    q->checkpoint_running = false;
+    if (m->mail.kind == MAIL_DURABLE) {
+        q->durable_lsn = m->lsn > q->durable_lsn ? m->lsn : q->durable_lsn;
+        q->next_checkpoint_ms = clock_mono_ms() + CHECKPOINT_PAUSE_MS;
+        q->stream.report_soon(q->stream.ctx);
+    } else {
+        q->unsaved = true;
+        q->next_checkpoint_ms = clock_mono_ms() + CHECKPOINT_RETRY_MS;
+        log_event(q->config.log, LOG_ERROR, "checkpoint.failed",
+                  LOG_TEXT("reason", m->err.message));
+    }
+    free(m);
+}
+
+static void stop_begin(struct sequencer *q)
+{
+    q->stop_deadline_ms = clock_mono_ms() + STOP_GRACE_MS;
+    checkpoint_if_due(q, clock_mono_ms());
+}
+
+static void open_mail(struct sequencer *q, struct mail *mail)
+{
+    switch ((enum mail_kind)mail->kind) {
+    case MAIL_GET:
+        answer_get(q, (struct mail_get *)(void *)mail);
+        break;
+    case MAIL_REMOVE:
+        answer_remove(q, (struct mail_remove *)(void *)mail);
+        break;
+    case MAIL_SUBSCRIBE:
+        join_subscribe(q, (struct mail_join *)(void *)mail);
+        break;
+    case MAIL_JOIN:
+        join_join(q, (struct mail_join *)(void *)mail);
+        break;
+    case MAIL_SNAPSHOT_DONE:
+    case MAIL_SNAPSHOT_FAILED:
+    case MAIL_CORRUPT:
+        shape_mail(q, (struct mail_shape *)(void *)mail);
+        break;
+    case MAIL_DURABLE:
+    case MAIL_CHECKPOINT_FAILED:
+        checkpoint_mail(q, (struct mail_durable *)(void *)mail);
+        break;
+    case MAIL_RECONCILED:
+        reconcile_finish(q, ((struct mail_reconciled *)(void *)mail)->job);
+        free(mail);
+        break;
+    case MAIL_STOP:
+        stop_begin(q);
+        break;
+    }
+}
+
+static void open_all_mail(struct sequencer *q)
+{
+    struct mail *mail = mailbox_take(&q->mailbox);
+    while (mail != NULL) {
+        struct mail *next = mail->next;
+        open_mail(q, mail);
+        mail = next;
+    }
+}
+
+static void stop_if_done(struct sequencer *q, int64_t now_ms)
+{
+    if (q->stop_deadline_ms == INT64_MAX)
+        return;
+    bool saved = !q->unsaved && !q->checkpoint_running;
+    if (saved || now_ms >= q->stop_deadline_ms)
+        q->stream.stop(q->stream.ctx);
+}
+
+int sequencer_woken(struct sequencer *q, struct err *err)
+{
+    (void)err;
+    open_all_mail(q);
+    int64_t now_ms = clock_mono_ms();
+    bool active = shapes_service(&q->shapes) == SHAPES_ACTIVE;
+    if (active)
+        tables_leave_idle(q, now_ms);
+    if (active && now_ms >= q->next_reconcile_ms) {
+        evict(q);
+        reconcile_start(q, now_ms);
+    }
+    publish(q);
+    release_dropped(q);
+    note_caught_up(q);
+    checkpoint_if_due(q, now_ms);
+    stop_if_done(q, now_ms);
+    return 0;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+int64_t sequencer_deadline_ms(struct sequencer *q)
+{
+    int64_t at = q->stop_deadline_ms;
+    if (shapes_service(&q->shapes) == SHAPES_ACTIVE) {
+        at = earlier(at, tables_deadline_ms(q));
+        at = earlier(at, q->next_reconcile_ms);
+    }
+    if (q->unsaved && !q->checkpoint_running && q->shapelog != NULL)
+        at = earlier(at, q->next_checkpoint_ms);
+    return at;
+}
+
+void sequencer_finish(struct sequencer *q)
+{
+    atomic_store(&q->stop_requested, true);
+    mailbox_close(&q->mailbox);
+    struct mail *mail = mailbox_take(&q->mailbox);
+    while (mail != NULL) {
+        struct mail *next = mail->next;
+        if (mail->kind == MAIL_SUBSCRIBE || mail->kind == MAIL_JOIN)
+            join_answer((struct mail_join *)(void *)mail, ERR_CANCELLED,
+                        "the server is stopping");
+        else
+            open_mail(q, mail);
+        mail = next;
+    }
+}

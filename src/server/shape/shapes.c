@@ -1,0 +1,266 @@
+/* The registry: shapes by handle and by definition, and who wants to hear of them. */
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "server/shape/internal.h"
+
+void shapes_init(struct shapes *s, struct sequencer *q, struct obs *obs)
+{
+    pthread_rwlock_init(&s->lock, NULL);
+    pthread_mutex_init(&s->detail_lock, NULL);
+    map_init(&s->by_handle);
+    map_init(&s->by_identity);
+    s->sequencer = q;
+    s->obs = obs;
+    atomic_init(&s->service, SHAPES_STARTING);
+}
+
+void shapes_fini(struct shapes *s)
+{
+    map_fini(&s->by_handle);
+    map_fini(&s->by_identity);
+    pthread_mutex_destroy(&s->detail_lock);
+    pthread_rwlock_destroy(&s->lock);
+}
+
+/* --- The service --- */
+
+enum shapes_service shapes_service(const struct shapes *s)
+{
+    return (enum shapes_service)atomic_load(&s->service);
+}
+
+void shapes_service_detail(const struct shapes *s, char *out, size_t size)
+{
+    struct shapes *mutable_lock = sequencer_shapes(s->sequencer);
+    ASSERT(size > 0 && mutable_lock == s);
+    pthread_mutex_lock(&mutable_lock->detail_lock);
+    size_t n = strnlen(s->detail, sizeof s->detail - 1);
+    n = n < size ? n : size - 1;
+    memcpy(out, s->detail, n);
+    out[n] = '\0';
+    pthread_mutex_unlock(&mutable_lock->detail_lock);
+}
+
+bool shapes_ever_connected(const struct shapes *s)
+{
+    return atomic_load(&s->ever_connected);
+}
+
+bool shapes_caught_up(const struct shapes *s)
+{
+    return atomic_load(&s->caught_up);
+}
+
+uint64_t shapes_last_lsn(const struct shapes *s)
+{
+    return atomic_load(&s->last_lsn);
+}
+
+void shapes_notify_all(struct shapes *s)
+{
+    for (unsigned i = 0; i < s->watcher_count; i++)
+        s->watchers[i].notify(s->watchers[i].ctx, NULL);
+}
+
+void shapes_set_service(struct shapes *s, enum shapes_service service, const char *detail)
+{
+    pthread_mutex_lock(&s->detail_lock);
+    size_t n = strlen(detail);
+    n = n < sizeof s->detail ? n : sizeof s->detail - 1;
+    memcpy(s->detail, detail, n);
+    s->detail[n] = '\0';
+    pthread_mutex_unlock(&s->detail_lock);
+    atomic_store(&s->service, service);
+    obs_set(s->obs, OBS_G_ACTIVE, service == SHAPES_ACTIVE);
+    shapes_notify_all(s);
+}
+
+/* --- Finding --- */
+
+static struct shape *find(struct shapes *s, const struct map *map, struct slice key)
+{
+    pthread_rwlock_rdlock(&s->lock);
+    struct shape *shape = map_get(map, key);
+    if (shape != NULL)
+        shape_retain(shape);
+    pthread_rwlock_unlock(&s->lock);
+    return shape;
+}
+
+struct shape *shapes_by_handle(struct shapes *s, struct slice handle)
+{
+    return find(s, &s->by_handle, handle);
+}
+
+struct shape *shapes_by_def(struct shapes *s, const struct shape_def *def)
+{
+    return find(s, &s->by_identity, shape_def_identity(def));
+}
+
+int shapes_insert(struct shapes *s, struct shape *shape)
+{
+    pthread_rwlock_wrlock(&s->lock);
+    int rc = map_put(&s->by_handle, slice_of(shape->handle), shape, NULL);
+    if (rc == 0) {
+        rc = map_put(&s->by_identity, shape_def_identity(shape->def), shape, NULL);
+        if (rc < 0)
+            map_del(&s->by_handle, slice_of(shape->handle));
+        else
+            shape_retain(shape);
+    }
+    size_t count = s->by_handle.len;
+    pthread_rwlock_unlock(&s->lock);
+    obs_set(s->obs, OBS_G_SHAPES, (int64_t)count);
+    return rc;
+}
+
+void shapes_erase(struct shapes *s, struct shape *shape)
+{
+    pthread_rwlock_wrlock(&s->lock);
+    struct shape *known = map_del(&s->by_handle, slice_of(shape->handle));
+    if (map_get(&s->by_identity, shape_def_identity(shape->def)) == shape)
+        map_del(&s->by_identity, shape_def_identity(shape->def));
+    size_t count = s->by_handle.len;
+    pthread_rwlock_unlock(&s->lock);
+    obs_set(s->obs, OBS_G_SHAPES, (int64_t)count);
+    if (known != NULL)
+        shape_release(known);
+}
+
+/* --- One shape --- */
+
+struct shape *shape_retain(struct shape *shape)
+{
+    atomic_fetch_add_explicit(&shape->refs, 1, memory_order_relaxed);
+    return shape;
+}
+
+void shape_fini_links(struct shape *shape)
+{
+    for (size_t i = 0; i < shape->link_count; i++)
+        free(shape->links[i].order);
+    free(shape->links);
+    shape->links = NULL;
+    shape->link_count = 0;
+}
+
+void shape_release(struct shape *shape)
+{
+    if (shape == NULL ||
+        atomic_fetch_sub_explicit(&shape->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    shape_fini_links(shape);
+    if (shape->log != NULL)
+        shapelog_release(shape->log);
+    shape_def_release(shape->def);
+    snapshot_view_fini(&shape->view);
+    buf_fini(&shape->join_buffer);
+    free(shape);
+}
+
+const struct shape_def *shape_definition(const struct shape *shape)
+{
+    return shape->def;
+}
+
+const char *shape_handle(const struct shape *shape)
+{
+    return shape->handle;
+}
+
+struct shapelog_shape *shape_log(const struct shape *shape)
+{
+    return shape->log;
+}
+
+enum shape_state shape_state(const struct shape *shape)
+{
+    return (enum shape_state)atomic_load(&shape->state);
+}
+
+int shape_failure(const struct shape *shape, struct err *out)
+{
+    if (shape_state(shape) != SHAPE_GONE || shape->failure.code == 0)
+        return 0;
+    *out = shape->failure;
+    return out->code;
+}
+
+void shape_touch(struct shape *shape)
+{
+    atomic_store_explicit(&shape->read_ms, clock_mono_ms(), memory_order_relaxed);
+}
+
+/* --- Asking --- */
+
+void shapes_get(struct shapes *s, struct shape_def *def, shapes_answer_fn *fn, void *ctx)
+{
+    struct mail_get *m = calloc(1, sizeof *m);
+    struct err err = {0};
+    if (m == NULL) {
+        err_set(&err, ERR_MEMORY, "no memory for a request");
+        fn(ctx, NULL, &err);
+        return;
+    }
+    m->mail.kind = MAIL_GET;
+    m->def = shape_def_retain(def);
+    m->fn = fn;
+    m->ctx = ctx;
+    if (mailbox_send(&s->sequencer->mailbox, &m->mail, false) < 0) {
+        err_set(&err, ERR_RETRY, "too many shapes are being asked for at once");
+        fn(ctx, NULL, &err);
+        shape_def_release(m->def);
+        free(m);
+    }
+}
+
+void shapes_remove(struct shapes *s, struct shape *shape, enum obs_shape_reason reason,
+                   shapes_answer_fn *fn, void *ctx)
+{
+    struct mail_remove *m = calloc(1, sizeof *m);
+    struct err err = {0};
+    if (m == NULL) {
+        err_set(&err, ERR_MEMORY, "no memory for a request");
+        if (fn != NULL)
+            fn(ctx, NULL, &err);
+        return;
+    }
+    m->mail.kind = MAIL_REMOVE;
+    m->shape = shape_retain(shape);
+    m->reason = reason;
+    m->fn = fn;
+    m->ctx = ctx;
+    if (mailbox_send(&s->sequencer->mailbox, &m->mail, true) < 0) {
+        err_set(&err, ERR_RETRY, "the server is stopping");
+        if (fn != NULL)
+            fn(ctx, NULL, &err);
+        shape_release(m->shape);
+        free(m);
+    }
+}
+
+/* --- Waiting --- */
+
+unsigned shapes_add_watcher(struct shapes *s, shapes_notify_fn *notify, void *ctx)
+{
+    ASSERT(s->watcher_count < SHAPES_WATCHERS_MAX);
+    s->watchers[s->watcher_count] = (struct watcher){notify, ctx};
+    return s->watcher_count++;
+}
+
+void shape_watch(struct shape *shape, unsigned watcher)
+{
+    atomic_fetch_or(&shape->watchers, UINT64_C(1) << watcher);
+}
+
+void shape_notify(struct shape *shape)
+{
+    uint64_t bits = atomic_exchange(&shape->watchers, 0);
+    struct shapes *s = shape->owner;
+    for (unsigned i = 0; bits != 0; i++, bits >>= 1) {
+        if ((bits & 1) != 0)
+            s->watchers[i].notify(s->watchers[i].ctx, shape);
+    }
+}
