@@ -1,0 +1,724 @@
+/* See evloop.h.
+ *
+ * What evhttp needs help with:
+ *
+ * - It stops reading while a request is being answered, so that a client that leaves is never
+ *   noticed. A request is therefore *watched*: reading goes on into the bufferevent's input, up
+ *   to a small watermark, with a callback of ours that only cares for the end of the
+ *   connection. As soon as something is written evhttp installs its own callbacks, which notice
+ *   it too.
+ * - Its read timeout would also run while a request waits; it is lifted meanwhile.
+ * - When a connection fails under a request that the user has not completed, evhttp leaves the
+ *   request to the user (on_closed frees it); in all other cases it frees it itself.
+ * - It has no per-connection user data: a map from connections to `struct conn`.
+ *
+ *   request arrives ──▶ WATCHED ──reply──▶ ENDED ──written──▶ finish(true)
+ *                          │ └─start─▶ STREAMING ──end──▲
+ *                          └────────── lost, aborted ─────────▶ finish(false) */
+#include "server/http/evloop.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/map.h"
+
+#define LISTENERS_MAX        2
+#define WATCHED_INPUT_BYTES  4096 /* pipelined requests read ahead of their turn */
+#define STREAMED_FILE_FLAGS  EVBUF_FS_DISABLE_LOCKING
+
+enum evreq_phase { PHASE_WATCHED, PHASE_STREAMING, PHASE_ENDED };
+
+struct conn {
+    struct evloop *loop;
+    struct evhttp_connection *evcon;
+    struct evreq *req; /* the one being answered, or NULL */
+    bool ours;         /* closed by us: evhttp frees the request */
+};
+
+struct evreq {
+    struct list link; /* in loop->requests */
+    struct evloop *loop;
+    struct conn *conn;
+    struct evhttp_request *ev;
+    struct evbuffer *out; /* put, not flushed */
+    evreq_finish_fn *finish;
+    void *finish_ctx;
+    evreq_drained_fn *drained;
+    void *drained_ctx;
+    enum evreq_phase phase;
+    bool broken; /* something could not be put: the body must not look complete */
+};
+
+struct listener {
+    struct evloop *loop;
+    struct evhttp *http;
+    struct evhttp_bound_socket *socket;
+    evloop_request_fn *fn;
+    void *ctx;
+};
+
+struct evloop {
+    struct evloop_config config;
+    struct event_base *base;
+    struct mailbox mailbox;
+    struct event *mail_event;
+    struct listener listeners[LISTENERS_MAX];
+    unsigned listener_count;
+    struct map conns; /* evhttp_connection address -> struct conn */
+    struct list requests;
+    size_t request_count;
+    bool stopping; /* answers close their connection */
+};
+
+static struct timeval timeval_of(int64_t ms)
+{
+    return (struct timeval){.tv_sec = (time_t)(ms / 1000),
+                            .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+}
+
+/* --- The loop --- */
+
+static void run_tasks(struct evloop *loop)
+{
+    struct mail *mail = mailbox_take(&loop->mailbox);
+
+    while (mail) {
+        struct evloop_task *task = LIST_ENTRY(mail, struct evloop_task, mail);
+
+        mail = mail->next;
+        task->run(task);
+    }
+}
+
+static void on_mail(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    run_tasks(arg);
+}
+
+int evloop_new(const struct evloop_config *config, struct evloop **out, struct err *err)
+{
+    struct evloop *loop = calloc(1, sizeof *loop);
+
+    if (!loop)
+        return err_set(err, ERR_MEMORY, "out of memory for an event loop");
+    loop->config = *config;
+    map_init(&loop->conns);
+    list_init(&loop->requests);
+    if (mailbox_init(&loop->mailbox, SIZE_MAX) != 0) {
+        free(loop);
+        return err_errno(err, ERR_IO, errno, "no event descriptor for an event loop");
+    }
+    struct event_config *ec = event_config_new();
+    if (ec) {
+        event_config_set_flag(ec, EVENT_BASE_FLAG_NOLOCK);
+        loop->base = event_base_new_with_config(ec);
+        event_config_free(ec);
+    }
+    if (loop->base)
+        loop->mail_event =
+            event_new(loop->base, loop->mailbox.fd, EV_READ | EV_PERSIST, on_mail, loop);
+    if (!loop->mail_event || event_add(loop->mail_event, NULL) != 0) {
+        evloop_free(loop);
+        return err_set(err, ERR_IO, "an event loop could not be made");
+    }
+    *out = loop;
+    return 0;
+}
+
+void evloop_free(struct evloop *loop)
+{
+    if (!loop)
+        return;
+    while (!list_empty(&loop->requests))
+        evreq_abort(LIST_ENTRY(loop->requests.next, struct evreq, link));
+    for (unsigned i = 0; i < loop->listener_count; i++)
+        evhttp_free(loop->listeners[i].http);
+    if (loop->mail_event)
+        event_free(loop->mail_event);
+    if (loop->base)
+        event_base_free(loop->base);
+    ASSERT(loop->conns.len == 0);
+    map_fini(&loop->conns);
+    mailbox_fini(&loop->mailbox);
+    free(loop);
+}
+
+void evloop_run(struct evloop *loop)
+{
+    event_base_dispatch(loop->base);
+}
+
+void evloop_break(struct evloop *loop)
+{
+    event_base_loopbreak(loop->base);
+}
+
+size_t evloop_open_requests(const struct evloop *loop)
+{
+    return loop->request_count;
+}
+
+int evloop_post(struct evloop *loop, struct evloop_task *task)
+{
+    return mailbox_send(&loop->mailbox, &task->mail, true);
+}
+
+void evloop_close(struct evloop *loop)
+{
+    mailbox_close(&loop->mailbox);
+    run_tasks(loop);
+}
+
+/* --- Deadlines --- */
+
+static void timer_arm(struct evtimer_queue *q)
+{
+    if (list_empty(&q->entries))
+        return;
+    const struct evtimer_entry *first =
+        LIST_ENTRY(q->entries.next, struct evtimer_entry, link);
+    int64_t wait_ms = first->at_ms - clock_mono_ms();
+    struct timeval tv = timeval_of(wait_ms > 0 ? wait_ms : 0);
+
+    event_add(q->event, &tv);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct evtimer_queue *q = arg;
+    int64_t now = clock_mono_ms();
+
+    (void)fd;
+    (void)what;
+    while (!list_empty(&q->entries)) {
+        struct evtimer_entry *entry =
+            LIST_ENTRY(q->entries.next, struct evtimer_entry, link);
+
+        if (entry->at_ms > now)
+            break;
+        list_remove(&entry->link);
+        q->fn(entry);
+    }
+    timer_arm(q);
+}
+
+int evtimer_queue_init(struct evtimer_queue *q, struct evloop *loop, int64_t wait_ms,
+                       evtimer_fn *fn)
+{
+    q->loop = loop;
+    q->fn = fn;
+    q->wait_ms = wait_ms;
+    list_init(&q->entries);
+    q->event = event_new(loop->base, -1, 0, on_timer, q);
+    return q->event ? 0 : ERR_MEMORY;
+}
+
+void evtimer_queue_fini(struct evtimer_queue *q)
+{
+    if (q->event)
+        event_free(q->event);
+    q->event = NULL;
+}
+
+void evtimer_start(struct evtimer_queue *q, struct evtimer_entry *entry)
+{
+    bool first = list_empty(&q->entries);
+
+    entry->at_ms = clock_mono_ms() + q->wait_ms;
+    list_push(&q->entries, &entry->link);
+    /* When the first entry goes the event stays set: it fires once for nothing and is set
+     * anew, which is cheaper than moving it with every request. */
+    if (first && !event_pending(q->event, EV_TIMEOUT, NULL))
+        timer_arm(q);
+}
+
+void evtimer_stop(struct evtimer_entry *entry)
+{
+    list_remove(&entry->link);
+}
+
+/* --- Connections and requests --- */
+
+static void finish(struct evreq *req, bool complete)
+{
+    evreq_finish_fn *fn = req->finish;
+    void *ctx = req->finish_ctx;
+    struct evloop *loop = req->loop;
+
+    list_remove(&req->link);
+    loop->request_count--;
+    req->conn->req = NULL;
+    if (req->out)
+        evbuffer_free(req->out);
+    free(req);
+    if (fn)
+        fn(ctx, complete);
+}
+
+/* The connection is going: from evhttp_connection_free, whoever called it. */
+static void on_closed(struct evhttp_connection *evcon, void *arg)
+{
+    struct conn *conn = arg;
+    struct evreq *req = conn->req;
+
+    (void)evcon;
+    if (req) {
+        if (!conn->ours && req->phase != PHASE_ENDED)
+            evhttp_request_free(req->ev);
+        finish(req, false);
+    }
+    map_del_u64(&conn->loop->conns, (uint64_t)(uintptr_t)conn->evcon);
+    obs_add(conn->loop->config.obs, OBS_G_CONNECTIONS, -1);
+    free(conn);
+}
+
+static void close_conn(struct conn *conn)
+{
+    conn->ours = true;
+    evhttp_connection_free(conn->evcon);
+}
+
+static void on_watched_event(struct bufferevent *bev, short what, void *arg)
+{
+    struct conn *conn = arg;
+
+    (void)bev;
+    if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT))
+        close_conn(conn);
+}
+
+static void watch(struct conn *conn)
+{
+    struct bufferevent *bev = evhttp_connection_get_bufferevent(conn->evcon);
+    struct timeval send = timeval_of(conn->loop->config.send_timeout_ms);
+
+    bufferevent_set_timeouts(bev, NULL, &send);
+    bufferevent_setwatermark(bev, EV_READ, 0, WATCHED_INPUT_BYTES);
+    bufferevent_setcb(bev, NULL, NULL, on_watched_event, conn);
+    bufferevent_enable(bev, EV_READ);
+}
+
+static void unwatch(struct conn *conn)
+{
+    struct bufferevent *bev = evhttp_connection_get_bufferevent(conn->evcon);
+    struct timeval recv = timeval_of(conn->loop->config.read_timeout_ms);
+    struct timeval send = timeval_of(conn->loop->config.send_timeout_ms);
+
+    bufferevent_setwatermark(bev, EV_READ, 0, 0);
+    bufferevent_set_timeouts(bev, &recv, &send);
+}
+
+static struct conn *conn_of(struct evloop *loop, struct evhttp_connection *evcon)
+{
+    uint64_t key = (uint64_t)(uintptr_t)evcon;
+    struct conn *conn = map_get_u64(&loop->conns, key);
+
+    if (conn)
+        return conn;
+    conn = calloc(1, sizeof *conn);
+    if (!conn)
+        return NULL;
+    conn->loop = loop;
+    conn->evcon = evcon;
+    if (map_put_u64(&loop->conns, key, conn, NULL) != 0) {
+        free(conn);
+        return NULL;
+    }
+    evhttp_connection_set_closecb(evcon, on_closed, conn);
+    obs_add(loop->config.obs, OBS_G_CONNECTIONS, 1);
+    return conn;
+}
+
+static void on_complete(struct evhttp_request *ev, void *arg)
+{
+    struct evreq *req = arg;
+
+    (void)ev;
+    unwatch(req->conn);
+    finish(req, true);
+}
+
+static void on_request(struct evhttp_request *ev, void *arg)
+{
+    struct listener *listener = arg;
+    struct evloop *loop = listener->loop;
+    struct evhttp_connection *evcon = evhttp_request_get_connection(ev);
+    struct conn *conn = conn_of(loop, evcon);
+    struct evreq *req = conn ? calloc(1, sizeof *req) : NULL;
+
+    obs_count(loop->config.obs, OBS_HTTP_REQUESTS, 1);
+    if (!req) {
+        evhttp_send_error(ev, HTTP_SERVUNAVAIL, NULL);
+        return;
+    }
+    req->loop = loop;
+    req->conn = conn;
+    req->ev = ev;
+    conn->req = req;
+    list_push(&loop->requests, &req->link);
+    loop->request_count++;
+    evhttp_request_set_on_complete_cb(ev, on_complete, req);
+    watch(conn);
+    listener->fn(listener->ctx, req);
+}
+
+int evloop_listen(struct evloop *loop, int fd, evloop_request_fn *fn, void *ctx,
+                  struct err *err)
+{
+    ASSERT(loop->listener_count < LISTENERS_MAX);
+    struct listener *l = &loop->listeners[loop->listener_count];
+    int64_t timeout_ms = loop->config.read_timeout_ms;
+    struct timeval tv = timeval_of(timeout_ms);
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+    if (copy < 0)
+        return err_errno(err, ERR_IO, errno, "cannot copy the listening socket");
+    *l = (struct listener){.loop = loop, .fn = fn, .ctx = ctx};
+    l->http = evhttp_new(loop->base);
+    if (!l->http) {
+        close(copy);
+        return err_set(err, ERR_MEMORY, "out of memory for an HTTP listener");
+    }
+    loop->listener_count++;
+    evhttp_set_timeout_tv(l->http, &tv);
+    evhttp_set_max_headers_size(l->http, EVLOOP_HEADERS_MAX_BYTES);
+    evhttp_set_max_body_size(l->http, EVLOOP_BODY_MAX_BYTES);
+    evhttp_set_default_content_type(l->http, NULL);
+    evhttp_set_allowed_methods(l->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
+                                            EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
+                                            EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH |
+                                            EVHTTP_REQ_TRACE);
+    evhttp_set_gencb(l->http, on_request, l);
+    l->socket = evhttp_accept_socket_with_handle(l->http, copy);
+    if (!l->socket) {
+        close(copy);
+        return err_set(err, ERR_IO, "cannot accept on the listening socket");
+    }
+    return 0;
+}
+
+void evloop_stop_listening(struct evloop *loop)
+{
+    loop->stopping = true;
+    for (unsigned i = 0; i < loop->listener_count; i++) {
+        struct listener *l = &loop->listeners[i];
+
+        if (l->socket)
+            evhttp_del_accept_socket(l->http, l->socket);
+        l->socket = NULL;
+    }
+}
+
+/* --- Reading a request --- */
+
+enum evreq_method evreq_method(const struct evreq *req)
+{
+    enum evhttp_cmd_type type = evhttp_request_get_command(req->ev);
+
+    if (type == EVHTTP_REQ_GET)
+        return EVREQ_GET;
+    if (type == EVHTTP_REQ_HEAD)
+        return EVREQ_HEAD;
+    if (type == EVHTTP_REQ_POST)
+        return EVREQ_POST;
+    if (type == EVHTTP_REQ_PUT)
+        return EVREQ_PUT;
+    if (type == EVHTTP_REQ_DELETE)
+        return EVREQ_DELETE;
+    if (type == EVHTTP_REQ_OPTIONS)
+        return EVREQ_OPTIONS;
+    return type == EVHTTP_REQ_PATCH ? EVREQ_PATCH : EVREQ_TRACE;
+}
+
+const char *evreq_method_name(enum evreq_method method)
+{
+    static const char *const names[] = {"GET",    "HEAD",    "POST",  "PUT",
+                                        "DELETE", "OPTIONS", "PATCH", "TRACE"};
+
+    return names[method];
+}
+
+struct slice evreq_target(const struct evreq *req)
+{
+    return slice_of(evhttp_request_get_uri(req->ev));
+}
+
+struct slice evreq_header(const struct evreq *req, const char *name)
+{
+    return slice_of(evhttp_find_header(evhttp_request_get_input_headers(req->ev), name));
+}
+
+struct slice evreq_body(struct evreq *req)
+{
+    struct evbuffer *in = evhttp_request_get_input_buffer(req->ev);
+    size_t len = evbuffer_get_length(in);
+
+    if (len == 0)
+        return slice_make("", 0);
+    const unsigned char *bytes = evbuffer_pullup(in, -1);
+    return bytes ? slice_make((const char *)bytes, len) : slice_make(NULL, 0);
+}
+
+void evreq_on_finish(struct evreq *req, evreq_finish_fn *fn, void *ctx)
+{
+    req->finish = fn;
+    req->finish_ctx = ctx;
+}
+
+/* --- Answering --- */
+
+static const char *reason_of(int status)
+{
+    static const struct {
+        int status;
+        const char *text;
+    } table[] = {{200, "OK"},
+                 {201, "Created"},
+                 {202, "Accepted"},
+                 {204, "No Content"},
+                 {304, "Not Modified"},
+                 {400, "Bad Request"},
+                 {401, "Unauthorized"},
+                 {403, "Forbidden"},
+                 {404, "Not Found"},
+                 {405, "Method Not Allowed"},
+                 {409, "Conflict"},
+                 {413, "Request Entity Too Large"},
+                 {414, "Request-URI Too Long"},
+                 {422, "Unprocessable Entity"},
+                 {429, "Too Many Requests"},
+                 {500, "Internal Server Error"},
+                 {503, "Service Unavailable"},
+                 {504, "Gateway Timeout"}};
+
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (table[i].status == status)
+            return table[i].text;
+    return "Status";
+}
+
+void evreq_add_header(struct evreq *req, const char *name, const char *value)
+{
+    evhttp_add_header(evhttp_request_get_output_headers(req->ev), name, value);
+}
+
+static bool is_head(const struct evreq *req)
+{
+    return evhttp_request_get_command(req->ev) == EVHTTP_REQ_HEAD;
+}
+
+static void close_behind(struct evreq *req)
+{
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(req->ev);
+
+    evhttp_remove_header(headers, "connection");
+    evhttp_add_header(headers, "connection", "close");
+}
+
+void evreq_reply_empty(struct evreq *req, int status)
+{
+    ASSERT(req->phase == PHASE_WATCHED);
+    if (req->loop->stopping)
+        close_behind(req);
+    req->phase = PHASE_ENDED;
+    evhttp_send_reply(req->ev, status, reason_of(status), NULL);
+}
+
+void evreq_reply(struct evreq *req, int status, struct slice body)
+{
+    struct evbuffer *out = NULL;
+    char length[24];
+
+    ASSERT(req->phase == PHASE_WATCHED);
+    if (req->loop->stopping)
+        close_behind(req);
+    snprintf(length, sizeof length, "%zu", body.len);
+    evreq_add_header(req, "content-length", length);
+    if (!is_head(req) && body.len > 0) {
+        out = evbuffer_new();
+        if (!out || evbuffer_add(out, body.ptr, body.len) != 0) {
+            if (out)
+                evbuffer_free(out);
+            close_conn(req->conn);
+            return;
+        }
+        obs_count(req->loop->config.obs, OBS_HTTP_BYTES, body.len);
+    }
+    req->phase = PHASE_ENDED;
+    evhttp_send_reply(req->ev, status, reason_of(status), out);
+    if (out)
+        evbuffer_free(out);
+}
+
+void evreq_reply_close(struct evreq *req, int status, struct slice body)
+{
+    close_behind(req);
+    evreq_reply(req, status, body);
+}
+
+void evreq_start(struct evreq *req, int status)
+{
+    ASSERT(req->phase == PHASE_WATCHED);
+    if (req->loop->stopping)
+        close_behind(req);
+    req->phase = PHASE_STREAMING;
+    evhttp_send_reply_start(req->ev, status, reason_of(status));
+}
+
+/* The buffer that put fills; NULL when nothing is to be kept (HEAD, memory). */
+static struct evbuffer *out_of(struct evreq *req)
+{
+    ASSERT(req->phase == PHASE_STREAMING);
+    if (is_head(req))
+        return NULL;
+    if (!req->out) {
+        req->out = evbuffer_new();
+        /* Its contents end in a socket's buffer, so file ranges need not be mapped. */
+        if (req->out)
+            evbuffer_set_flags(req->out, EVBUFFER_FLAG_DRAINS_TO_FD);
+        else
+            req->broken = true;
+    }
+    return req->out;
+}
+
+void evreq_put(struct evreq *req, struct slice bytes)
+{
+    struct evbuffer *out = out_of(req);
+
+    if (out && evbuffer_add(out, bytes.ptr, bytes.len) != 0)
+        req->broken = true;
+}
+
+struct released {
+    evreq_release_fn *release;
+    void *arg;
+};
+
+static void on_released_bytes(const void *bytes, size_t len, void *arg)
+{
+    struct released *r = arg;
+
+    (void)bytes;
+    (void)len;
+    r->release(r->arg);
+    free(r);
+}
+
+static void on_released_file(struct evbuffer_file_segment const *seg, int flags, void *arg)
+{
+    struct released *r = arg;
+
+    (void)seg;
+    (void)flags;
+    r->release(r->arg);
+    free(r);
+}
+
+static struct released *released_new(struct evreq *req, evreq_release_fn *release, void *arg)
+{
+    struct released *r = malloc(sizeof *r);
+
+    if (r)
+        *r = (struct released){release, arg};
+    else
+        req->broken = true;
+    return r;
+}
+
+void evreq_put_ref(struct evreq *req, struct slice bytes, evreq_release_fn *release,
+                   void *arg)
+{
+    struct evbuffer *out = bytes.len > 0 ? out_of(req) : NULL;
+    struct released *r = out ? released_new(req, release, arg) : NULL;
+
+    if (!r) {
+        release(arg);
+        return;
+    }
+    if (evbuffer_add_reference(out, bytes.ptr, bytes.len, on_released_bytes, r) != 0) {
+        req->broken = true;
+        on_released_bytes(NULL, 0, r);
+    }
+}
+
+void evreq_put_file(struct evreq *req, int fd, uint64_t pos, size_t len,
+                    evreq_release_fn *release, void *arg)
+{
+    struct evbuffer *out = len > 0 ? out_of(req) : NULL;
+    struct released *r = out ? released_new(req, release, arg) : NULL;
+    struct evbuffer_file_segment *seg;
+
+    if (!r) {
+        release(arg);
+        return;
+    }
+    seg = evbuffer_file_segment_new(fd, (ev_off_t)pos, (ev_off_t)len, STREAMED_FILE_FLAGS);
+    if (!seg) {
+        req->broken = true;
+        on_released_bytes(NULL, 0, r);
+        return;
+    }
+    evbuffer_file_segment_add_cleanup_cb(seg, on_released_file, r);
+    if (evbuffer_add_file_segment(out, seg, 0, (ev_off_t)len) != 0)
+        req->broken = true;
+    evbuffer_file_segment_free(seg);
+}
+
+static void on_drained(struct evhttp_connection *evcon, void *arg)
+{
+    struct evreq *req = arg;
+    evreq_drained_fn *fn = req->drained;
+
+    (void)evcon;
+    req->drained = NULL;
+    if (fn)
+        fn(req->drained_ctx);
+}
+
+void evreq_flush(struct evreq *req, evreq_drained_fn *fn, void *ctx)
+{
+    ASSERT(req->phase == PHASE_STREAMING);
+    ASSERT(!is_head(req));
+    req->drained = fn;
+    req->drained_ctx = ctx;
+    if (req->broken) {
+        close_conn(req->conn);
+        return;
+    }
+    if (!req->out || evbuffer_get_length(req->out) == 0)
+        return;
+    obs_count(req->loop->config.obs, OBS_HTTP_BYTES, evbuffer_get_length(req->out));
+    evhttp_send_reply_chunk_with_cb(req->ev, req->out, on_drained, req);
+}
+
+void evreq_end(struct evreq *req)
+{
+    ASSERT(req->phase == PHASE_STREAMING);
+    if (req->broken) {
+        close_conn(req->conn);
+        return;
+    }
+    if (req->out && evbuffer_get_length(req->out) > 0)
+        evreq_flush(req, NULL, NULL);
+    req->phase = PHASE_ENDED;
+    evhttp_send_reply_end(req->ev);
+}
+
+void evreq_abort(struct evreq *req)
+{
+    close_conn(req->conn);
+}
