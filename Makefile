@@ -14,9 +14,9 @@ format: ## clang-format every C file in place
 	@scripts/format.sh
 fresh:  ## make test and make run on a just-installed Debian 12, root and user
 	@scripts/fresh.sh
-matrix: ## the real-Postgres tests against Postgres 14 to 18
+matrix: ## the suite with real clients against Postgres 14 to 18
 	@scripts/matrix.sh
-soak:   ## faults at random points for a long while
+soak:   ## the randomised oracle for thousands of rounds
 	@scripts/soak.sh
 clean:  ## remove everything built
 	@rm -rf build
