@@ -1,4 +1,5 @@
-/* Memory for one unit of work, released whole. One owner, no locking. Aligned to 16 bytes.
+/* Memory for one unit of work, released whole. One owner, no locking. Aligned to 16
+ * bytes.
  *
  * Under AddressSanitizer what was not handed out, or was reset away, is poisoned. */
 #ifndef COULOMB_BASE_ARENA_H

@@ -1,8 +1,8 @@
 /* A growable byte buffer with a maximum, without which it can't be made.
  *
- * Failure is sticky: once an append could not be made (memory, or the maximum), `failed` holds
- * the code and later appends do nothing, so a writer checks once at the end. One owner, no
- * locking. */
+ * Failure is sticky: once an append could not be made (memory, or the maximum), `failed`
+ * holds the code and later appends do nothing, so a writer checks once at the end. One
+ * owner, no locking. */
 #ifndef COULOMB_BASE_BUF_H
 #define COULOMB_BASE_BUF_H
 
@@ -39,7 +39,8 @@ void buf_truncate(struct buf *b, size_t len);
 /* Drops the first n bytes (n <= len), moving the rest down. */
 void buf_consume(struct buf *b, size_t n);
 /* Hands the memory over, terminated by NUL (not counted); NULL when failed (the memory is
- * freed, `failed` stays). The buffer is empty afterwards; the caller frees. len may be NULL. */
+ * freed, `failed` stays). The buffer is empty afterwards; the caller frees. len may be
+ * NULL. */
 char *buf_take(struct buf *b, size_t *len);
 
 static inline struct slice buf_slice(const struct buf *b)

@@ -1,7 +1,8 @@
 /* Detail of an expected failure: what, where, what would be right.
  *
  * Functions return 0 or a negative ERR_ code and fill the caller's struct err when one is
- * given (NULL is allowed everywhere). A message is one sentence for people, never a secret. */
+ * given (NULL is allowed everywhere). A message is one sentence for people, never a
+ * secret. */
 #ifndef COULOMB_BASE_ERR_H
 #define COULOMB_BASE_ERR_H
 
@@ -30,8 +31,8 @@ struct err {
 };
 
 /* Fills *err (when not NULL) and returns code. http_status and sqlstate are cleared. An
- * argument may point into *err, so that err_set(err, err->code, "x: %s", err->message) wraps
- * what is there. */
+ * argument may point into *err, so that err_set(err, err->code, "x: %s", err->message)
+ * wraps what is there. */
 int err_set(struct err *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 int err_vset(struct err *err, int code, const char *format, va_list args)

@@ -37,6 +37,7 @@ static inline void list_remove(struct list *item)
 }
 
 /* The struct that holds this link as `member`. */
-#define LIST_ENTRY(link, type, member) ((type *)(void *)((char *)(link) - offsetof(type, member)))
+#define LIST_ENTRY(link, type, member)                                                   \
+    ((type *)(void *)((char *)(link)-offsetof(type, member)))
 
 #endif

@@ -1,8 +1,9 @@
 /* Positions in a shape's log (shape-protocol.md section 3).
  *
- * Text forms: -1 (before everything), 0_N (virtual: end of snapshot chunk N), 0_inf (end of
- * the snapshot), <tx>_<op> (real: commit LSN and operation position), <tx>_inf, and `now`,
- * which only a request may use. Ordered by (tx, op), -1 lowest, inf above every op. */
+ * Text forms: -1 (before everything), 0_N (virtual: end of snapshot chunk N), 0_inf (end
+ * of the snapshot), <tx>_<op> (real: commit LSN and operation position), <tx>_inf, and
+ * `now`, which only a request may use. Ordered by (tx, op), -1 lowest, inf above every
+ * op. */
 #ifndef COULOMB_BASE_OFFSET_H
 #define COULOMB_BASE_OFFSET_H
 
@@ -12,8 +13,8 @@
 
 struct offset {
     uint64_t tx;
-    uint64_t op;         /* OFFSET_OP_INF prints as inf */
-    bool before_all;     /* -1: tx and op are 0 */
+    uint64_t op;     /* OFFSET_OP_INF prints as inf */
+    bool before_all; /* -1: tx and op are 0 */
 };
 
 #define OFFSET_BEFORE_ALL   ((struct offset){0, 0, true})

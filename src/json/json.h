@@ -4,21 +4,21 @@
 
 #include "base/buf.h"
 
-/* Appends s as a JSON string with its quotes. s is UTF-8 from Postgres and copied as is, with
- * the quote, the backslash and bytes below 0x20 escaped. Fast path: runs without such bytes are
- * copied whole (SSE2/NEON where present). */
+/* Appends s as a JSON string with its quotes. s is UTF-8 from Postgres and copied as is,
+ * with the quote, the backslash and bytes below 0x20 escaped. Fast path: runs without
+ * such bytes are copied whole (SSE2/NEON where present). */
 void json_put_string(struct buf *out, struct slice s);
 /* The same without the quotes. */
 void json_put_escaped(struct buf *out, struct slice s);
-/* json_put_string for bytes of doubtful origin (a query string): every byte that is not part
- * of well-formed UTF-8 becomes U+FFFD. */
+/* json_put_string for bytes of doubtful origin (a query string): every byte that is not
+ * part of well-formed UTF-8 becomes U+FFFD. */
 void json_put_untrusted(struct buf *out, struct slice s);
 
 /* A pull reader over a complete text, which it borrows. Depth is bounded (JSON_DEPTH_MAX
- * levels are read, one more is an error), nothing recurses. Strings must be well-formed UTF-8
- * and escaped surrogates must come in pairs, so .text of a NAME or STRING is UTF-8; it may
- * hold NUL (from \u0000). Names may repeat: what that means is the caller's matter. JSON_END
- * and JSON_ERROR repeat for ever.
+ * levels are read, one more is an error), nothing recurses. Strings must be well-formed
+ * UTF-8 and escaped surrogates must come in pairs, so .text of a NAME or STRING is UTF-8;
+ * it may hold NUL (from \u0000). Names may repeat: what that means is the caller's
+ * matter. JSON_END and JSON_ERROR repeat for ever.
  *
  * error_pos counts bytes from 0. It is input.len when the text ends too early, else the
  * offending byte; for an unpaired surrogate the backslash of its escape. */
@@ -42,10 +42,11 @@ enum json_event {
 struct json_reader {
     struct slice input;
     size_t pos;
-    struct slice text;      /* of NAME, STRING (unescaped), NUMBER; valid until the next call */
-    struct buf scratch;     /* holds unescaped text */
-    const char *error;      /* what is wrong: a constant sentence */
-    size_t error_pos;       /* byte position of the fault */
+    struct slice
+        text; /* of NAME, STRING (unescaped), NUMBER; valid until the next call */
+    struct buf scratch; /* holds unescaped text */
+    const char *error;  /* what is wrong: a constant sentence */
+    size_t error_pos;   /* byte position of the fault */
     unsigned depth;
     unsigned char stack[JSON_DEPTH_MAX];
     int state;

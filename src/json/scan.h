@@ -93,6 +93,8 @@ static inline size_t json_clean_run(struct slice s)
 {
     size_t i = 0;
 
+    if (s.len == 0)
+        return 0; /* ptr may be NULL, to which not even 0 may be added */
 #ifdef JSON_SCAN_SIMD
     if (s.len >= 16) {
         size_t at;
