@@ -48,6 +48,10 @@ int shapelog_open(const struct shapelog_config *config, struct shapelog **out,
  * been released. */
 void shapelog_close(struct shapelog *log);
 
+/* Removes the folder with all that a log keeps in it (one that nobody has open): for storage
+ * that lives as long as its process. ERR_IO. */
+int shapelog_destroy(const char *dir, struct err *err);
+
 /* --- Facts about the whole log, durable when the call returns. Sequencer. --- */
 
 struct shapelog_origin { /* which stream the log was made from */
