@@ -1,7 +1,6 @@
 /* One line per event, key=value, to stderr:
  *
- *   ts=2026-01-31T12:00:00.123Z level=info event=replica.connected
- * slot=electric_slot_default
+ *   ts=2026-01-31T12:00:00.123Z level=info event=replica.connected slot=main
  *
  * Values are quoted when they hold blanks, quotes, '=' or control characters (escaped);
  * long ones are cut at 1 KiB and end in "...". A line is at most 4 KiB (a pipe takes that

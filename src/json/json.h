@@ -42,8 +42,7 @@ enum json_event {
 struct json_reader {
     struct slice input;
     size_t pos;
-    struct slice
-        text; /* of NAME, STRING (unescaped), NUMBER; valid until the next call */
+    struct slice text;  /* of NAME, STRING (unescaped), NUMBER; until the next call */
     struct buf scratch; /* holds unescaped text */
     const char *error;  /* what is wrong: a constant sentence */
     size_t error_pos;   /* byte position of the fault */
