@@ -36,7 +36,8 @@ struct shapelog_config {
     /* A checkpoint failed (disk full, I/O error): nothing was acknowledged; the next one tries
      * again. On the checkpoint thread. */
     void (*failed)(void *ctx, const struct err *err);
-    /* A reader found bytes that do not check out. Any thread; shape borrowed. */
+    /* A reader found bytes that do not check out, or a sync of the shape's files failed, so
+     * that they can't be trusted: remove it. Told once. Any thread; shape borrowed. */
     void (*corrupt)(void *ctx, struct shapelog_shape *shape);
 };
 
@@ -77,13 +78,14 @@ typedef void shapelog_restored_fn(void *ctx, struct shapelog_shape *shape,
 void shapelog_each(struct shapelog *log, shapelog_restored_fn *fn, void *ctx);
 
 /* A new shape without snapshot. The handle must be new for ever. Copies; *out has one
- * reference. */
+ * reference. Handles are letters, digits, '-' and '_'. ERR_INVALID, ERR_EXISTS, ERR_IO. */
 int shapelog_create(struct shapelog *log, struct slice handle, struct slice definition,
                     struct shapelog_shape **out, struct err *err);
 struct shapelog_shape *shapelog_retain(struct shapelog_shape *shape);
 void shapelog_release(struct shapelog_shape *shape);
 /* The shape is gone at once for a later start; its space is given back when the last
- * reference goes. Bodies already located stay readable until released. */
+ * reference goes. Bodies already located stay readable until released. The caller keeps its
+ * reference. A second call does nothing. */
 void shapelog_remove(struct shapelog_shape *shape);
 const char *shapelog_handle(const struct shapelog_shape *shape);
 

@@ -1,0 +1,465 @@
+/* The shapes as the last checkpoint left them, in SQLite. Nothing else here knows SQLite.
+ *
+ *   fact  (key, value, crc)                   schema, durable_lsn, origin.*
+ *   shape (id, handle, definition, view, entries, bytes, tx, op, crc)
+ *   part  (shape, kind, n, entries, bytes, tx, op, bytes_crc, crc)
+ *                                             closed chunks; kind 0: snapshot, 1: log
+ *
+ * SQLite does not notice a flipped bit in a value, so each row carries a CRC32C of its
+ * columns. Unsigned 64-bit numbers are stored as their two's complement. WAL mode with
+ * synchronous=FULL: a commit that returned is on disk. */
+#include "server/shapelog/internal.h"
+
+#include <inttypes.h>
+#include <sqlite3.h>
+#include <stdlib.h>
+
+#include "base/crc32c.h"
+
+#define SCHEMA_VERSION "1"
+#define BUSY_MS        5000
+
+enum statement {
+    SQL_BEGIN,
+    SQL_COMMIT,
+    SQL_GET,
+    SQL_PUT,
+    SQL_PUT_SHAPE,
+    SQL_PUT_PART,
+    SQL_DELETE_SHAPE,
+    SQL_DELETE_PARTS,
+    SQL_SHAPES,
+    SQL_PARTS,
+    SQL_COUNT
+};
+
+static const char *const statements[SQL_COUNT] = {
+    [SQL_BEGIN] = "BEGIN IMMEDIATE",
+    [SQL_COMMIT] = "COMMIT",
+    [SQL_GET] = "SELECT value, crc FROM fact WHERE key = ?1",
+    [SQL_PUT] = "INSERT OR REPLACE INTO fact VALUES (?1, ?2, ?3)",
+    [SQL_PUT_SHAPE] = "INSERT OR REPLACE INTO shape VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
+    [SQL_PUT_PART] = "INSERT OR REPLACE INTO part VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
+    [SQL_DELETE_SHAPE] = "DELETE FROM shape WHERE id = ?1",
+    [SQL_DELETE_PARTS] = "DELETE FROM part WHERE shape = ?1",
+    [SQL_SHAPES] = "SELECT * FROM shape ORDER BY id",
+    [SQL_PARTS] = "SELECT * FROM part WHERE shape = ?1 AND kind = ?2 ORDER BY n",
+};
+
+static const char schema[] =
+    "BEGIN IMMEDIATE;"
+    "CREATE TABLE IF NOT EXISTS fact (key TEXT PRIMARY KEY, value TEXT NOT NULL,"
+    " crc INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS shape (id INTEGER PRIMARY KEY, handle TEXT NOT NULL "
+    "UNIQUE,"
+    " definition BLOB NOT NULL, view TEXT NOT NULL, entries INTEGER NOT NULL,"
+    " bytes INTEGER NOT NULL, tx INTEGER NOT NULL, op INTEGER NOT NULL,"
+    " crc INTEGER NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS part (shape INTEGER NOT NULL, kind INTEGER NOT NULL,"
+    " n INTEGER NOT NULL, entries INTEGER NOT NULL, bytes INTEGER NOT NULL,"
+    " tx INTEGER NOT NULL, op INTEGER NOT NULL, bytes_crc INTEGER NOT NULL,"
+    " crc INTEGER NOT NULL, PRIMARY KEY (shape, kind, n)) WITHOUT ROWID;"
+    "COMMIT;";
+
+struct meta {
+    sqlite3 *db;
+    sqlite3_stmt *statement[SQL_COUNT];
+};
+
+static int code_of(int rc)
+{
+    switch (rc & 0xff) {
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+    case SQLITE_MISMATCH:
+        return ERR_CORRUPT;
+    case SQLITE_NOMEM:
+        return ERR_MEMORY;
+    default:
+        return ERR_IO;
+    }
+}
+
+static int failed(const struct meta *meta, int rc, const char *what, struct err *err)
+{
+    return err_set(err, code_of(rc), "meta.sqlite: can't %s: %s%s%s", what,
+                   sqlite3_errstr(rc), meta->db ? ": " : "",
+                   meta->db ? sqlite3_errmsg(meta->db) : "");
+}
+
+static sqlite3_int64 to_sql(uint64_t v)
+{
+    sqlite3_int64 out;
+
+    memcpy(&out, &v, sizeof(out));
+    return out;
+}
+
+static uint64_t column_u64(sqlite3_stmt *st, int column)
+{
+    sqlite3_int64 v = sqlite3_column_int64(st, column);
+    uint64_t out;
+
+    memcpy(&out, &v, sizeof(out));
+    return out;
+}
+
+static uint32_t crc_u64(uint32_t crc, uint64_t v)
+{
+    unsigned char bytes[8];
+
+    for (int i = 0; i < 8; i++)
+        bytes[i] = (unsigned char)(v >> (8 * i));
+    return crc32c(crc, bytes, sizeof(bytes));
+}
+
+static uint32_t crc_slice(uint32_t crc, struct slice s)
+{
+    crc = crc_u64(crc, s.len);
+    return s.len ? crc32c(crc, s.ptr, s.len) : crc;
+}
+
+static uint32_t crc_mark(uint32_t crc, const struct mark *mark)
+{
+    crc = crc_u64(crc, mark->entries);
+    crc = crc_u64(crc, mark->bytes);
+    crc = crc_u64(crc, mark->at.tx);
+    return crc_u64(crc, mark->at.op);
+}
+
+static uint32_t shape_crc(const struct meta_shape *shape)
+{
+    uint32_t crc = crc_u64(0, shape->id);
+
+    crc = crc_slice(crc, shape->handle);
+    crc = crc_slice(crc, shape->definition);
+    crc = crc_slice(crc, shape->view);
+    return crc_mark(crc, &shape->log);
+}
+
+static uint32_t part_crc(const struct meta_part *part)
+{
+    uint32_t crc = crc_u64(0, part->shape);
+
+    crc = crc_u64(crc, (uint64_t)part->kind);
+    crc = crc_u64(crc, part->n);
+    crc = crc_mark(crc, &part->end);
+    return crc_u64(crc, part->crc);
+}
+
+static uint32_t fact_crc(const char *key, const char *value)
+{
+    return crc_slice(crc_slice(0, slice_of(key)), slice_of(value));
+}
+
+static void bind_slice(sqlite3_stmt *st, int at, struct slice s, bool text)
+{
+    const char *ptr = s.len ? s.ptr : "";
+
+    if (text)
+        sqlite3_bind_text64(st, at, ptr, s.len, SQLITE_STATIC, SQLITE_UTF8);
+    else
+        sqlite3_bind_blob64(st, at, ptr, s.len, SQLITE_STATIC);
+}
+
+static void bind_u64(sqlite3_stmt *st, int at, uint64_t v)
+{
+    sqlite3_bind_int64(st, at, to_sql(v));
+}
+
+static void bind_mark(sqlite3_stmt *st, int at, const struct mark *mark)
+{
+    bind_u64(st, at, mark->entries);
+    bind_u64(st, at + 1, mark->bytes);
+    bind_u64(st, at + 2, mark->at.tx);
+    bind_u64(st, at + 3, mark->at.op);
+}
+
+static struct mark column_mark(sqlite3_stmt *st, int column)
+{
+    return (struct mark){
+        .entries = column_u64(st, column),
+        .bytes = column_u64(st, column + 1),
+        .at = {column_u64(st, column + 2), column_u64(st, column + 3), false},
+    };
+}
+
+/* Runs a statement that gives no rows. */
+static int run(struct meta *meta, enum statement which, const char *what, struct err *err)
+{
+    sqlite3_stmt *st = meta->statement[which];
+    int rc = sqlite3_step(st);
+
+    if (rc != SQLITE_DONE && rc != SQLITE_ROW)
+        failed(meta, rc, what, err);
+    sqlite3_reset(st);
+    sqlite3_clear_bindings(st);
+    return rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : code_of(rc);
+}
+
+static int check_sound(struct meta *meta, struct err *err)
+{
+    sqlite3_stmt *st = NULL;
+    bool sound = false;
+    int rc = sqlite3_prepare_v2(meta->db, "PRAGMA quick_check(1)", -1, &st, NULL);
+
+    if (rc == SQLITE_OK) {
+        rc = sqlite3_step(st);
+        if (rc == SQLITE_ROW) {
+            const unsigned char *text = sqlite3_column_text(st, 0);
+
+            sound = text && strcmp((const char *)text, "ok") == 0;
+            rc = SQLITE_OK;
+        }
+    }
+    if (rc != SQLITE_OK)
+        failed(meta, rc, "check it", err);
+    sqlite3_finalize(st);
+    if (rc != SQLITE_OK)
+        return code_of(rc);
+    return sound ? 0 : err_set(err, ERR_CORRUPT, "meta.sqlite is damaged");
+}
+
+static int exec(struct meta *meta, const char *sql, const char *what, struct err *err)
+{
+    int rc = sqlite3_exec(meta->db, sql, NULL, NULL, NULL);
+
+    return rc == SQLITE_OK ? 0 : failed(meta, rc, what, err);
+}
+
+static int prepare_all(struct meta *meta, struct err *err)
+{
+    for (int i = 0; i < SQL_COUNT; i++) {
+        int rc = sqlite3_prepare_v3(meta->db, statements[i], -1,
+                                    SQLITE_PREPARE_PERSISTENT, &meta->statement[i], NULL);
+
+        /* Tables that do not have our columns were not made by us. */
+        if (rc == SQLITE_ERROR)
+            return err_set(err, ERR_CORRUPT, "meta.sqlite: %s", sqlite3_errmsg(meta->db));
+        if (rc != SQLITE_OK)
+            return failed(meta, rc, "read it", err);
+    }
+    return 0;
+}
+
+static int check_version(struct meta *meta, struct err *err)
+{
+    char version[32];
+    int rc = shapelog_meta_get(meta, "schema", version, sizeof(version), err);
+
+    if (rc == ERR_NOT_FOUND) {
+        err_clear(err);
+        return shapelog_meta_put(meta, "schema", SCHEMA_VERSION, err);
+    }
+    if (rc == 0 && strcmp(version, SCHEMA_VERSION) != 0)
+        rc = err_set(
+            err, ERR_FATAL,
+            "meta.sqlite has schema version %s, this server knows version %s: start "
+            "the server that wrote it, or remove the storage directory",
+            version, SCHEMA_VERSION);
+    return rc;
+}
+
+int shapelog_meta_open(const char *path, struct meta **out, struct err *err)
+{
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+    struct meta *meta = calloc(1, sizeof(*meta));
+    int rc;
+
+    if (!meta)
+        return err_set(err, ERR_MEMORY, "no memory for meta.sqlite");
+    rc = sqlite3_open_v2(path, &meta->db, flags, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_busy_timeout(meta->db, BUSY_MS);
+    rc = rc == SQLITE_OK ? 0 : failed(meta, rc, "open it", err);
+    if (rc == 0)
+        rc = exec(meta, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL", "set it up",
+                  err);
+    if (rc == 0)
+        rc = check_sound(meta, err);
+    if (rc == 0)
+        rc = exec(meta, schema, "make its tables", err);
+    if (rc == 0)
+        rc = prepare_all(meta, err);
+    if (rc == 0)
+        rc = check_version(meta, err);
+    if (rc != 0) {
+        shapelog_meta_close(meta);
+        return rc;
+    }
+    *out = meta;
+    return 0;
+}
+
+void shapelog_meta_close(struct meta *meta)
+{
+    if (!meta)
+        return;
+    for (int i = 0; i < SQL_COUNT; i++)
+        sqlite3_finalize(meta->statement[i]);
+    sqlite3_close(meta->db);
+    free(meta);
+}
+
+int shapelog_meta_begin(struct meta *meta, struct err *err)
+{
+    return run(meta, SQL_BEGIN, "begin", err);
+}
+
+int shapelog_meta_commit(struct meta *meta, struct err *err)
+{
+    return run(meta, SQL_COMMIT, "commit", err);
+}
+
+void shapelog_meta_rollback(struct meta *meta)
+{
+    /* SQLite may have rolled back by itself: the error means nothing. */
+    sqlite3_exec(meta->db, "ROLLBACK", NULL, NULL, NULL);
+}
+
+int shapelog_meta_get(struct meta *meta, const char *key, char *out, size_t size,
+                      struct err *err)
+{
+    sqlite3_stmt *st = meta->statement[SQL_GET];
+    const char *value;
+    int rc;
+
+    bind_slice(st, 1, slice_of(key), true);
+    rc = sqlite3_step(st);
+    if (rc == SQLITE_DONE) {
+        rc = err_set(err, ERR_NOT_FOUND, "meta.sqlite has no %s", key);
+    } else if (rc != SQLITE_ROW) {
+        rc = failed(meta, rc, "read a fact", err);
+    } else {
+        value = (const char *)sqlite3_column_text(st, 0);
+        if (!value || strlen(value) >= size ||
+            column_u64(st, 1) != fact_crc(key, value)) {
+            rc = err_set(err, ERR_CORRUPT, "meta.sqlite: %s does not match its checksum",
+                         key);
+        } else {
+            memcpy(out, value, strlen(value) + 1);
+            rc = 0;
+        }
+    }
+    sqlite3_reset(st);
+    sqlite3_clear_bindings(st);
+    return rc;
+}
+
+int shapelog_meta_put(struct meta *meta, const char *key, const char *value,
+                      struct err *err)
+{
+    sqlite3_stmt *st = meta->statement[SQL_PUT];
+
+    bind_slice(st, 1, slice_of(key), true);
+    bind_slice(st, 2, slice_of(value), true);
+    bind_u64(st, 3, fact_crc(key, value));
+    return run(meta, SQL_PUT, "write a fact", err);
+}
+
+int shapelog_meta_put_shape(struct meta *meta, const struct meta_shape *shape,
+                            struct err *err)
+{
+    sqlite3_stmt *st = meta->statement[SQL_PUT_SHAPE];
+
+    bind_u64(st, 1, shape->id);
+    bind_slice(st, 2, shape->handle, true);
+    bind_slice(st, 3, shape->definition, false);
+    bind_slice(st, 4, shape->view, true);
+    bind_mark(st, 5, &shape->log);
+    bind_u64(st, 9, shape_crc(shape));
+    return run(meta, SQL_PUT_SHAPE, "write a shape", err);
+}
+
+int shapelog_meta_put_part(struct meta *meta, const struct meta_part *part,
+                           struct err *err)
+{
+    sqlite3_stmt *st = meta->statement[SQL_PUT_PART];
+
+    bind_u64(st, 1, part->shape);
+    bind_u64(st, 2, (uint64_t)part->kind);
+    bind_u64(st, 3, part->n);
+    bind_mark(st, 4, &part->end);
+    bind_u64(st, 8, part->crc);
+    bind_u64(st, 9, part_crc(part));
+    return run(meta, SQL_PUT_PART, "write a chunk", err);
+}
+
+int shapelog_meta_delete(struct meta *meta, uint64_t id, struct err *err)
+{
+    int rc;
+
+    bind_u64(meta->statement[SQL_DELETE_SHAPE], 1, id);
+    rc = run(meta, SQL_DELETE_SHAPE, "delete a shape", err);
+    if (rc != 0)
+        return rc;
+    bind_u64(meta->statement[SQL_DELETE_PARTS], 1, id);
+    return run(meta, SQL_DELETE_PARTS, "delete a shape's chunks", err);
+}
+
+static struct slice column_slice(sqlite3_stmt *st, int column)
+{
+    const char *ptr = sqlite3_column_blob(st, column);
+    int len = sqlite3_column_bytes(st, column);
+
+    return slice_make(ptr, ptr && len > 0 ? (size_t)len : 0);
+}
+
+int shapelog_meta_shapes(struct meta *meta, shapelog_meta_shape_fn *fn, void *ctx,
+                         struct err *err)
+{
+    sqlite3_stmt *st = meta->statement[SQL_SHAPES];
+    int result = 0;
+    int rc;
+
+    while (result == 0 && (rc = sqlite3_step(st)) != SQLITE_DONE) {
+        struct meta_shape shape;
+
+        if (rc != SQLITE_ROW) {
+            result = failed(meta, rc, "read the shapes", err);
+            break;
+        }
+        shape.id = column_u64(st, 0);
+        shape.handle = column_slice(st, 1);
+        shape.definition = column_slice(st, 2);
+        shape.view = column_slice(st, 3);
+        shape.log = column_mark(st, 4);
+        result = fn(ctx, &shape, column_u64(st, 8) == shape_crc(&shape), err);
+    }
+    sqlite3_reset(st);
+    return result;
+}
+
+int shapelog_meta_parts(struct meta *meta, uint64_t shape, enum meta_part_kind kind,
+                        shapelog_meta_part_fn *fn, void *ctx, struct err *err)
+{
+    sqlite3_stmt *st = meta->statement[SQL_PARTS];
+    uint64_t count = 0;
+    int result = 0;
+    int rc;
+
+    bind_u64(st, 1, shape);
+    bind_u64(st, 2, (uint64_t)kind);
+    while (result == 0 && (rc = sqlite3_step(st)) != SQLITE_DONE) {
+        struct meta_part part;
+
+        if (rc != SQLITE_ROW) {
+            result = failed(meta, rc, "read the chunks", err);
+            break;
+        }
+        part.shape = column_u64(st, 0);
+        part.kind = kind;
+        part.n = column_u64(st, 2);
+        part.end = column_mark(st, 3);
+        part.crc = (uint32_t)column_u64(st, 7);
+        if (column_u64(st, 8) != part_crc(&part) || part.n != count++)
+            result = err_set(err, ERR_CORRUPT,
+                             "meta.sqlite: chunk %" PRIu64 " does not match its checksum",
+                             part.n);
+        else
+            result = fn(ctx, &part, err);
+    }
+    sqlite3_reset(st);
+    sqlite3_clear_bindings(st);
+    return result;
+}
