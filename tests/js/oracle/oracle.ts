@@ -40,9 +40,9 @@ const TABLES: Table[] = [
         columns: ['id', 'v', 'n'],
         key: ['id'],
         ddl: 'create table o_int(id int primary key, v text, n int); insert into o_int values (0, null, 0)',
-        mark: (n) => `insert into o_int values (0, 'marker', ${n})
-            on conflict (id) do update set n = excluded.n, v = '${MARK}-${n}'`,
-        marked: (row, n) => row.id === '0' && (row.n === String(n) || row.v === `${MARK}-${n}`),
+        mark: (n) => `insert into o_int values (0, '${MARK}-${n}', ${n})
+            on conflict (id) do update set n = excluded.n, v = excluded.v`,
+        marked: (row, n) => row.id === '0' && row.v === `${MARK}-${n}`,
     },
     {
         name: 'o_comp',
