@@ -170,7 +170,7 @@ static int group_setup(void **state)
     struct fixture *f = calloc(1, sizeof(*f));
 
     assert_non_null(f);
-    f->cluster = pgcluster_new((const char *const[]){"autovacuum=off", NULL});
+    f->cluster = pgcluster_new(NULL);
     *state = f;
     return 0;
 }
