@@ -265,12 +265,13 @@ static int repair(struct ensure *e, bool *added, bool *altered, struct err *err)
         }
         if (rc)
             return rc;
-        /* Set beforehand, since a lost connection may hide that the COMMIT was done. */
-        *added = add;
+        *added = false;
         if (!add && !identify)
             return 0;
         *altered = true;
         rc = alter(e, err);
+        /* A lost connection may hide that the COMMIT was done. */
+        *added = add && (!rc || PQstatus(e->conn) != CONNECTION_OK);
         if (!rc || !is_state(err, DUPLICATE) || attempt == RACES_MAX)
             return rc;
     }

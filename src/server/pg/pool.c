@@ -85,16 +85,12 @@ static void drop_connection(struct worker *w)
     w->conn = NULL;
 }
 
-/* An idle connection has nothing to say: readable means that the server closed it (or
- * sent a notice or parameter change, which PQconsumeInput takes). */
+/* An idle connection has nothing to say: readable means that the server has closed it, or
+ * a notice that isn't worth telling apart. Connecting anew is right for both. */
 static bool still_usable(PGconn *conn)
 {
     struct pollfd fd = {.fd = PQsocket(conn), .events = POLLIN};
-    if (PQstatus(conn) != CONNECTION_OK || fd.fd < 0)
-        return false;
-    if (poll(&fd, 1, 0) <= 0)
-        return true;
-    return PQconsumeInput(conn) && PQstatus(conn) == CONNECTION_OK;
+    return PQstatus(conn) == CONNECTION_OK && fd.fd >= 0 && poll(&fd, 1, 0) == 0;
 }
 
 static void tell_reachability(struct pool *p, const struct err *why)

@@ -163,7 +163,8 @@ static void test_what_a_person_must_cure_is_fatal(void **state)
     } cases[] = {
         {"postgres://locked:" SECRET "@127.0.0.1:%d/postgres", "28P01", "password auth"},
         {"postgres://locked@127.0.0.1:%d/postgres", "", "no password supplied"},
-        {"postgres://postgres@127.0.0.1:%d/nothere", "3D000", "\"nothere\" does not exist"},
+        {"postgres://postgres@127.0.0.1:%d/nothere", "3D000",
+         "\"nothere\" does not exist"},
         {"postgres://nobody:" SECRET "@127.0.0.1:%d/postgres", "28000", "pg_hba.conf"},
         {"postgres://postgres@127.0.0.1:%d/closed", "55000", "not currently accepting"},
         {"postgres://postgres@127.0.0.1:%d/postgres?sslmode=require", "", "SSL"},
@@ -172,8 +173,8 @@ static void test_what_a_person_must_cure_is_fatal(void **state)
         char url[160];
         struct err err;
         const char *at = strstr(cases[i].format, "%d");
-        snprintf(url, sizeof(url), "%.*s%d%s", (int)(at - cases[i].format), cases[i].format,
-                 pgcluster_port(cluster), at + 2);
+        snprintf(url, sizeof(url), "%.*s%d%s", (int)(at - cases[i].format),
+                 cases[i].format, pgcluster_port(cluster), at + 2);
         int rc = failure(url, 5000, &err);
         if (rc != ERR_FATAL || !strstr(err.message, cases[i].says) ||
             strcmp(err.sqlstate, cases[i].sqlstate) != 0)
@@ -268,7 +269,8 @@ static void test_failed_commands_carry_their_sqlstate(void **state)
     assert_string_equal(err.sqlstate, "22012");
     assert_string_equal(err.message, "SELECT 1/0: division by zero");
     assert_int_equal(
-        pg_exec(conn, "SELECT pg_terminate_backend(pg_backend_pid())", NULL, &err), ERR_RETRY);
+        pg_exec(conn, "SELECT pg_terminate_backend(pg_backend_pid())", NULL, &err),
+        ERR_RETRY);
     assert_int_equal(pg_exec(conn, "SELECT 1", NULL, &err), ERR_RETRY);
     PQfinish(conn);
 }
