@@ -10,6 +10,56 @@
 #include "base/assert.h"
 #include "json/json.h"
 
+static bool copy_slice(struct slice *to, struct slice from)
+{
+    *to = (struct slice){slice_dup(from), from.len};
+    return to->ptr != NULL;
+}
+
+static bool copy_array(void **to, const void *from, size_t count, size_t size)
+{
+    *to = calloc(count + 1, size);
+    if (*to != NULL && count > 0)
+        memcpy(*to, from, count * size);
+    return *to != NULL;
+}
+
+struct table *table_copy(const struct table *model)
+{
+    struct table *t = calloc(1, sizeof *t);
+    if (t == NULL)
+        return NULL;
+    atomic_init(&t->refs, 1);
+    t->oid = model->oid;
+    t->kind = model->kind;
+    t->replica_identity = model->replica_identity;
+    t->is_partition = model->is_partition;
+    t->has_pk = model->has_pk;
+    t->pk_count = model->pk_count;
+    t->child_count = model->child_count;
+    void *pk = NULL, *children = NULL;
+    bool whole = copy_slice(&t->schema, model->schema) && copy_slice(&t->name, model->name);
+    whole = copy_array(&pk, model->pk, model->pk_count, sizeof *model->pk) && whole;
+    whole = copy_array(&children, model->children, model->child_count,
+                       sizeof *model->children) &&
+            whole;
+    t->pk = pk;
+    t->children = children;
+    t->columns = calloc((size_t)model->column_count + 1, sizeof *t->columns);
+    for (size_t i = 0; whole && t->columns && i < model->column_count; i++) {
+        struct table_column *c = &t->columns[t->column_count++];
+        *c = model->columns[i];
+        c->type_name = (struct slice){NULL, 0};
+        whole = copy_slice(&c->name, model->columns[i].name) &&
+                copy_slice(&c->type_name, model->columns[i].type_name);
+    }
+    if (!whole || t->columns == NULL) {
+        table_release(t);
+        return NULL;
+    }
+    return t;
+}
+
 struct table *table_retain(struct table *t)
 {
     atomic_fetch_add_explicit(&t->refs, 1, memory_order_relaxed);

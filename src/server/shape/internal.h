@@ -246,7 +246,8 @@ struct sequencer {
 /* sequencer.c */
 void sequencer_drop(struct sequencer *q, struct shape *shape, enum obs_shape_reason reason,
                     const struct err *failure, const char *detail);
-int sequencer_post(struct sequencer *q, struct mail *mail);
+/* Does what one message asks, and frees it. */
+void sequencer_open_mail(struct sequencer *q, struct mail *mail);
 /* Collects the shapes that have a link to the relation: a borrowed array of *count, or NULL. */
 struct shape **sequencer_shapes_of(struct sequencer *q, uint32_t oid, size_t *count);
 /* Links the shape to one more relation (a partition). */

@@ -442,11 +442,6 @@ int sequencer_wake_fd(const struct sequencer *q)
     return q->mailbox.fd;
 }
 
-int sequencer_post(struct sequencer *q, struct mail *mail)
-{
-    return mailbox_send(&q->mailbox, mail, true);
-}
-
 void sequencer_request_stop(struct sequencer *q)
 {
     if (!atomic_exchange(&q->stop_requested, true))
@@ -689,7 +684,7 @@ static void stop_begin(struct sequencer *q)
     checkpoint_if_due(q, clock_mono_ms());
 }
 
-static void open_mail(struct sequencer *q, struct mail *mail)
+void sequencer_open_mail(struct sequencer *q, struct mail *mail)
 {
     switch ((enum mail_kind)mail->kind) {
     case MAIL_GET:
@@ -728,7 +723,7 @@ static void open_all_mail(struct sequencer *q)
     struct mail *mail = mailbox_take(&q->mailbox);
     while (mail != NULL) {
         struct mail *next = mail->next;
-        open_mail(q, mail);
+        sequencer_open_mail(q, mail);
         mail = next;
     }
 }
@@ -790,7 +785,7 @@ void sequencer_finish(struct sequencer *q)
             join_answer((struct mail_join *)(void *)mail, ERR_CANCELLED,
                         "the server is stopping");
         else
-            open_mail(q, mail);
+            sequencer_open_mail(q, mail);
         mail = next;
     }
 }
