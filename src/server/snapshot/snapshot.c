@@ -13,6 +13,7 @@
  *       Takes the snapshot. The same query tells whether the name still means the table
  *       that the catalog described (dropped and made again: no), and whether row-level
  *       security would hide rows, which the stream would then show.
+ *   verify
  *   joined
  *   COPY (SELECT …) TO STDOUT
  *       The server writes text by the types' output functions, as the stream does, while
@@ -240,6 +241,8 @@ static int join_once(struct run *r, bool *again)
         rc = r->sink->subscribe(r->sink->ctx, r->session.err);
     if (rc == 0)
         rc = read_view(r);
+    if (rc == 0 && r->sink->verify)
+        rc = r->sink->verify(r->sink->ctx, r->session.conn, r->session.err);
     if (rc != 0)
         return rc;
     rc = r->sink->joined(r->sink->ctx, &r->view, r->session.err);

@@ -1,12 +1,12 @@
 /* One consistent read of a table's rows by COPY, made into JSON, joined to the stream.
  *
  * Runs on a pool's worker thread. Order of events (shape-protocol.md 5.3, 5.4):
- *   1. BEGIN … REPEATABLE READ READ ONLY (no snapshot is taken yet)
+ *   1. BEGIN … REPEATABLE READ READ ONLY, LOCK TABLE … ACCESS SHARE (no snapshot is taken yet)
  *   2. subscribe: from now on the stream is kept for this shape
- *   3. SELECT pg_current_snapshot(): takes the snapshot
+ *   3. SELECT pg_current_snapshot(): takes the snapshot; verify: is the table what we think?
  *   4. joined: tells the stream which transactions it holds. ERR_RETRY: a transaction that the
  *      stream had passed before 2 is not visible in it (a commit is in the WAL before it is
- *      visible): roll back and begin at 1.
+ *      visible): roll back and begin at 1, up to 100 times.
  *   5. COPY; row by row; end. */
 #ifndef COULOMB_SERVER_SNAPSHOT_SNAPSHOT_H
 #define COULOMB_SERVER_SNAPSHOT_SNAPSHOT_H
@@ -36,13 +36,18 @@ void snapshot_view_fini(struct snapshot_view *view);
 
 struct snapshot_sink {
     void *ctx;
+    /* Called for every attempt at joining. */
     int (*subscribe)(void *ctx, struct err *err);
+    /* May be NULL. Reads the catalog on the snapshot's connection, in its transaction: under
+     * the table's lock nothing can change between this and the rows. An error (409 when the
+     * table is not the expected one) ends the snapshot. */
+    int (*verify)(void *ctx, PGconn *conn, struct err *err);
     int (*joined)(void *ctx, const struct snapshot_view *view, struct err *err);
     /* One message (encode_snapshot_row). */
     int (*row)(void *ctx, struct slice json, struct err *err);
     /* No more rows wait on the socket: what was given should become readable. */
     int (*flush)(void *ctx, struct err *err);
-    /* The snapshot-end message; the rows are complete. */
+    /* The snapshot-end message; the rows are complete, also those not flushed. */
     int (*end)(void *ctx, struct slice json, const struct snapshot_view *view,
                struct err *err);
     /* Polled often: true cancels the query (the shape is gone, the server stops). */
@@ -56,7 +61,7 @@ struct snapshot_request {
     size_t selected_count;
     bool changes_only;        /* no rows, only snapshot-end */
     int first_row_timeout_ms; /* 30000 */
-    struct obs *obs;
+    struct obs *obs;          /* or NULL */
 };
 
 /* 0, or the error as shape-protocol.md 5.3 words it, with err->http_status: 503 for known

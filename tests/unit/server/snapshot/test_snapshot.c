@@ -29,7 +29,8 @@ struct fixture {
     struct obs obs;
 
     /* What the sink was given. */
-    char events[64]; /* a letter each: s(ubscribe) j(oined) r(ow) f(lush) e(nd) */
+    char
+        events[64]; /* a letter each: s(ubscribe) v(erify) j(oined) r(ow) f(lush) e(nd) */
     size_t event_count;
     size_t rows;
     char *kept[ROWS_KEPT];
@@ -43,6 +44,7 @@ struct fixture {
     /* What the sink does. */
     const char *on_subscribe; /* SQL of the other session */
     const char *on_joined;
+    bool verify;
     unsigned retries; /* joined says ERR_RETRY so often */
     size_t fail_at_row;
     size_t cancel_at_row;
@@ -101,6 +103,24 @@ static int sink_subscribe(void *ctx, struct err *err)
     if (f->on_subscribe)
         sql(f->other, f->on_subscribe);
     return 0;
+}
+
+/* As a shape would: the definition must fit the table as it is. */
+static int sink_verify(void *ctx, PGconn *conn, struct err *err)
+{
+    struct fixture *f = ctx;
+    struct table *now = NULL;
+    int rc;
+
+    note(f, 'v');
+    assert_int_equal(PQtransactionStatus(conn), PQTRANS_INTRANS);
+    rc = catalog_read_table_oid(conn, f->table->oid, &now, err);
+    if (rc == 0 && !table_same(f->table, now)) {
+        rc = err_set(err, ERR_DB, "the table changed");
+        err->http_status = 409;
+    }
+    table_release(now);
+    return rc;
 }
 
 static int sink_joined(void *ctx, const struct snapshot_view *view, struct err *err)
@@ -272,6 +292,7 @@ static int run(struct fixture *f, struct err *err)
     const struct snapshot_sink sink = {
         .ctx = f,
         .subscribe = sink_subscribe,
+        .verify = f->verify ? sink_verify : NULL,
         .joined = sink_joined,
         .row = sink_row,
         .flush = sink_flush,
@@ -581,6 +602,23 @@ static void truncate_waits_from_before_the_snapshot_on(void **state)
 
 /* Giving up. */
 
+static void ends_when_the_table_is_not_what_it_was(void **state)
+{
+    struct fixture *f = *state;
+
+    sql(f->other, "CREATE TABLE t (id int PRIMARY KEY, v text)");
+    sql(f->other, "INSERT INTO t VALUES (1, '1')");
+    shape_of(f, "public", "t");
+    f->verify = true;
+    run_ok(f);
+    assert_memory_equal(f->events, "svjr", 4);
+    shape_of(f, "public", "t");
+    atomic_store(&f->obs.counter[OBS_SNAPSHOTS], 0);
+    sql(f->other, "ALTER TABLE t ALTER v TYPE int USING v::int");
+    run_fails(f, ERR_DB, 409, "the table changed");
+    assert_string_equal(f->events, "sv");
+}
+
 static void cancelled_while_waiting_for_a_lock(void **state)
 {
     struct fixture *f = *state;
@@ -807,6 +845,7 @@ int main(void)
         TEST(refused_join_begins_again_with_a_new_snapshot),
         TEST(join_refused_for_ever_is_given_up),
         TEST(truncate_waits_from_before_the_snapshot_on),
+        TEST(ends_when_the_table_is_not_what_it_was),
         TEST(cancelled_while_waiting_for_a_lock),
         TEST(cancelled_in_the_middle_of_the_rows),
         TEST(no_first_row_in_time_is_a_timeout),

@@ -250,7 +250,14 @@ static void read_snapshot(struct fixture *f)
         .first_row_timeout_ms = 30000,
     };
     const struct snapshot_sink sink = {
-        f, take_subscribe, take_joined, take_row, take_flush, take_end, take_cancelled};
+        .ctx = f,
+        .subscribe = take_subscribe,
+        .joined = take_joined,
+        .row = take_row,
+        .flush = take_flush,
+        .end = take_end,
+        .cancelled = take_cancelled,
+    };
     struct err err = {0};
 
     if (snapshot_run(f->conn, &request, &sink, &err) != 0)
