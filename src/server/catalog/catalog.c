@@ -190,6 +190,7 @@ static void lookup_job(void *ctx, PGconn *conn, const struct err *why)
     if (!table && err.code != ERR_NOT_FOUND)
         err.code = ERR_RETRY;
     answer(l, table, &err, asked_ms);
+    table_release(table);
 }
 
 static struct lookup *lookup_new(struct catalog *c, struct slice schema,

@@ -19,7 +19,7 @@
 #include "server/catalog/read.h"
 
 #define SQL_MAX_BYTES   (16u << 20)
-#define RACES_MAX       3
+#define RACES_MAX       5
 #define VERIFY_AT_ONCE  500
 #define DUPLICATE       "42710"
 #define UNDEFINED       "42704"
@@ -210,9 +210,10 @@ static int refresh(struct ensure *e, struct err *err)
     buf_putc(&e->sql, '\0');
     if (e->sql.failed)
         return err_set(err, ERR_MEMORY, "No memory for a statement");
+    /* Two at once collide ("tuple concurrently updated"). */
     int rc = pg_exec(e->conn, e->sql.ptr, NULL, err);
-    /* Two at once may collide ("tuple concurrently updated"): the next call waits and
-     * retries. */
+    for (int attempt = 0; rc == ERR_DB && attempt < RACES_MAX; attempt++)
+        rc = pg_exec(e->conn, e->sql.ptr, NULL, err);
     return rc == ERR_DB ? err->code = ERR_RETRY : rc;
 }
 

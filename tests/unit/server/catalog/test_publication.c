@@ -552,6 +552,26 @@ static void test_a_timed_out_wait_is_taken_up_by_the_next_call(void **state)
     PQfinish(old);
 }
 
+static void test_calls_at_the_same_time_all_succeed(void **state)
+{
+    (void)state;
+    struct call calls[8];
+    run("CREATE TABLE w (v text); CREATE TABLE x (v text);"
+        "ALTER TABLE w REPLICA IDENTITY FULL; ALTER TABLE x REPLICA IDENTITY FULL");
+    PGconn *old = connect_as("postgres");
+    run_on(old, "BEGIN; INSERT INTO w VALUES ('a'); INSERT INTO x VALUES ('a')");
+    for (int i = 0; i < 8; i++)
+        call_begin(&calls[i], i % 2 ? "w" : "x", true);
+    wait_for_member("w,x");
+    clock_sleep_ms(100);
+    for (int i = 0; i < 8; i++)
+        assert_false(call_over(&calls[i]));
+    run_on(old, "COMMIT");
+    for (int i = 0; i < 8; i++)
+        call_end(&calls[i]);
+    PQfinish(old);
+}
+
 static void test_a_known_member_waits_for_nobody(void **state)
 {
     (void)state;
@@ -678,6 +698,7 @@ int main(void)
         TEST(test_a_writer_into_a_partition_is_waited_for),
         TEST(test_a_prepared_transaction_is_waited_for),
         TEST(test_a_timed_out_wait_is_taken_up_by_the_next_call),
+        TEST(test_calls_at_the_same_time_all_succeed),
         TEST(test_a_known_member_waits_for_nobody),
         TEST(test_verification_tells_each_fault),
         TEST(test_verification_of_a_lost_publication_fails),
