@@ -32,8 +32,8 @@ http() {
     path=/${rest#"$host"}
     path=/${path##/}
     exec 3<>"/dev/tcp/${host%:*}/${host##*:}" || return 1
-    printf 'GET %s HTTP/1.0\r\nHost: %s\r\n\r\n' "$path" "$host" >&3
-    tr -d '\r' <&3
+    printf 'GET %s HTTP/1.0\r\nHost: %s\r\nConnection: close\r\n\r\n' "$path" "$host" >&3
+    timeout 60 tr -d '\r' <&3
     exec 3<&- 3>&-
 }
 
@@ -109,6 +109,7 @@ sql() { bash -c "$psql -X -q -A -t" <<<"$1"; }
 find_table() {
     table=$(sql "SELECT quote_ident(c.relname) FROM pg_class c
         WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
+        AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.confrelid = c.oid)
         ORDER BY c.relname LIMIT 1")
     [ -n "$table" ] && [ "$(sql "SELECT count(*) > 0 FROM $table")" = t ]
 }
