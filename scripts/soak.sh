@@ -3,7 +3,7 @@
 
 . "$(dirname "$0")/common.sh"
 
-export COULOMB_ORACLE_ROUNDS=${ROUNDS:-2000}
+export ORACLE_ROUNDS=${ROUNDS:-2000}
 export JS_SECONDS=${SOAK_SECONDS:-86400}
 
 scripts/install.sh test
@@ -12,6 +12,6 @@ cmake --preset dev >/dev/null
 cmake --build --preset dev >/dev/null || die "the build failed; make build shows why"
 
 mkdir -p "$RESULTS"
-say "$COULOMB_ORACLE_ROUNDS rounds of the oracle"
+say "$ORACLE_ROUNDS rounds of the oracle"
 js_suite soak oracle
 tally
