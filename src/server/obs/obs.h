@@ -1,8 +1,9 @@
-/* Metrics of constant size: every counter, gauge and histogram is a line of the tables below,
- * from which the enums, the Prometheus text and the docs come. Atomic, any thread, no locks.
+/* Metrics of constant size: every counter, gauge and histogram is a line of the tables
+ * below, from which the enums, the Prometheus text and the docs come. Atomic, any thread,
+ * no locks.
  *
- * Reasons (why a shape went, why a request was refused, why the replication stream broke) are
- * tables too: log text, metric label and HTTP body take their words from here. */
+ * Reasons (why a shape went, why a request was refused, why the replication stream broke)
+ * are tables too: log text, metric label and HTTP body take their words from here. */
 #ifndef COULOMB_SERVER_OBS_OBS_H
 #define COULOMB_SERVER_OBS_OBS_H
 
@@ -11,75 +12,81 @@
 #include "base/buf.h"
 
 /* X(enum, name, help) */
-#define OBS_COUNTERS(X)                                                                      \
-    X(WAL_BYTES, "coulomb_wal_received_bytes_total", "WAL bytes received")                   \
-    X(WAL_TRANSACTIONS, "coulomb_wal_transactions_total", "Transactions processed")          \
-    X(WAL_CHANGES, "coulomb_wal_changes_total", "Row changes received")                      \
-    X(ROUTED_CHANGES, "coulomb_routed_changes_total", "Row changes appended to shape logs")  \
-    X(LOG_BYTES, "coulomb_log_appended_bytes_total", "Bytes appended to shape logs")         \
-    X(SNAPSHOTS, "coulomb_snapshots_total", "Snapshots finished")                            \
-    X(SNAPSHOT_ROWS, "coulomb_snapshot_rows_total", "Rows read by snapshots")                \
-    X(SHAPES_CREATED, "coulomb_shapes_created_total", "Shapes created")                      \
-    X(HTTP_REQUESTS, "coulomb_http_requests_total", "HTTP requests received")                \
-    X(HTTP_BYTES, "coulomb_http_sent_bytes_total", "HTTP body bytes sent")                   \
-    X(CHECKPOINTS, "coulomb_checkpoints_total", "Checkpoints committed")                     \
-    X(REPLICA_CONNECTS, "coulomb_replication_connects_total", "Replication streams started")
+#define OBS_COUNTERS(X)                                                                  \
+    X(WAL_BYTES, "coulomb_wal_received_bytes_total", "WAL bytes received")               \
+    X(WAL_TRANSACTIONS, "coulomb_wal_transactions_total", "Transactions processed")      \
+    X(WAL_CHANGES, "coulomb_wal_changes_total", "Row changes received")                  \
+    X(ROUTED_CHANGES, "coulomb_routed_changes_total",                                    \
+      "Row changes appended to shape logs")                                              \
+    X(LOG_BYTES, "coulomb_log_appended_bytes_total", "Bytes appended to shape logs")     \
+    X(SNAPSHOTS, "coulomb_snapshots_total", "Snapshots finished")                        \
+    X(SNAPSHOT_ROWS, "coulomb_snapshot_rows_total", "Rows read by snapshots")            \
+    X(SHAPES_CREATED, "coulomb_shapes_created_total", "Shapes created")                  \
+    X(HTTP_REQUESTS, "coulomb_http_requests_total", "HTTP requests received")            \
+    X(HTTP_BYTES, "coulomb_http_sent_bytes_total", "HTTP body bytes sent")               \
+    X(CHECKPOINTS, "coulomb_checkpoints_total", "Checkpoints committed")                 \
+    X(REPLICA_CONNECTS, "coulomb_replication_connects_total",                            \
+      "Replication streams started")
 
-#define OBS_GAUGES(X)                                                                        \
-    X(LAG_BYTES, "coulomb_replication_lag_bytes", "WAL written but not yet processed")       \
-    X(LAG_MS, "coulomb_replication_lag_milliseconds", "Age of the newest processed commit "  \
-                                                     "while behind, else 0")                 \
-    X(RETAINED_WAL, "coulomb_retained_wal_bytes", "WAL that the slot makes Postgres keep")   \
-    X(SHAPES, "coulomb_shapes", "Shapes that exist")                                         \
-    X(READERS_LIVE, "coulomb_live_readers", "Requests waiting for changes")                  \
-    X(REQUESTS_INITIAL, "coulomb_requests_initial", "Requests holding an initial permit")    \
-    X(REQUESTS_EXISTING, "coulomb_requests_existing", "Requests holding an existing permit") \
-    X(CONNECTIONS, "coulomb_http_connections", "Open HTTP connections")                      \
-    X(SNAPSHOTS_RUNNING, "coulomb_snapshots_running", "Snapshots being read")                \
+#define OBS_GAUGES(X)                                                                    \
+    X(LAG_BYTES, "coulomb_replication_lag_bytes", "WAL written but not yet processed")   \
+    X(LAG_MS, "coulomb_replication_lag_milliseconds",                                    \
+      "Age of the newest processed commit while behind, else 0")                         \
+    X(RETAINED_WAL, "coulomb_retained_wal_bytes",                                        \
+      "WAL that the slot makes Postgres keep")                                           \
+    X(SHAPES, "coulomb_shapes", "Shapes that exist")                                     \
+    X(READERS_LIVE, "coulomb_live_readers", "Requests waiting for changes")              \
+    X(REQUESTS_INITIAL, "coulomb_requests_initial",                                      \
+      "Requests holding an initial permit")                                              \
+    X(REQUESTS_EXISTING, "coulomb_requests_existing",                                    \
+      "Requests holding an existing permit")                                             \
+    X(CONNECTIONS, "coulomb_http_connections", "Open HTTP connections")                  \
+    X(SNAPSHOTS_RUNNING, "coulomb_snapshots_running", "Snapshots being read")            \
     X(ACTIVE, "coulomb_active", "1 while streaming from Postgres")
 
 /* Histograms of microseconds with fixed buckets. */
-#define OBS_HISTOGRAMS(X)                                                                    \
-    X(HTTP_US, "coulomb_http_request_seconds", "Time to answer, long polls excluded")        \
-    X(LIVE_US, "coulomb_commit_to_publish_seconds", "Arrival of a commit to its publication") \
-    X(CHECKPOINT_US, "coulomb_checkpoint_seconds", "Duration of a checkpoint")               \
+#define OBS_HISTOGRAMS(X)                                                                \
+    X(HTTP_US, "coulomb_http_request_seconds", "Time to answer, long polls excluded")    \
+    X(LIVE_US, "coulomb_commit_to_publish_seconds",                                      \
+      "Arrival of a commit to its publication")                                          \
+    X(CHECKPOINT_US, "coulomb_checkpoint_seconds", "Duration of a checkpoint")           \
     X(SNAPSHOT_FIRST_US, "coulomb_snapshot_first_row_seconds", "Request to first row")
 
 /* Why a shape was removed: label of coulomb_shapes_removed_total{reason}. */
-#define OBS_SHAPE_REASONS(X)                                                                 \
-    X(DELETED, "deleted", "a client asked for its deletion")                                 \
-    X(TRUNCATE, "truncate", "its table was truncated")                                       \
-    X(SCHEMA, "schema_change", "its table's definition changed")                             \
-    X(DROPPED, "table_dropped", "its table was dropped or renamed")                          \
-    X(IDENTITY, "replica_identity", "its table lost REPLICA IDENTITY FULL")                  \
-    X(PUBLICATION, "publication", "its table left the publication")                          \
-    X(SNAPSHOT, "snapshot_failed", "its snapshot failed")                                    \
-    X(INCOMPLETE, "incomplete", "its snapshot was not complete when the server stopped")     \
-    X(SLOT, "slot_lost", "the replication slot was lost or created anew")                    \
-    X(CLUSTER, "other_cluster", "the database is another one or on another timeline")        \
-    X(CORRUPT, "corrupt", "its stored bytes do not check out")                               \
-    X(STORAGE, "storage_failed", "its log could not be written")                             \
+#define OBS_SHAPE_REASONS(X)                                                             \
+    X(DELETED, "deleted", "a client asked for its deletion")                             \
+    X(TRUNCATE, "truncate", "its table was truncated")                                   \
+    X(SCHEMA, "schema_change", "its table's definition changed")                         \
+    X(DROPPED, "table_dropped", "its table was dropped or renamed")                      \
+    X(IDENTITY, "replica_identity", "its table lost REPLICA IDENTITY FULL")              \
+    X(PUBLICATION, "publication", "its table left the publication")                      \
+    X(SNAPSHOT, "snapshot_failed", "its snapshot failed")                                \
+    X(INCOMPLETE, "incomplete", "its snapshot was not complete when the server stopped") \
+    X(SLOT, "slot_lost", "the replication slot was lost or created anew")                \
+    X(CLUSTER, "other_cluster", "the database is another one or on another timeline")    \
+    X(CORRUPT, "corrupt", "its stored bytes do not check out")                           \
+    X(STORAGE, "storage_failed", "its log could not be written")                         \
     X(EVICTED, "evicted", "the limit of shapes was reached")
 
 /* Why a request was refused: label of coulomb_http_refused_total{reason}. */
-#define OBS_REFUSALS(X)                                                                      \
-    X(INVALID, "invalid", "a parameter was wrong")                                           \
-    X(UNAUTHORIZED, "unauthorized", "the secret was missing or wrong")                       \
-    X(NOT_FOUND, "not_found", "no such route or shape")                                      \
-    X(NOT_ALLOWED, "not_allowed", "the method is switched off")                              \
-    X(MUST_REFETCH, "must_refetch", "the handle is not current")                             \
-    X(ADMISSION, "admission", "too many concurrent requests")                                \
-    X(NOT_READY, "not_ready", "the service is not up")                                       \
-    X(SNAPSHOT_ERROR, "snapshot_error", "the snapshot failed")                               \
-    X(TOO_LARGE, "too_large", "the request was too large")                                   \
+#define OBS_REFUSALS(X)                                                                  \
+    X(INVALID, "invalid", "a parameter was wrong")                                       \
+    X(UNAUTHORIZED, "unauthorized", "the secret was missing or wrong")                   \
+    X(NOT_FOUND, "not_found", "no such route or shape")                                  \
+    X(NOT_ALLOWED, "not_allowed", "the method is switched off")                          \
+    X(MUST_REFETCH, "must_refetch", "the handle is not current")                         \
+    X(ADMISSION, "admission", "too many concurrent requests")                            \
+    X(NOT_READY, "not_ready", "the service is not up")                                   \
+    X(SNAPSHOT_ERROR, "snapshot_error", "the snapshot failed")                           \
+    X(TOO_LARGE, "too_large", "the request was too large")                               \
     X(INTERNAL, "internal", "an unexpected error")
 
 /* Why the replication stream ended: label of coulomb_replication_lost_total{reason}. */
-#define OBS_STREAM_REASONS(X)                                                                \
-    X(CONNECTION, "connection", "the connection broke or could not be made")                 \
-    X(PROTOCOL, "protocol", "a message did not make sense")                                  \
-    X(SLOT, "slot", "the slot is gone or invalid")                                           \
-    X(FATAL, "fatal", "a fault that a retry can't cure")                                     \
+#define OBS_STREAM_REASONS(X)                                                            \
+    X(CONNECTION, "connection", "the connection broke or could not be made")             \
+    X(PROTOCOL, "protocol", "a message did not make sense")                              \
+    X(SLOT, "slot", "the slot is gone or invalid")                                       \
+    X(FATAL, "fatal", "a fault that a retry can't cure")                                 \
     X(STOPPED, "stopped", "the server was told to stop")
 
 #define OBS_ENUM_COUNTER(id, name, help)   OBS_##id,

@@ -1,5 +1,5 @@
-/* One connection's commands for a snapshot: polled, so that they can be given up, with errors
- * worded as shape-protocol.md 5.3. Private to the module. */
+/* One connection's commands for a snapshot: polled, so that they can be given up, with
+ * errors worded as shape-protocol.md 5.3. Private to the module. */
 #ifndef COULOMB_SERVER_SNAPSHOT_SESSION_H
 #define COULOMB_SERVER_SNAPSHOT_SESSION_H
 
@@ -33,8 +33,8 @@ int session_finish(struct session *s, PGresult **out);
 int session_query(struct session *s, const char *sql, PGresult **out);
 /* Fills the error from a failed result. */
 int session_fail(struct session *s, const PGresult *result);
-/* After a failure: cancels what runs and rolls back, within a few seconds. A connection that
- * can't be brought to rest is left as it is: its pool closes it. */
+/* After a failure: cancels what runs and rolls back, within a few seconds. A connection
+ * that can't be brought to rest is left as it is: its pool closes it. */
 void session_abandon(struct session *s);
 
 #endif

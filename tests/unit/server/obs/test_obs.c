@@ -55,7 +55,7 @@ static void fresh_metrics_are_all_there_and_zero(void **state)
     OBS_REFUSALS(HAS_REFUSED)
 #define HAS_LOST(id, name, help)                                                         \
     assert_true(has_line(text, "coulomb_replication_lost_total{reason=\"" name "\"} "    \
-                                                                               "0"));
+                               "0"));
     OBS_STREAM_REASONS(HAS_LOST)
     assert_true(has_line(text, "# TYPE coulomb_shapes gauge"));
     assert_true(has_line(text, "# TYPE coulomb_snapshots_total counter"));
