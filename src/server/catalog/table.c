@@ -38,7 +38,8 @@ struct table *table_copy(const struct table *model)
     t->pk_count = model->pk_count;
     t->child_count = model->child_count;
     void *pk = NULL, *children = NULL;
-    bool whole = copy_slice(&t->schema, model->schema) && copy_slice(&t->name, model->name);
+    bool whole =
+        copy_slice(&t->schema, model->schema) && copy_slice(&t->name, model->name);
     whole = copy_array(&pk, model->pk, model->pk_count, sizeof *model->pk) && whole;
     whole = copy_array(&children, model->children, model->child_count,
                        sizeof *model->children) &&
