@@ -13,7 +13,8 @@
  * long under synchronous replication. So the view may lack a transaction that had passed before
  * the shape subscribed, which would then be in neither. Transactions begun in the stream are
  * remembered by xid; if one from before the subscription is not visible, the snapshot is taken
- * again. */
+ * again. The same goes for the one that is passing at the subscription, whose beginning was
+ * missed: it counts as begun before. */
 #include <stdlib.h>
 
 #include "server/shape/internal.h"
@@ -42,10 +43,6 @@ void join_subscribe(struct sequencer *q, struct mail_join *mail)
     shape->join_broken = false;
     shape->subscribe_ordinal = q->txn_ordinal;
     buf_reset(&shape->join_buffer, 0);
-    if (q->txn_open) { /* its beginning was missed; the check at the join covers it */
-        shape->txn_serial = q->txn_serial;
-        shape->txn_mode = TXN_SKIP;
-    }
     join_answer(mail, 0, "");
 }
 
