@@ -82,8 +82,9 @@ int route_add(struct route *r, struct route_entry *entry)
         return ERR_MEMORY;
     if (list->len == list->cap) {
         size_t cap = list->cap == 0 ? 4 : list->cap * 2;
-        struct route_entry **items = realloc(list->items, cap * sizeof(*items));
-        if (items == NULL || cap > UINT32_MAX) {
+        struct route_entry **items =
+            cap > UINT32_MAX ? NULL : realloc(list->items, cap * sizeof(*items));
+        if (items == NULL) {
             route_forget_if_empty(r, entry->oid, list);
             return ERR_MEMORY;
         }

@@ -132,7 +132,7 @@ static void put_number_list(struct buf *out, const char *name, const uint32_t *w
 {
     buf_printf(out, ",\"%s\":[", name);
     for (size_t i = 0; i < count; i++)
-        buf_printf(out, "%s%u", i == 0 ? "" : ",", wide ? wide[i] : narrow[i]);
+        buf_printf(out, "%s%u", i == 0 ? "" : ",", wide != NULL ? wide[i] : narrow[i]);
     buf_putc(out, ']');
 }
 

@@ -39,6 +39,22 @@ static int on_subscribe(void *ctx, struct err *err)
     return preparation_ask(ctx, MAIL_SUBSCRIBE, NULL, err);
 }
 
+/* The definition was made from the catalog a moment ago: is it still what the table is? Asked
+ * in the snapshot's transaction, which holds a lock against changes. */
+static int on_verify(void *ctx, PGconn *conn, struct err *err)
+{
+    struct preparation *p = ctx;
+    struct table *now = NULL;
+    int rc = catalog_read_table_oid(conn, p->shape->def->table->oid, &now, err);
+    if (rc == ERR_NOT_FOUND || (rc == 0 && !shape_def_fits(p->shape->def, now, NULL))) {
+        rc = err_set(err, ERR_DB, "the table changed while its shape was being made");
+        if (err != NULL)
+            err->http_status = 409;
+    }
+    table_release(now);
+    return rc;
+}
+
 static int on_joined(void *ctx, const struct snapshot_view *view, struct err *err)
 {
     return preparation_ask(ctx, MAIL_JOIN, view, err);
@@ -94,23 +110,9 @@ static int preparation_publish(struct preparation *p, PGconn *conn, struct err *
     bool added = !p->use->ensured;
     int rc = publication_ensure(conn, &p->q->config.publication, p->shape->def->table, &added,
                                 err);
-    if (rc == 0)
-        p->use->ensured = true;
+    /* A failure leaves it unknown which writers the stream misses: the next try waits again. */
+    p->use->ensured = rc == 0;
     pthread_mutex_unlock(&p->use->lock);
-    return rc;
-}
-
-/* The definition was made from the catalog a moment ago: is it still what the table is? */
-static int preparation_verify(struct preparation *p, PGconn *conn, struct err *err)
-{
-    struct table *now = NULL;
-    int rc = catalog_read_table_oid(conn, p->shape->def->table->oid, &now, err);
-    if (rc == ERR_NOT_FOUND || (rc == 0 && !shape_def_fits(p->shape->def, now, NULL))) {
-        rc = err_set(err, ERR_DB, "the table changed while its shape was being made");
-        if (err != NULL)
-            err->http_status = 409;
-    }
-    table_release(now);
     return rc;
 }
 
@@ -118,8 +120,6 @@ static int preparation_work(struct preparation *p, PGconn *conn, struct err *err
 {
     const struct shape_def *def = p->shape->def;
     int rc = preparation_publish(p, conn, err);
-    if (rc == 0)
-        rc = preparation_verify(p, conn, err);
     if (rc < 0)
         return rc;
     struct snapshot_request request = {
@@ -134,6 +134,7 @@ static int preparation_work(struct preparation *p, PGconn *conn, struct err *err
     struct snapshot_sink sink = {
         .ctx = p,
         .subscribe = on_subscribe,
+        .verify = on_verify,
         .joined = on_joined,
         .row = on_row,
         .flush = on_flush,

@@ -49,9 +49,11 @@ static void repair_identities(struct reconcile_job *job, PGconn *conn)
         struct publication_check *c = &job->checks[i];
         if (c->fault != PUBLICATION_IDENTITY_LOST || c->now == NULL)
             continue;
-        bool added = true;
+        bool added = false;
         pthread_mutex_lock(&job->uses[i]->lock);
-        publication_ensure(conn, &job->q->config.publication, c->now, &added, NULL);
+        int rc = publication_ensure(conn, &job->q->config.publication, c->now, &added, NULL);
+        if (rc < 0 && added)
+            job->uses[i]->ensured = false;
         pthread_mutex_unlock(&job->uses[i]->lock);
     }
 }
@@ -369,6 +371,8 @@ int reconcile_new_relation(struct sequencer *q, const struct decode_relation *re
     drop_namesakes(q, relation);
     if (q->parent_shapes == 0)
         return 0;
+    if (relation->replica_identity != 'f')
+        q->next_reconcile_ms = 0; /* a partition begins with the default: set it soon */
     struct ancestors *a = calloc(1, sizeof *a);
     if (a == NULL)
         return err_set(err, ERR_MEMORY, "no memory for a question to the catalog");

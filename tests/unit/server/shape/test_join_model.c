@@ -222,7 +222,7 @@ static void fold_one(int rows[ROWS], const char *message)
     if (member(message, "\"operation\":\"", operation, sizeof operation) == NULL)
         return; /* snapshot-end */
     assert_non_null(member(message, "\"id\":\"", id, sizeof id));
-    int row = atoi(id); /* NOLINT: digits only */
+    int row = (int)strtol(id, NULL, 10);
     bool has_value = member(message, "\"v\":\"", value, sizeof value) != NULL;
     if (strcmp(operation, "insert") == 0) {
         assert_int_equal(rows[row], -1);
@@ -230,7 +230,7 @@ static void fold_one(int rows[ROWS], const char *message)
     } else {
         assert_int_not_equal(rows[row], -1);
     }
-    rows[row] = strcmp(operation, "delete") == 0 ? -1 : atoi(value); /* NOLINT */
+    rows[row] = strcmp(operation, "delete") == 0 ? -1 : (int)strtol(value, NULL, 10);
 }
 
 static void fold(int rows[ROWS], const char *body, size_t len)

@@ -36,6 +36,7 @@ struct fixture {
     atomic_uint rounds; /* durable or failed */
     atomic_uint failures;
     atomic_uint corrupt;
+    atomic_uint lost; /* bit n: the shape whose handle begins with 'a' + n */
 };
 
 static inline void on_durable(void *ctx, uint64_t lsn)
@@ -59,7 +60,7 @@ static inline void on_corrupt(void *ctx, struct shapelog_shape *shape)
 {
     struct fixture *f = ctx;
 
-    (void)shape;
+    atomic_fetch_or(&f->lost, 1u << ((unsigned)(shapelog_handle(shape)[0] - 'a') % 26));
     atomic_fetch_add(&f->corrupt, 1);
 }
 
