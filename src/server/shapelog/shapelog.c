@@ -63,7 +63,9 @@ bool shapelog_grow(void **items, size_t *cap, size_t need, size_t size)
         return true;
     while (wanted < need)
         wanted *= 2;
-    grown = reallocarray(*items, wanted, size);
+    if (wanted > SIZE_MAX / size)
+        return false;
+    grown = realloc(*items, wanted * size);
     if (!grown)
         return false;
     *items = grown;
