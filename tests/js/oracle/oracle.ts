@@ -9,7 +9,7 @@ import { Shape, ShapeStream, type Row as ClientRow } from '@electric-sql/client'
 import { Coulomb, type Params } from '../support/coulomb.js';
 import { Follower, type Change, type Row } from '../support/follower.js';
 import { Cluster } from '../support/postgres.js';
-import { sleep, until } from '../support/process.js';
+import { Hopeless, sleep, until } from '../support/process.js';
 import { Database, serverEnv } from '../support/suite.js';
 import { Random } from './random.js';
 
@@ -462,7 +462,7 @@ export class Oracle {
         const table = tableOf(client.params);
         await until(`${client.label} to reach the end of round ${round}`, () => {
             const failure = client.failure();
-            if (failure) throw failure;
+            if (failure) throw new Hopeless(`${client.label}: ${failure.message}`);
             for (const row of client.rows()) if (table.marked(row, round)) return true;
             return false;
         }, 30_000, 5).catch((error) => {

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import {
     exchange, OpenResponse, query, type Reply, type RequestOptions,
 } from './http.js';
-import { exitOf, removeDir, tempDir, trackPid, until, untrackPid } from './process.js';
+import { exitOf, Hopeless, removeDir, tempDir, trackPid, until, untrackPid } from './process.js';
 
 export type Env = Record<string, string>;
 export type Params = Record<string, string | number | boolean | undefined>;
@@ -97,7 +97,9 @@ export class Coulomb {
         }
         const line = await until('the server to listen', () => {
             const found = /event=http\.listening\b[^\n]*?\bport=(\d+)/.exec(this.log.slice(from));
-            if (!found && !this.running) throw new Exited(child, this.log.slice(from));
+            if (!found && !this.running) {
+                throw new Hopeless(`the server ended with ${child.exitCode ?? child.signalCode}`);
+            }
             return found;
         }, 20_000, 10).catch((error) => {
             throw new Error(`${String(error)}\n${this.tail()}`);
@@ -181,11 +183,5 @@ export class Coulomb {
 
     open(params: Params, options: RequestOptions = {}): OpenResponse {
         return new OpenResponse(this.url, `/v1/shape?${query(params)}`, options);
-    }
-}
-
-class Exited extends Error {
-    constructor(child: ChildProcess, log: string) {
-        super(`the server ended with ${child.exitCode ?? child.signalCode}: ${log.slice(-800)}`);
     }
 }

@@ -60,6 +60,9 @@ export function sleep(ms: number): Promise<void> {
     return new Promise((done) => setTimeout(done, ms));
 }
 
+/** Thrown by a check of `until` to end the wait at once. */
+export class Hopeless extends Error {}
+
 /** Polls until `check` returns something other than false, null or undefined. */
 export async function until<T>(
     what: string,
@@ -77,6 +80,7 @@ export async function until<T>(
             }
             lastError = undefined;
         } catch (error) {
+            if (error instanceof Hopeless) throw error;
             lastError = error;
         }
         if (Date.now() > end) {

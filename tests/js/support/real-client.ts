@@ -2,7 +2,7 @@
 import {
     isChangeMessage, isControlMessage, Shape, ShapeStream, type Message, type Row,
 } from '@electric-sql/client';
-import { until } from './process.js';
+import { Hopeless, until } from './process.js';
 
 export type AnyRow = Record<string, any>;
 
@@ -83,7 +83,7 @@ export class RealClient {
     /** Waits until the rows satisfy the condition and the client is up to date. */
     async until(what: string, check: (rows: AnyRow[]) => boolean, timeoutMs = 20_000): Promise<void> {
         await until(what, () => {
-            if (this.errors.length > 0) throw this.errors[0];
+            if (this.errors.length > 0) throw new Hopeless(String(this.errors[0]));
             return this.shape.isUpToDate && check(this.rows);
         }, timeoutMs, 5).catch((error) => {
             const rows = JSON.stringify(this.rows, (_k, v) => (typeof v === 'bigint' ? `${v}n` : v));
