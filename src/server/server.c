@@ -1,5 +1,5 @@
-/* Wiring. Follow a row: replica.frame → txn_feed → the sequencer (apply.c) → shapelog, then
- * shape_notify → the HTTP loops that wait. */
+/* Wiring. Follow a row: replica.frame → txn_feed → the sequencer (apply.c) → shapelog,
+ * then shape_notify → the HTTP loops that wait. */
 #include "server/server.h"
 
 #include <inttypes.h>
@@ -149,13 +149,16 @@ static int make_names(struct server *s, struct err *err)
             return err_set(err, ERR_IO, "no random bytes for the slot's name");
         snprintf(suffix, sizeof suffix, "_%08" PRIx64, random & UINT32_MAX);
     }
-    int slot = snprintf(s->slot, sizeof s->slot, "electric_slot_%s%s", c->stream_id, suffix);
-    snprintf(s->publication, sizeof s->publication, "electric_publication_%s", c->stream_id);
+    int slot =
+        snprintf(s->slot, sizeof s->slot, "electric_slot_%s%s", c->stream_id, suffix);
+    snprintf(s->publication, sizeof s->publication, "electric_publication_%s",
+             c->stream_id);
     if (slot > 63)
-        return err_set(err, ERR_INVALID,
-                       "the replication stream id \"%s\" is too long: the slot's name may have "
-                       "63 characters",
-                       c->stream_id);
+        return err_set(
+            err, ERR_INVALID,
+            "the replication stream id \"%s\" is too long: the slot's name may have "
+            "63 characters",
+            c->stream_id);
     return 0;
 }
 

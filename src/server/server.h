@@ -1,5 +1,5 @@
-/* The server's wiring: which stage hands what to which. The only file that knows them all is
- * server.c. */
+/* The server's wiring: which stage hands what to which. The only file that knows them all
+ * is server.c. */
 #ifndef COULOMB_SERVER_SERVER_H
 #define COULOMB_SERVER_SERVER_H
 
@@ -54,9 +54,9 @@ struct server;
 /* Opens the storage, binds the port, starts all but the replication. */
 int server_new(const struct server_config *config, struct server **out, struct err *err);
 uint16_t server_port(const struct server *s);
-/* Runs until server_stop or a fault that a retry can't cure (ERR_FATAL: what a person should
- * do is in err). Ends within a second of server_stop, live requests answered. The calling
- * thread becomes the sequencer. */
+/* Runs until server_stop or a fault that a retry can't cure (ERR_FATAL: what a person
+ * should do is in err). Ends within a second of server_stop, live requests answered. The
+ * calling thread becomes the sequencer. */
 int server_run(struct server *s, struct err *err);
 /* Async-signal-safe is not promised: call it from a thread. Any thread. */
 void server_stop(struct server *s);

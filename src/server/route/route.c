@@ -1,5 +1,5 @@
-/* Entries by relation: a map from OID to a dense array, removal by swapping the last one in.
- * Each entry knows its place, so that both directions take constant time. */
+/* Entries by relation: a map from OID to a dense array, removal by swapping the last one
+ * in. Each entry knows its place, so that both directions take constant time. */
 #include "server/route/route.h"
 
 #include <stdlib.h>
@@ -66,7 +66,8 @@ static struct relation_entries *route_find_or_make(struct route *r, uint32_t oid
     return list;
 }
 
-static void route_forget_if_empty(struct route *r, uint32_t oid, struct relation_entries *list)
+static void route_forget_if_empty(struct route *r, uint32_t oid,
+                                  struct relation_entries *list)
 {
     if (list->len > 0)
         return;
@@ -106,7 +107,8 @@ void route_remove(struct route *r, struct route_entry *entry)
     route_forget_if_empty(r, entry->oid, list);
 }
 
-struct route_entry *const *route_entries(const struct route *r, uint32_t oid, size_t *count)
+struct route_entry *const *route_entries(const struct route *r, uint32_t oid,
+                                         size_t *count)
 {
     const struct relation_entries *list = route_find(r, oid);
     *count = list == NULL ? 0 : list->len;

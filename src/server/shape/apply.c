@@ -1,16 +1,17 @@
 /* The stream applied to the shapes: what a transaction's changes become in each log.
  *
- * Changes are appended as they arrive and count from Commit on (design idea 5). At the first
- * change of a transaction that concerns a shape it is decided what the transaction means to it:
+ * Changes are appended as they arrive and count from Commit on (design idea 5). At the
+ * first change of a transaction that concerns a shape it is decided what the transaction
+ * means to it:
  *
  *   skip    it is in the shape's snapshot, or in its log already (a replay), or the shape
  *           subscribed while it was passing
  *   buffer  the snapshot's view is not known yet
  *   append
  *
- * A transaction is in the snapshot iff its commit record lies at or before the WAL position read
- * with the view, and the view sees its xid. The position makes the question safe for ever: xids
- * repeat after 2^32 transactions, positions don't. */
+ * A transaction is in the snapshot iff its commit record lies at or before the WAL
+ * position read with the view, and the view sees its xid. The position makes the question
+ * safe for ever: xids repeat after 2^32 transactions, positions don't. */
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -19,8 +20,8 @@
 
 #define ENCODED_KEEP (1u << 20)
 
-enum txn_mode apply_decide(const struct sequencer *q, const struct shape *shape, uint64_t lsn,
-                           uint32_t xid)
+enum txn_mode apply_decide(const struct sequencer *q, const struct shape *shape,
+                           uint64_t lsn, uint32_t xid)
 {
     (void)q;
     if (shape->phase == JOIN_UNSUBSCRIBED)
@@ -58,10 +59,11 @@ void apply_note_joined(struct sequencer *q, struct shape *shape, bool open_txn_k
 
 /* --- A link's order of columns --- */
 
-/* Where each of the table's columns is in the relation; false when one that the shape needs is
- * missing or of another type. */
-static bool link_map(const struct shape_link *link, const struct decode_relation *relation,
-                     uint16_t *order, bool *same_order)
+/* Where each of the table's columns is in the relation; false when one that the shape
+ * needs is missing or of another type. */
+static bool link_map(const struct shape_link *link,
+                     const struct decode_relation *relation, uint16_t *order,
+                     bool *same_order)
 {
     const struct shape_def *def = link->shape->def;
     const struct table *t = def->table;
@@ -94,7 +96,8 @@ static size_t published_columns(const struct table *t)
     return count;
 }
 
-/* Whether what the stream says of the relation still fits the shape; prepares the link. */
+/* Whether what the stream says of the relation still fits the shape; prepares the link.
+ */
 static bool link_fits(struct shape_link *link, const struct decode_relation *relation)
 {
     const struct shape_def *def = link->shape->def;
@@ -123,10 +126,10 @@ static bool link_fits(struct shape_link *link, const struct decode_relation *rel
     return true;
 }
 
-/* The row in the table's column order; columns that the relation lacks (not selected ones, or
- * the check would have failed) are NULL. */
-static const struct value *link_row(const struct shape_link *link, const struct value *values,
-                                    struct value *scratch)
+/* The row in the table's column order; columns that the relation lacks (not selected
+ * ones, or the check would have failed) are NULL. */
+static const struct value *link_row(const struct shape_link *link,
+                                    const struct value *values, struct value *scratch)
 {
     if (values == NULL || link->order == NULL)
         return values;
@@ -150,8 +153,9 @@ static int shape_put(struct sequencer *q, struct shape *shape, uint64_t op)
     return shapelog_append(shape->log, q->txn_lsn, op, buf_slice(&q->encoded), NULL);
 }
 
-static int put_update(struct sequencer *q, struct shape *shape, const struct encode_txn *txn,
-                      uint64_t op, const struct value *old, const struct value *row)
+static int put_update(struct sequencer *q, struct shape *shape,
+                      const struct encode_txn *txn, uint64_t op, const struct value *old,
+                      const struct value *row)
 {
     const struct encode_plan *plan = shape->def->plan;
     if (!encode_key_differs(plan, old, row)) {
@@ -212,8 +216,8 @@ static int apply_change(void *ctx, const struct txn_change *change, struct err *
     size_t count;
     if (route_match(q->route, change, &hits, &count) < 0)
         return err_set(err, ERR_MEMORY, "no memory for routing a change");
-    /* Dropping a shape changes the router, not the hits' array; a dropped shape's links may
-     * still be in it, so references are not released before the next publication. */
+    /* Dropping a shape changes the router, not the hits' array; a dropped shape's links
+     * may still be in it, so references are not released before the next publication. */
     for (size_t i = 0; i < count; i++) {
         struct shape_link *link = (struct shape_link *)(void *)hits[i].entry;
         if (shape_state(link->shape) != SHAPE_GONE)
@@ -245,7 +249,8 @@ static int apply_begin(void *ctx, const struct txn_begin *begin, struct err *err
     return 0;
 }
 
-static int apply_relation(void *ctx, const struct decode_relation *relation, struct err *err)
+static int apply_relation(void *ctx, const struct decode_relation *relation,
+                          struct err *err)
 {
     struct sequencer *q = ctx;
     catalog_forget(q->config.catalog, relation->schema, relation->name);
@@ -255,8 +260,9 @@ static int apply_relation(void *ctx, const struct decode_relation *relation, str
         if (rc < 0)
             return rc;
     }
-    /* Whether it fits is asked at the first change that concerns the shape: while the stream
-     * is behind it may describe the table as it was before the shape's snapshot. */
+    /* Whether it fits is asked at the first change that concerns the shape: while the
+     * stream is behind it may describe the table as it was before the shape's snapshot.
+     */
     struct route_entry *const *entries = route_entries(q->route, relation->oid, &count);
     for (size_t i = 0; i < count; i++)
         ((struct shape_link *)(void *)entries[i])->relation = NULL;

@@ -1,9 +1,9 @@
 /* Definitions: their identity, their durable form, and whether a table still serves them.
  *
  * The identity is the durable form itself without what may change under a living shape
- * (nullability): two definitions are the same iff those bytes are. The durable form carries
- * the columns' types as they were at creation, so that a restarted server compares the catalog
- * and the stream with what its logs were made from. */
+ * (nullability): two definitions are the same iff those bytes are. The durable form
+ * carries the columns' types as they were at creation, so that a restarted server
+ * compares the catalog and the stream with what its logs were made from. */
 #include "server/shape/def.h"
 
 #include <stdlib.h>
@@ -156,8 +156,8 @@ int shape_def_print(const struct shape_def *def, struct buf *out)
     json_put_string(out, t->schema);
     buf_puts(out, ",\"name\":");
     json_put_string(out, t->name);
-    buf_printf(out, ",\"kind\":\"%c\",\"partition\":%s,\"has_pk\":%s,\"columns\":[", t->kind,
-               t->is_partition ? "true" : "false", t->has_pk ? "true" : "false");
+    buf_printf(out, ",\"kind\":\"%c\",\"partition\":%s,\"has_pk\":%s,\"columns\":[",
+               t->kind, t->is_partition ? "true" : "false", t->has_pk ? "true" : "false");
     for (size_t i = 0; i < t->column_count; i++) {
         if (i > 0)
             buf_putc(out, ',');

@@ -43,8 +43,9 @@ int shape_def_print(const struct shape_def *def, struct buf *out);
 int shape_def_parse(struct slice text, struct shape_def **out, struct err *err);
 
 /* Whether a table as it is now still serves this definition: same OID, name and key, the
- * selected columns unchanged, and for "all columns" no other column. `why` (may be NULL) gets
- * a phrase such as: column "x" changed its type. */
-bool shape_def_fits(const struct shape_def *def, const struct table *now, struct buf *why);
+ * selected columns unchanged, and for "all columns" no other column. `why` (may be NULL)
+ * gets a phrase such as: column "x" changed its type. */
+bool shape_def_fits(const struct shape_def *def, const struct table *now,
+                    struct buf *why);
 
 #endif

@@ -5,8 +5,8 @@
 #include "server/shape/def.h"
 
 /* Reads an integer member within bounds; clears *good otherwise. */
-static int64_t read_number(const json_t *object, const char *name, int64_t min, int64_t max,
-                           bool *good)
+static int64_t read_number(const json_t *object, const char *name, int64_t min,
+                           int64_t max, bool *good)
 {
     const json_t *v = json_object_get(object, name);
     int64_t n = json_is_integer(v) ? (int64_t)json_integer_value(v) : min - 1;
@@ -114,7 +114,8 @@ static bool read_document(const json_t *root, struct def_document *d)
         return false;
     read_columns(columns, t->columns, &good);
     t->pk_count = (uint16_t)read_list(root, "pk", NULL, t->pk, column_count, &good);
-    t->child_count = (uint32_t)read_list(root, "children", t->children, NULL, children, &good);
+    t->child_count =
+        (uint32_t)read_list(root, "children", t->children, NULL, children, &good);
     d->selected_count =
         read_list(root, "selected", NULL, d->selected, column_count, &good);
     return good && indexes_fit(t->pk, t->pk_count, column_count) &&
@@ -141,8 +142,9 @@ static int def_from_document(const json_t *root, struct def_document *d,
         .log_mode = slice_eq(mode, SLICE_LIT("changes_only")) ? SHAPE_LOG_CHANGES_ONLY
                                                               : SHAPE_LOG_FULL,
     };
-    int rc = good ? shape_def_new(&spec, out, err)
-                  : err_set(err, ERR_CORRUPT, "a stored shape definition is not readable");
+    int rc = good
+                 ? shape_def_new(&spec, out, err)
+                 : err_set(err, ERR_CORRUPT, "a stored shape definition is not readable");
     table_release(table);
     return rc;
 }

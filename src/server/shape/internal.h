@@ -35,8 +35,8 @@ struct shapes {
     char detail[512];
 };
 
-/* Where a shape stands in the join of its snapshot with the stream (shape-protocol.md 5.4).
- * Sequencer's thread only.
+/* Where a shape stands in the join of its snapshot with the stream
+ * (shape-protocol.md 5.4). Sequencer's thread only.
  *
  *   UNSUBSCRIBED ──subscribe──▶ BUFFERING ──view known──▶ JOINED
  *        ▲                          │
@@ -47,7 +47,8 @@ enum join_phase { JOIN_UNSUBSCRIBED, JOIN_BUFFERING, JOIN_JOINED };
 /* What the open transaction means to a shape; decided at its first change there. */
 enum txn_mode { TXN_SKIP, TXN_BUFFER, TXN_APPEND };
 
-/* One relation whose changes concern the shape: its table, or a partition or child of it. */
+/* One relation whose changes concern the shape: its table, or a partition or child of it.
+ */
 struct shape_link {
     struct route_entry route; /* first: a hit's entry is the link */
     struct shape *shape;
@@ -55,10 +56,10 @@ struct shape_link {
     uint16_t *order; /* table column -> relation column; NULL: the same order */
 };
 
-/* Life: made by sequencer_make (PREPARING) → READING when its view is known → LIVE when its
- * snapshot is complete → GONE. Only sequencer_drop makes it GONE; it then leaves the registry,
- * the router and every list below. References: the registry's one, HTTP requests', the
- * snapshot job's. */
+/* Life: made by sequencer_make (PREPARING) → READING when its view is known → LIVE when
+ * its snapshot is complete → GONE. Only sequencer_drop makes it GONE; it then leaves the
+ * registry, the router and every list below. References: the registry's one, HTTP
+ * requests', the snapshot job's. */
 struct shape {
     atomic_uint refs;
     struct shapes *owner;
@@ -74,7 +75,7 @@ struct shape {
     struct shape_link *links;
     size_t link_count;
     struct table_use *use;
-    struct list in_touched;   /* has entries of the open transaction; or is in `dropped` */
+    struct list in_touched; /* has entries of the open transaction; or is in `dropped` */
     struct list in_committed; /* has committed entries that are not published */
     uint64_t txn_serial;      /* of the transaction that txn_mode was decided for */
     enum txn_mode txn_mode;
@@ -82,14 +83,15 @@ struct shape {
     struct snapshot_view view;  /* JOINED: what the snapshot holds */
     struct buf join_buffer;     /* BUFFERING: entries, as join.c describes */
     uint64_t subscribe_ordinal; /* transactions begun before it subscribed */
-    bool join_broken;           /* the stream broke, or the buffer overflowed: take it again */
+    bool join_broken; /* the stream broke, or the buffer overflowed: take it again */
 };
 
 void shapes_init(struct shapes *s, struct sequencer *q, struct obs *obs);
 void shapes_fini(struct shapes *s);
 int shapes_insert(struct shapes *s, struct shape *shape); /* takes a reference */
 void shapes_erase(struct shapes *s, struct shape *shape); /* releases it */
-void shapes_set_service(struct shapes *s, enum shapes_service service, const char *detail);
+void shapes_set_service(struct shapes *s, enum shapes_service service,
+                        const char *detail);
 void shapes_notify_all(struct shapes *s);
 /* Tells the watchers that asked; any thread. */
 void shape_notify(struct shape *shape);
@@ -103,10 +105,10 @@ struct table_use {
     struct slice schema; /* owned */
     struct slice name;
     atomic_uint refs;
-    atomic_uint shapes;        /* that exist */
-    pthread_mutex_t lock;      /* held while the publication is altered for it */
-    bool ensured;              /* under lock: this process saw it safely in the publication */
-    struct list in_idle;       /* without shapes: waits to leave the publication */
+    atomic_uint shapes;   /* that exist */
+    pthread_mutex_t lock; /* held while the publication is altered for it */
+    bool ensured;         /* under lock: this process saw it safely in the publication */
+    struct list in_idle;  /* without shapes: waits to leave the publication */
     int64_t idle_since_ms;
 };
 
@@ -209,14 +211,14 @@ struct sequencer {
     int64_t txn_begun_us;
     struct list touched;
 
-    struct list committed;   /* shapes to publish */
-    bool unpublished;        /* a commit was processed since the last publication */
-    uint64_t processed_lsn;  /* commit LSN of the last complete transaction of this run */
-    uint64_t processed_end;  /* its end */
-    uint64_t wal_end;        /* everything before it has come */
+    struct list committed;  /* shapes to publish */
+    bool unpublished;       /* a commit was processed since the last publication */
+    uint64_t processed_lsn; /* commit LSN of the last complete transaction of this run */
+    uint64_t processed_end; /* its end */
+    uint64_t wal_end;       /* everything before it has come */
     int64_t oldest_commit_us; /* arrival of the first unpublished commit, monotonic */
-    int64_t last_commit_us;  /* wall clock of the last processed commit */
-    uint64_t catch_up_lsn;   /* replay is over once this is reached */
+    int64_t last_commit_us;   /* wall clock of the last processed commit */
+    uint64_t catch_up_lsn;    /* replay is over once this is reached */
 
     uint64_t durable_lsn;
     bool unsaved; /* something published is not in a checkpoint that was asked for */
@@ -228,7 +230,7 @@ struct sequencer {
     uint64_t txn_ordinal;      /* how many began */
     uint32_t newest_xid;
 
-    struct map tables;   /* OID -> struct table_use */
+    struct map tables; /* OID -> struct table_use */
     struct list idle_tables;
     size_t parent_shapes; /* shapes on partitioned tables */
     int64_t last_handle_us;
@@ -239,16 +241,19 @@ struct sequencer {
     struct buf encoded;
     struct shape **scratch; /* sequencer_shapes_of */
     size_t scratch_cap;
-    struct list dropped; /* gone shapes whose reference is given back between transactions'
-                          * changes, when no list of hits can name them any more */
+    struct list
+        dropped; /* gone shapes whose reference is given back between transactions'
+                  * changes, when no list of hits can name them any more */
 };
 
 /* sequencer.c */
-void sequencer_drop(struct sequencer *q, struct shape *shape, enum obs_shape_reason reason,
-                    const struct err *failure, const char *detail);
+void sequencer_drop(struct sequencer *q, struct shape *shape,
+                    enum obs_shape_reason reason, const struct err *failure,
+                    const char *detail);
 /* Does what one message asks, and frees it. */
 void sequencer_open_mail(struct sequencer *q, struct mail *mail);
-/* Collects the shapes that have a link to the relation: a borrowed array of *count, or NULL. */
+/* Collects the shapes that have a link to the relation: a borrowed array of *count, or
+ * NULL. */
 struct shape **sequencer_shapes_of(struct sequencer *q, uint32_t oid, size_t *count);
 /* Links the shape to one more relation (a partition). */
 int sequencer_link(struct sequencer *q, struct shape *shape, uint32_t oid);
@@ -256,16 +261,17 @@ int sequencer_link(struct sequencer *q, struct shape *shape, uint32_t oid);
 /* apply.c */
 void apply_note_joined(struct sequencer *q, struct shape *shape, bool open_txn_kept);
 int apply_touch(struct sequencer *q, struct shape *shape);
-enum txn_mode apply_decide(const struct sequencer *q, const struct shape *shape, uint64_t lsn,
-                           uint32_t xid);
+enum txn_mode apply_decide(const struct sequencer *q, const struct shape *shape,
+                           uint64_t lsn, uint32_t xid);
 
 /* join.c */
 void join_subscribe(struct sequencer *q, struct mail_join *mail);
 void join_join(struct sequencer *q, struct mail_join *mail);
 void join_answer(struct mail_join *mail, int code, const char *why);
-int join_buffer_put(struct sequencer *q, struct shape *shape, uint64_t op, struct slice json);
-/* What would remove the shape, kept in the buffer until it is known whether the snapshot comes
- * before or after it. */
+int join_buffer_put(struct sequencer *q, struct shape *shape, uint64_t op,
+                    struct slice json);
+/* What would remove the shape, kept in the buffer until it is known whether the snapshot
+ * comes before or after it. */
 #define JOIN_MARK_IDENTITY (UINT32_MAX - 2)
 #define JOIN_MARK_SCHEMA   (UINT32_MAX - 1)
 #define JOIN_MARK_TRUNCATE UINT32_MAX
@@ -278,7 +284,8 @@ int preparation_start(struct sequencer *q, struct shape *shape);
 /* reconcile.c */
 void reconcile_start(struct sequencer *q, int64_t now_ms);
 void reconcile_finish(struct sequencer *q, struct reconcile_job *job);
-/* The relation is not known to the router: finds its ancestors and links their shapes to it. */
+/* The relation is not known to the router: finds its ancestors and links their shapes to
+ * it. */
 int reconcile_new_relation(struct sequencer *q, const struct decode_relation *relation,
                            struct err *err);
 

@@ -1,26 +1,28 @@
 /* Joining a snapshot to the stream (shape-protocol.md 5.4).
  *
- * The worker that takes a snapshot first subscribes the shape, then takes the snapshot, then
- * tells its view. In between, a round trip to Postgres, the shape's changes are kept here:
+ * The worker that takes a snapshot first subscribes the shape, then takes the snapshot,
+ * then tells its view. In between, a round trip to Postgres, the shape's changes are kept
+ * here:
  *
  *   record := xid (4) lsn (8) op (8) length (4) json
  *
  * A length from JOIN_MARK_IDENTITY up has no json: it marks what would remove the shape.
  *
- * When the view is known each kept transaction is dropped (the snapshot holds it) or appended.
+ * When the view is known each kept transaction is dropped (the snapshot holds it) or
+ * appended.
  *
- * A transaction is decoded from the WAL before it becomes visible to snapshots: a moment, or
- * long under synchronous replication. So the view may lack a transaction that had passed before
- * the shape subscribed, which would then be in neither. Transactions begun in the stream are
- * remembered by xid; if one from before the subscription is not visible, the snapshot is taken
- * again. The same goes for the one that is passing at the subscription, whose beginning was
- * missed: it counts as begun before. */
+ * A transaction is decoded from the WAL before it becomes visible to snapshots: a moment,
+ * or long under synchronous replication. So the view may lack a transaction that had
+ * passed before the shape subscribed, which would then be in neither. Transactions begun
+ * in the stream are remembered by xid; if one from before the subscription is not
+ * visible, the snapshot is taken again. The same goes for the one that is passing at the
+ * subscription, whose beginning was missed: it counts as begun before. */
 #include <stdlib.h>
 
 #include "server/shape/internal.h"
 
-#define JOIN_BUFFER_MAX  (16u << 20)
-#define RECORD_HEADER    24u
+#define JOIN_BUFFER_MAX (16u << 20)
+#define RECORD_HEADER   24u
 
 void join_answer(struct mail_join *mail, int code, const char *why)
 {
@@ -64,7 +66,8 @@ static int join_buffer_record(struct sequencer *q, struct shape *shape, uint64_t
     return 0;
 }
 
-int join_buffer_put(struct sequencer *q, struct shape *shape, uint64_t op, struct slice json)
+int join_buffer_put(struct sequencer *q, struct shape *shape, uint64_t op,
+                    struct slice json)
 {
     return join_buffer_record(q, shape, op, (uint32_t)json.len, json);
 }
@@ -143,11 +146,12 @@ static int join_replay(struct sequencer *q, struct shape *shape)
         if (apply_decide(q, shape, record_lsn, xid) == TXN_SKIP)
             continue;
         if (length >= JOIN_MARK_IDENTITY) {
-            sequencer_drop(q, shape, mark_reason(length), NULL, "while its snapshot began");
+            sequencer_drop(q, shape, mark_reason(length), NULL,
+                           "while its snapshot began");
             return ERR_CANCELLED;
         }
-        /* apply_decide compares with what is committed, so a transaction is committed only
-         * when the next one begins. */
+        /* apply_decide compares with what is committed, so a transaction is committed
+         * only when the next one begins. */
         struct err err = {0};
         int rc = lsn != 0 && lsn != record_lsn ? shapelog_commit(shape->log, &err) : 0;
         lsn = record_lsn;
@@ -169,9 +173,10 @@ static int join_replay(struct sequencer *q, struct shape *shape)
         list_push(&q->committed, &shape->in_committed);
         q->unpublished = true;
     }
-    /* A transaction whose buffered part was skipped goes on being skipped; one that was still
-     * undecided (no change yet) is decided at its first change. */
-    if (q->txn_open && shape->txn_serial == q->txn_serial && shape->txn_mode == TXN_BUFFER)
+    /* A transaction whose buffered part was skipped goes on being skipped; one that was
+     * still undecided (no change yet) is decided at its first change. */
+    if (q->txn_open && shape->txn_serial == q->txn_serial &&
+        shape->txn_mode == TXN_BUFFER)
         apply_note_joined(q, shape, open_kept);
     return 0;
 }

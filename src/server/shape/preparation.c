@@ -1,5 +1,6 @@
-/* A new shape's way to its snapshot, on a worker of the snapshot pool: the table joins the
- * publication, then the snapshot is taken, joined to the stream and written to the log. */
+/* A new shape's way to its snapshot, on a worker of the snapshot pool: the table joins
+ * the publication, then the snapshot is taken, joined to the stream and written to the
+ * log. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,8 +13,8 @@ struct preparation {
     struct table_use *use; /* a reference */
 };
 
-static int preparation_ask(struct preparation *p, int kind, const struct snapshot_view *view,
-                           struct err *err)
+static int preparation_ask(struct preparation *p, int kind,
+                           const struct snapshot_view *view, struct err *err)
 {
     struct mail_join m = {.mail.kind = kind, .shape = p->shape, .view = view};
     pthread_mutex_init(&m.lock, NULL);
@@ -39,8 +40,8 @@ static int on_subscribe(void *ctx, struct err *err)
     return preparation_ask(ctx, MAIL_SUBSCRIBE, NULL, err);
 }
 
-/* The definition was made from the catalog a moment ago: is it still what the table is? Asked
- * in the snapshot's transaction, which holds a lock against changes. */
+/* The definition was made from the catalog a moment ago: is it still what the table is?
+ * Asked in the snapshot's transaction, which holds a lock against changes. */
 static int on_verify(void *ctx, PGconn *conn, struct err *err)
 {
     struct preparation *p = ctx;
@@ -90,9 +91,9 @@ static int on_end(void *ctx, struct slice json, const struct snapshot_view *view
     struct buf text;
     buf_init(&text, 4u << 20);
     put_view(&text, view);
-    int rc = text.failed != 0 ? err_set(err, ERR_MEMORY, "no memory for a view")
-                              : shapelog_snapshot_end(p->shape->log, json,
-                                                      buf_slice(&text), err);
+    int rc = text.failed != 0
+                 ? err_set(err, ERR_MEMORY, "no memory for a view")
+                 : shapelog_snapshot_end(p->shape->log, json, buf_slice(&text), err);
     buf_fini(&text);
     return rc;
 }
@@ -100,17 +101,17 @@ static int on_end(void *ctx, struct slice json, const struct snapshot_view *view
 static bool on_cancelled(void *ctx)
 {
     struct preparation *p = ctx;
-    return shape_state(p->shape) == SHAPE_GONE ||
-           atomic_load(&p->q->stop_requested);
+    return shape_state(p->shape) == SHAPE_GONE || atomic_load(&p->q->stop_requested);
 }
 
 static int preparation_publish(struct preparation *p, PGconn *conn, struct err *err)
 {
     pthread_mutex_lock(&p->use->lock);
     bool added = !p->use->ensured;
-    int rc = publication_ensure(conn, &p->q->config.publication, p->shape->def->table, &added,
-                                err);
-    /* A failure leaves it unknown which writers the stream misses: the next try waits again. */
+    int rc = publication_ensure(conn, &p->q->config.publication, p->shape->def->table,
+                                &added, err);
+    /* A failure leaves it unknown which writers the stream misses: the next try waits
+     * again. */
     p->use->ensured = rc == 0;
     pthread_mutex_unlock(&p->use->lock);
     return rc;

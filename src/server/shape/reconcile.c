@@ -1,7 +1,7 @@
 /* The periodic look at what the stream does not tell: tables dropped, renamed or altered
  * without a change following, tables taken out of the publication, identities reset
- * (shape-protocol.md 5.5, 5.7). The questions run on the admin pool; the sequencer acts on the
- * answers. Also: new partitions, found when the stream first names them. */
+ * (shape-protocol.md 5.5, 5.7). The questions run on the admin pool; the sequencer acts
+ * on the answers. Also: new partitions, found when the stream first names them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -41,8 +41,9 @@ static void read_retained(struct reconcile_job *job, PGconn *conn)
     PQclear(r);
 }
 
-/* A lost identity is given back at once. A change that came meanwhile without its old row has
- * removed the shapes already (apply_identity_lost); without one nothing was missed. */
+/* A lost identity is given back at once. A change that came meanwhile without its old row
+ * has removed the shapes already (apply_identity_lost); without one nothing was missed.
+ */
 static void repair_identities(struct reconcile_job *job, PGconn *conn)
 {
     for (size_t i = 0; i < job->count; i++) {
@@ -51,7 +52,8 @@ static void repair_identities(struct reconcile_job *job, PGconn *conn)
             continue;
         bool added = false;
         pthread_mutex_lock(&job->uses[i]->lock);
-        int rc = publication_ensure(conn, &job->q->config.publication, c->now, &added, NULL);
+        int rc =
+            publication_ensure(conn, &job->q->config.publication, c->now, &added, NULL);
         if (rc < 0 && added)
             job->uses[i]->ensured = false;
         pthread_mutex_unlock(&job->uses[i]->lock);
@@ -141,9 +143,10 @@ static void drop_all_of(struct sequencer *q, uint32_t oid, enum obs_shape_reason
     }
 }
 
-/* Partitions that came are linked; for one that went, and for other children, the shape has
- * rows too many or too few that no change will tell of. */
-static bool follow_children(struct sequencer *q, struct shape *shape, const struct table *now)
+/* Partitions that came are linked; for one that went, and for other children, the shape
+ * has rows too many or too few that no change will tell of. */
+static bool follow_children(struct sequencer *q, struct shape *shape,
+                            const struct table *now)
 {
     const struct table *was = shape->def->table;
     for (size_t i = 0; i < was->child_count; i++) {
@@ -257,7 +260,8 @@ static void ancestors_read(struct ancestors *a, PGconn *conn)
     PGresult *r = PQexecParams(
         conn,
         "WITH RECURSIVE up(oid) AS ("
-        " SELECT $1::oid UNION SELECT inhparent FROM pg_inherits JOIN up ON inhrelid = oid)"
+        " SELECT $1::oid UNION SELECT inhparent FROM pg_inherits JOIN up ON inhrelid = "
+        "oid)"
         " SELECT up.oid, EXISTS (SELECT 1 FROM pg_class WHERE oid = $1::oid) FROM up",
         1, NULL, values, NULL, NULL, 0);
     if (PQresultStatus(r) != PGRES_TUPLES_OK)
@@ -298,8 +302,8 @@ static void ancestors_run(void *ctx, PGconn *conn, const struct err *why)
 
 #define ANCESTORS_WAIT_S 5
 
-/* Waits for the answer, which is rare (the first change to a new partition) and short; false
- * when it does not come in time. Then a is the job's to free. */
+/* Waits for the answer, which is rare (the first change to a new partition) and short;
+ * false when it does not come in time. Then a is the job's to free. */
 static bool ancestors_wait(struct ancestors *a)
 {
     struct timespec until;
@@ -328,8 +332,8 @@ static void link_to_ancestors(struct sequencer *q, const struct ancestors *a)
     }
 }
 
-/* The partition is gone again: whose it was can't be known, so no partitioned table's shape can
- * be trusted to be complete. */
+/* The partition is gone again: whose it was can't be known, so no partitioned table's
+ * shape can be trusted to be complete. */
 static void drop_parents(struct sequencer *q)
 {
     size_t it = 0;
@@ -384,7 +388,8 @@ int reconcile_new_relation(struct sequencer *q, const struct decode_relation *re
         return err_set(err, ERR_RETRY, "the catalog can't be asked about a new relation");
     }
     if (!ancestors_wait(a))
-        return err_set(err, ERR_RETRY, "the catalog did not tell of a new relation in time");
+        return err_set(err, ERR_RETRY,
+                       "the catalog did not tell of a new relation in time");
     int rc = a->code;
     if (rc < 0)
         err_set(err, ERR_RETRY, "the catalog did not tell of a new relation");

@@ -1,13 +1,14 @@
 /* The sequencer: the thread that owns all shape state.
  *
- * It works in turns that the replication loop gives it: txn's sink while frames come (apply.c),
- * `drained` when the socket is empty (publish, wake readers, ask for a checkpoint), `woken` for
- * its mail and its deadlines.
+ * It works in turns that the replication loop gives it: txn's sink while frames come
+ * (apply.c), `drained` when the socket is empty (publish, wake readers, ask for a
+ * checkpoint), `woken` for its mail and its deadlines.
  *
- * What may be acknowledged (design idea 1): a checkpoint records the end of the last processed
- * transaction once all that was published is on disk; that is the durable LSN. When nothing is
- * unsaved and no transaction is open, everything that came is done with, so the server's own end
- * of WAL may be acknowledged and an idle database's WAL does not pile up. */
+ * What may be acknowledged (design idea 1): a checkpoint records the end of the last
+ * processed transaction once all that was published is on disk; that is the durable LSN.
+ * When nothing is unsaved and no transaction is open, everything that came is done with,
+ * so the server's own end of WAL may be acknowledged and an idle database's WAL does not
+ * pile up. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,8 +44,8 @@ struct shape **sequencer_shapes_of(struct sequencer *q, uint32_t oid, size_t *co
     return q->scratch;
 }
 
-/* links is allocated with room for growth here only; entries are pointers into it, so it is
- * taken out of the router while it moves. */
+/* links is allocated with room for growth here only; entries are pointers into it, so it
+ * is taken out of the router while it moves. */
 int sequencer_link(struct sequencer *q, struct shape *shape, uint32_t oid)
 {
     for (size_t i = 0; i < shape->link_count; i++) {
@@ -168,7 +169,8 @@ static struct shape *sequencer_make(struct sequencer *q, struct shape_def *def,
     }
     obs_count(q->config.obs, OBS_SHAPES_CREATED, 1);
     log_event(q->config.log, LOG_INFO, "shape.created", LOG_TEXT("handle", shape->handle),
-              LOG_SLICE("schema", def->table->schema), LOG_SLICE("table", def->table->name));
+              LOG_SLICE("schema", def->table->schema),
+              LOG_SLICE("table", def->table->name));
     if (preparation_start(q, shape) < 0) {
         struct err busy = {0};
         err_set(&busy, ERR_RETRY, "too many snapshots wait for a connection");
@@ -179,8 +181,9 @@ static struct shape *sequencer_make(struct sequencer *q, struct shape_def *def,
     return shape;
 }
 
-void sequencer_drop(struct sequencer *q, struct shape *shape, enum obs_shape_reason reason,
-                    const struct err *failure, const char *detail)
+void sequencer_drop(struct sequencer *q, struct shape *shape,
+                    enum obs_shape_reason reason, const struct err *failure,
+                    const char *detail)
 {
     if (shape_state(shape) == SHAPE_GONE)
         return;
@@ -200,7 +203,8 @@ void sequencer_drop(struct sequencer *q, struct shape *shape, enum obs_shape_rea
     q->unsaved = true;
     atomic_fetch_add(&q->config.obs->shapes_removed[reason], 1);
     log_event(q->config.log, LOG_INFO, "shape.removed", LOG_TEXT("handle", shape->handle),
-              LOG_TEXT("reason", obs_shape_reason_name(reason)), LOG_TEXT("detail", detail));
+              LOG_TEXT("reason", obs_shape_reason_name(reason)),
+              LOG_TEXT("detail", detail));
     catalog_forget(q->config.catalog, shape->def->table->schema, shape->def->table->name);
     shape_notify(shape);
 }
@@ -326,7 +330,8 @@ static void on_restored(void *ctx, struct shapelog_shape *log, struct slice defi
         shape->use->ensured = true;
     } else {
         log_event(q->config.log, LOG_WARNING, "shape.not_restored",
-                  LOG_TEXT("handle", shapelog_handle(log)), LOG_TEXT("reason", err.message));
+                  LOG_TEXT("handle", shapelog_handle(log)),
+                  LOG_TEXT("reason", err.message));
         shapelog_remove(log);
     }
     shape_release(shape);
@@ -466,7 +471,8 @@ static int check_origin(struct sequencer *q, const struct sequencer_attach *atta
     snprintf(now.slot, sizeof now.slot, "%s", q->config.slot);
     bool known = shapelog_origin_get(q->shapelog, &was) == 0;
     if (known && !same_origin(&was, &now)) {
-        drop_everything(q, OBS_SHAPE_CLUSTER, "the database is not the one of the stored logs");
+        drop_everything(q, OBS_SHAPE_CLUSTER,
+                        "the database is not the one of the stored logs");
         q->processed_lsn = q->processed_end = q->wal_end = q->durable_lsn = 0;
         atomic_store(&q->shapes.last_lsn, 0);
     } else if (attach->slot_created) {
@@ -504,7 +510,8 @@ void sequencer_lost(struct sequencer *q, const char *why)
     shapes_set_service(&q->shapes, SHAPES_STARTING, why);
 }
 
-void sequencer_waiting(struct sequencer *q, enum shapes_service service, const char *detail)
+void sequencer_waiting(struct sequencer *q, enum shapes_service service,
+                       const char *detail)
 {
     shapes_set_service(&q->shapes, service, detail);
 }
@@ -586,8 +593,8 @@ int sequencer_drained(struct sequencer *q, struct err *err)
 
 uint64_t sequencer_flushed_lsn(struct sequencer *q)
 {
-    bool idle = !q->txn_open && !q->unpublished && !q->unsaved && !q->checkpoint_running &&
-                list_empty(&q->committed);
+    bool idle = !q->txn_open && !q->unpublished && !q->unsaved &&
+                !q->checkpoint_running && list_empty(&q->committed);
     if (!idle)
         return q->durable_lsn;
     uint64_t end = q->processed_end > q->wal_end ? q->processed_end : q->wal_end;
@@ -647,7 +654,8 @@ static void corrupt_found(struct sequencer *q, const struct mail_shape *m)
 {
     struct shape *shape = map_get(&q->shapes.by_handle, slice_of(m->handle));
     if (shape != NULL)
-        sequencer_drop(q, shape, OBS_SHAPE_CORRUPT, NULL, "stored bytes do not check out");
+        sequencer_drop(q, shape, OBS_SHAPE_CORRUPT, NULL,
+                       "stored bytes do not check out");
 }
 
 static void shape_mail(struct sequencer *q, struct mail_shape *m)

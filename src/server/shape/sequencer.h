@@ -1,8 +1,8 @@
 /* The one writer of shapes: applies the stream in order, joins snapshots to it, makes and
  * removes shapes, decides what may be acknowledged.
  *
- * Everything here but sequencer_new, sequencer_free and sequencer_request_stop runs on the
- * thread of replica_run; the wiring passes replica's events on. */
+ * Everything here but sequencer_new, sequencer_free and sequencer_request_stop runs on
+ * the thread of replica_run; the wiring passes replica's events on. */
 #ifndef COULOMB_SERVER_SHAPE_SEQUENCER_H
 #define COULOMB_SERVER_SHAPE_SEQUENCER_H
 
@@ -43,12 +43,12 @@ struct sequencer_attach {
 
 struct sequencer;
 
-/* Opens the storage and restores its shapes; a storage held by another process is opened at
- * sequencer_attached instead. */
+/* Opens the storage and restores its shapes; a storage held by another process is opened
+ * at sequencer_attached instead. */
 int sequencer_new(const struct sequencer_config *config, struct sequencer **out,
                   struct err *err);
-/* After replica_run: takes no more mail and answers what waits, so that the pools' jobs end.
- * On the thread of replica_run. */
+/* After replica_run: takes no more mail and answers what waits, so that the pools' jobs
+ * end. On the thread of replica_run. */
 void sequencer_finish(struct sequencer *q);
 /* The pools must be freed before (their jobs speak to it). */
 void sequencer_free(struct sequencer *q);
@@ -62,7 +62,8 @@ struct txn_sink sequencer_txn_sink(struct sequencer *q);
 int sequencer_attached(struct sequencer *q, const struct sequencer_attach *attach,
                        struct err *err);
 void sequencer_lost(struct sequencer *q, const char *why);
-void sequencer_waiting(struct sequencer *q, enum shapes_service service, const char *detail);
+void sequencer_waiting(struct sequencer *q, enum shapes_service service,
+                       const char *detail);
 void sequencer_streaming(struct sequencer *q);
 void sequencer_wal_end(struct sequencer *q, uint64_t lsn);
 int sequencer_drained(struct sequencer *q, struct err *err);

@@ -1,9 +1,9 @@
 /* The shapes that exist, as HTTP threads see them.
  *
- * One thread, the sequencer, makes and removes shapes and writes their logs (sequencer.h). Any
- * thread finds them here, reads what was published, and asks the sequencer for changes of the
- * set by message. A lookup takes a read lock for a few instructions; nothing here waits for
- * Postgres or the disk. */
+ * One thread, the sequencer, makes and removes shapes and writes their logs
+ * (sequencer.h). Any thread finds them here, reads what was published, and asks the
+ * sequencer for changes of the set by message. A lookup takes a read lock for a few
+ * instructions; nothing here waits for Postgres or the disk. */
 #ifndef COULOMB_SERVER_SHAPE_SHAPES_H
 #define COULOMB_SERVER_SHAPE_SHAPES_H
 
@@ -33,12 +33,13 @@ enum shapes_service {
 /* --- The service. Any thread. --- */
 
 enum shapes_service shapes_service(const struct shapes *s);
-/* What it waits for, for people (the body of a 503: shape-protocol.md 8.4), terminated. */
+/* What it waits for, for people (the body of a 503: shape-protocol.md 8.4), terminated.
+ */
 void shapes_service_detail(const struct shapes *s, char *out, size_t size);
 /* True once Postgres has been reached since the start. */
 bool shapes_ever_connected(const struct shapes *s);
-/* After a (re)start the slot repeats what was not durable: false until that is over. Requests
- * beyond the log's end are held meanwhile, never refused (design idea 1). */
+/* After a (re)start the slot repeats what was not durable: false until that is over.
+ * Requests beyond the log's end are held meanwhile, never refused (design idea 1). */
 bool shapes_caught_up(const struct shapes *s);
 /* Commit LSN of the last transaction that was processed and published; 0: none yet. */
 uint64_t shapes_last_lsn(const struct shapes *s);
@@ -54,14 +55,14 @@ const struct shape_def *shape_definition(const struct shape *shape);
 const char *shape_handle(const struct shape *shape);
 struct shapelog_shape *shape_log(const struct shape *shape);
 enum shape_state shape_state(const struct shape *shape);
-/* For SHAPE_GONE: 0 when it was simply removed (409), else the failure of its snapshot with the
- * HTTP status and the message to give. */
+/* For SHAPE_GONE: 0 when it was simply removed (409), else the failure of its snapshot
+ * with the HTTP status and the message to give. */
 int shape_failure(const struct shape *shape, struct err *out);
 /* Notes that a client read it, for eviction. */
 void shape_touch(struct shape *shape);
 
-/* --- Asking. Any thread; the answer comes once: on the sequencer's thread, or before the call
- * returns when it can't be asked. --- */
+/* --- Asking. Any thread; the answer comes once: on the sequencer's thread, or before the
+ * call returns when it can't be asked. --- */
 
 /* shape is borrowed for the call, NULL with err (ERR_RETRY). */
 typedef void shapes_answer_fn(void *ctx, struct shape *shape, const struct err *err);
@@ -74,14 +75,14 @@ void shapes_remove(struct shapes *s, struct shape *shape, enum obs_shape_reason 
 
 /* --- Waiting. --- */
 
-/* Registers a loop that wants to hear of changes; before the sequencer runs. `notify` is called
- * from any thread, must not block, and names the shape (borrowed: retain to keep), or NULL when
- * the service's state changed. Returns the watcher's number. */
+/* Registers a loop that wants to hear of changes; before the sequencer runs. `notify` is
+ * called from any thread, must not block, and names the shape (borrowed: retain to keep),
+ * or NULL when the service's state changed. Returns the watcher's number. */
 typedef void shapes_notify_fn(void *ctx, struct shape *shape);
 unsigned shapes_add_watcher(struct shapes *s, shapes_notify_fn *notify, void *ctx);
-/* Asks for one notification to this watcher at the shape's next change: entries published,
- * snapshot begun, grown or complete, removed. Arm first, then look at the shape's state again,
- * so that nothing falls between. */
+/* Asks for one notification to this watcher at the shape's next change: entries
+ * published, snapshot begun, grown or complete, removed. Arm first, then look at the
+ * shape's state again, so that nothing falls between. */
 void shape_watch(struct shape *shape, unsigned watcher);
 
 #endif

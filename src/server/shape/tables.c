@@ -1,9 +1,9 @@
 /* Tables that have shapes, and their place in the publication.
  *
- * A table joins the publication before its first snapshot (preparation.c) and leaves it a while
- * after its last shape is gone, so that a rotation doesn't take it out and in again. Both run on
- * worker threads; the table_use's lock keeps them apart, and the one that takes it out looks
- * again, under the lock, whether there are still no shapes. */
+ * A table joins the publication before its first snapshot (preparation.c) and leaves it a
+ * while after its last shape is gone, so that a rotation doesn't take it out and in
+ * again. Both run on worker threads; the table_use's lock keeps them apart, and the one
+ * that takes it out looks again, under the lock, whether there are still no shapes. */
 #include <stdlib.h>
 
 #include "base/clock.h"

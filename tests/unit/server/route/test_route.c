@@ -1,4 +1,5 @@
-/* Entries by relation: hits equal a scan over all entries under random adding and removal. */
+/* Entries by relation: hits equal a scan over all entries under random adding and
+ * removal. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -82,7 +83,8 @@ static void an_update_hits_with_both_rows(void **state)
     assert_int_equal(route_add(r, &e.route), 0);
     struct decode_relation relation = {.oid = 5};
     struct value row = {"1", 1, VALUE_TEXT};
-    struct txn_change change = {.op = TXN_UPDATE, .relation = &relation, .old = &row, .row = &row};
+    struct txn_change change = {
+        .op = TXN_UPDATE, .relation = &relation, .old = &row, .row = &row};
     const struct route_hit *hits;
     size_t count;
     assert_int_equal(route_match(r, &change, &hits, &count), 0);

@@ -1,8 +1,9 @@
-/* The join of snapshot and stream against a model of Postgres: transactions commit to the WAL
- * first and become visible later; a snapshot sees some of them; the stream is read at its own
- * pace, breaks and repeats. Whatever the interleaving, what a client folds together (snapshot
- * rows, then the log) is the table, with no insert of a row it has and no update of one it
- * lacks. Real shape log, router and sequencer; only Postgres is made up. */
+/* The join of snapshot and stream against a model of Postgres: transactions commit to the
+ * WAL first and become visible later; a snapshot sees some of them; the stream is read at
+ * its own pace, breaks and repeats. Whatever the interleaving, what a client folds
+ * together (snapshot rows, then the log) is the table, with no insert of a row it has and
+ * no update of one it lacks. Real shape log, router and sequencer; only Postgres is made
+ * up. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -41,14 +42,14 @@ struct sim {
     struct sim_txn *txns;
     int txn_count;
     uint32_t next_xid;
-    uint64_t wal; /* insert position */
-    int rows[ROWS];       /* the newest value of each row, -1 absent; by its last writer */
-    int writer[ROWS];     /* index of a transaction not yet visible that wrote it, or -1 */
-    int visible[ROWS];    /* what a new snapshot sees */
-    int *stream;          /* committed transactions in WAL order */
+    uint64_t wal;      /* insert position */
+    int rows[ROWS];    /* the newest value of each row, -1 absent; by its last writer */
+    int writer[ROWS];  /* index of a transaction not yet visible that wrote it, or -1 */
+    int visible[ROWS]; /* what a new snapshot sees */
+    int *stream;       /* committed transactions in WAL order */
     int stream_count;
-    int stream_at;        /* next to be delivered */
-    int confirmed;        /* the stream begins here after a break */
+    int stream_at; /* next to be delivered */
+    int confirmed; /* the stream begins here after a break */
     struct txn_sink sink;
     struct decode_relation relation;
     struct decode_column columns[2];
@@ -78,7 +79,8 @@ static void sim_write(struct sim *s, int at)
     if (t->lsn != 0 || t->rolled_back || t->op_count == OPS_MAX ||
         (s->writer[row] != -1 && s->writer[row] != at))
         return;
-    struct op op = {row, s->rows[row], (int)sim_random(s, 3) == 0 ? -1 : (int)sim_random(s, 99)};
+    struct op op = {row, s->rows[row],
+                    (int)sim_random(s, 3) == 0 ? -1 : (int)sim_random(s, 99)};
     if (op.old == op.new)
         return;
     t->ops[t->op_count++] = op;
@@ -160,10 +162,13 @@ static struct value text(char *buffer, size_t size, int v)
 static void deliver_change(struct sim *s, const struct op *op, int position)
 {
     char id[16], old[16], new[16];
-    struct value before[2] = {text(id, sizeof id, op->row), text(old, sizeof old, op->old)};
+    struct value before[2] = {text(id, sizeof id, op->row),
+                              text(old, sizeof old, op->old)};
     struct value after[2] = {before[0], text(new, sizeof new, op->new)};
     struct txn_change change = {
-        .op = op->old < 0 ? TXN_INSERT : op->new < 0 ? TXN_DELETE : TXN_UPDATE,
+        .op = op->old < 0   ? TXN_INSERT
+              : op->new < 0 ? TXN_DELETE
+                            : TXN_UPDATE,
         .position = (uint64_t)position * 2,
         .relation = &s->relation,
         .old = op->old < 0 ? NULL : before,
@@ -266,7 +271,8 @@ static void fold_shape(int rows[ROWS], struct shapelog_shape *log)
             struct shapelog_piece piece;
             enum shapelog_growth growth = SHAPELOG_CLOSED;
             int rc = found.part == SHAPELOG_SNAPSHOT
-                         ? shapelog_read_snapshot(log, found.chunk, from, &piece, &growth, NULL)
+                         ? shapelog_read_snapshot(log, found.chunk, from, &piece, &growth,
+                                                  NULL)
                          : shapelog_read_log(log, &found, from, &piece, NULL);
             assert_int_equal(rc, 0);
             if (piece.len == 0)
@@ -308,22 +314,38 @@ static void got_shape(void *ctx, struct shape *shape, const struct err *err)
 static struct table *items_table(void)
 {
     struct table_column columns[2] = {
-        {.name = SLICE_LIT("id"), .type_name = SLICE_LIT("int4"), .type_oid = 23,
-         .typmod = -1, .attnum = 1, .pk_index = 0, .not_null = true},
-        {.name = SLICE_LIT("v"), .type_name = SLICE_LIT("int4"), .type_oid = 23,
-         .typmod = -1, .attnum = 2, .pk_index = -1},
+        {.name = SLICE_LIT("id"),
+         .type_name = SLICE_LIT("int4"),
+         .type_oid = 23,
+         .typmod = -1,
+         .attnum = 1,
+         .pk_index = 0,
+         .not_null = true},
+        {.name = SLICE_LIT("v"),
+         .type_name = SLICE_LIT("int4"),
+         .type_oid = 23,
+         .typmod = -1,
+         .attnum = 2,
+         .pk_index = -1},
     };
     uint16_t pk = 0;
     struct table model = {
-        .oid = 1000, .schema = SLICE_LIT("public"), .name = SLICE_LIT("items"), .kind = 'r',
-        .replica_identity = 'f', .has_pk = true, .column_count = 2, .pk_count = 1,
-        .columns = columns, .pk = &pk,
+        .oid = 1000,
+        .schema = SLICE_LIT("public"),
+        .name = SLICE_LIT("items"),
+        .kind = 'r',
+        .replica_identity = 'f',
+        .has_pk = true,
+        .column_count = 2,
+        .pk_count = 1,
+        .columns = columns,
+        .pk = &pk,
     };
     return table_copy(&model);
 }
 
-/* Shapes of different definitions over the same rows. (The log mode plays no part in the join,
- * and the made-up worker writes rows in either.) */
+/* Shapes of different definitions over the same rows. (The log mode plays no part in the
+ * join, and the made-up worker writes rows in either.) */
 static void subject_start(struct sequencer *q, struct subject *subject, int number)
 {
     struct table *table = items_table();
@@ -340,8 +362,8 @@ static void subject_start(struct sequencer *q, struct subject *subject, int numb
     shapes_get(sequencer_shapes(q), def, got_shape, subject);
     shape_def_release(def);
     table_release(table);
-    /* Only this question is answered: that the preparation found no Postgres, the sequencer
-     * never gets to hear. */
+    /* Only this question is answered: that the preparation found no Postgres, the
+     * sequencer never gets to hear. */
     struct mail *mail = mailbox_take(&q->mailbox);
     while (mail != NULL) {
         struct mail *next = mail->next;
@@ -381,8 +403,8 @@ static void subject_rows(struct subject *subject)
                          "{\"key\":\"%d\",\"value\":{\"id\":\"%d\",\"v\":\"%d\"},"
                          "\"headers\":{\"operation\":\"insert\"}}",
                          i, i, subject->rows[i]);
-        assert_int_equal(
-            shapelog_snapshot_row(log, slice_make(json, (size_t)n), NULL), 0);
+        assert_int_equal(shapelog_snapshot_row(log, slice_make(json, (size_t)n), NULL),
+                         0);
     }
     struct slice end = SLICE_LIT("{\"headers\":{\"control\":\"snapshot-end\"}}");
     assert_int_equal(shapelog_snapshot_end(log, end, SLICE_LIT("1:1:@1"), NULL), 0);
@@ -445,7 +467,8 @@ static void sim_step(struct sim *s, struct sequencer *q)
     }
 }
 
-static void sim_finish(struct sim *s, struct sequencer *q, struct subject *subjects, int count)
+static void sim_finish(struct sim *s, struct sequencer *q, struct subject *subjects,
+                       int count)
 {
     for (int i = 0; i < s->txn_count; i++) {
         sim_commit(s, i);
@@ -460,7 +483,8 @@ static void sim_finish(struct sim *s, struct sequencer *q, struct subject *subje
     assert_int_equal(sequencer_drained(q, NULL), 0);
 }
 
-static void sim_init(struct sim *s, unsigned seed, uint32_t first_xid, struct sequencer *q)
+static void sim_init(struct sim *s, unsigned seed, uint32_t first_xid,
+                     struct sequencer *q)
 {
     *s = (struct sim){.seed = seed, .next_xid = first_xid, .wal = 1000, .step = -1};
     s->txns = calloc(TXNS_MAX, sizeof *s->txns);
@@ -469,8 +493,8 @@ static void sim_init(struct sim *s, unsigned seed, uint32_t first_xid, struct se
         s->rows[i] = s->writer[i] = s->visible[i] = -1;
     s->columns[0] = (struct decode_column){SLICE_LIT("id"), 23, -1, true};
     s->columns[1] = (struct decode_column){SLICE_LIT("v"), 23, -1, true};
-    s->relation = (struct decode_relation){1000, SLICE_LIT("public"), SLICE_LIT("items"), 'f',
-                                           2, s->columns};
+    s->relation = (struct decode_relation){
+        1000, SLICE_LIT("public"), SLICE_LIT("items"), 'f', 2, s->columns};
     s->sink = sequencer_txn_sink(q);
     sim_open(s);
 }
@@ -496,15 +520,26 @@ static void fixture_init(struct fixture *f)
     obs_init(&f->obs);
     struct pg_options options = {.url = "postgresql://nobody@127.0.0.1:1/nothing"};
     assert_int_equal(pg_config_new(&options, &f->pg, NULL), 0);
-    struct pool_config pool = {.pg = f->pg, .name = "none", .max_connections = 1,
-                               .max_queued = 1000, .connect_timeout_ms = 100};
+    struct pool_config pool = {.pg = f->pg,
+                               .name = "none",
+                               .max_connections = 1,
+                               .max_queued = 1000,
+                               .connect_timeout_ms = 100};
     assert_int_equal(pool_new(&pool, &f->pool, NULL), 0);
     assert_int_equal(catalog_new(f->pool, &f->catalog), 0);
     struct sequencer_config config = {
-        .obs = &f->obs, .admin_pool = f->pool, .snapshot_pool = f->pool,
-        .catalog = f->catalog, .publication = {.name = "p", .manual = true},
-        .shapelog = {.dir = f->dir, .chunk_bytes = 700, .max_open_files = 64, .obs = &f->obs},
-        .slot = "s", .database = "d", .reconcile_period_ms = 60000,
+        .obs = &f->obs,
+        .admin_pool = f->pool,
+        .snapshot_pool = f->pool,
+        .catalog = f->catalog,
+        .publication = {.name = "p", .manual = true},
+        .shapelog = {.dir = f->dir,
+                     .chunk_bytes = 700,
+                     .max_open_files = 64,
+                     .obs = &f->obs},
+        .slot = "s",
+        .database = "d",
+        .reconcile_period_ms = 60000,
         .first_row_timeout_ms = 1000,
     };
     assert_int_equal(sequencer_new(&config, &f->q, NULL), 0);

@@ -1,0 +1,228 @@
+/* Definitions: identity, the durable form and back, and whether a table still serves
+ * them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "server/shape/def.h"
+
+static struct table_column columns[3];
+static uint16_t pk[1];
+
+static struct table *make_table(void)
+{
+    columns[0] = (struct table_column){.name = SLICE_LIT("id"),
+                                       .type_name = SLICE_LIT("int4"),
+                                       .type_oid = 23,
+                                       .typmod = -1,
+                                       .attnum = 1,
+                                       .pk_index = 0,
+                                       .not_null = true};
+    columns[1] = (struct table_column){.name = SLICE_LIT("we\"ird\nname"),
+                                       .type_name = SLICE_LIT("varchar"),
+                                       .type_oid = 1043,
+                                       .typmod = 9,
+                                       .attnum = 3,
+                                       .pk_index = -1};
+    columns[2] = (struct table_column){.name = SLICE_LIT("tags"),
+                                       .type_name = SLICE_LIT("text"),
+                                       .type_oid = 1009,
+                                       .typmod = -1,
+                                       .dims = 1,
+                                       .attnum = 4,
+                                       .pk_index = -1};
+    pk[0] = 0;
+    static uint32_t children[2] = {77, 99};
+    struct table model = {.oid = 1234,
+                          .schema = SLICE_LIT("public"),
+                          .name = SLICE_LIT("T"),
+                          .kind = 'p',
+                          .replica_identity = 'f',
+                          .has_pk = true,
+                          .column_count = 3,
+                          .pk_count = 1,
+                          .columns = columns,
+                          .pk = pk,
+                          .children = children,
+                          .child_count = 2};
+    struct table *t = table_copy(&model);
+    assert_non_null(t);
+    return t;
+}
+
+static struct shape_def *make(struct table *t, const uint16_t *selected, size_t count,
+                              enum encode_replica replica, enum shape_log_mode mode)
+{
+    struct shape_spec spec = {t, selected, count, replica, mode};
+    struct shape_def *def = NULL;
+    assert_int_equal(shape_def_new(&spec, &def, NULL), 0);
+    return def;
+}
+
+static bool same(const struct shape_def *a, const struct shape_def *b)
+{
+    return slice_eq(shape_def_identity(a), shape_def_identity(b));
+}
+
+static void what_makes_a_definition_the_same(void **state)
+{
+    (void)state;
+    struct table *t = make_table();
+    uint16_t all[] = {0, 1, 2}, reordered[] = {2, 0}, sorted[] = {0, 2};
+    struct shape_def *defs[] = {
+        make(t, NULL, 0, ENCODE_REPLICA_DEFAULT, SHAPE_LOG_FULL),
+        make(t, all, 3, ENCODE_REPLICA_DEFAULT, SHAPE_LOG_FULL),
+        make(t, sorted, 2, ENCODE_REPLICA_DEFAULT, SHAPE_LOG_FULL),
+        make(t, NULL, 0, ENCODE_REPLICA_FULL, SHAPE_LOG_FULL),
+        make(t, NULL, 0, ENCODE_REPLICA_DEFAULT, SHAPE_LOG_CHANGES_ONLY),
+    };
+    size_t n = sizeof defs / sizeof(defs[0]);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < n; j++)
+            assert_int_equal(same(defs[i], defs[j]), i == j);
+    }
+    struct shape_def *other =
+        make(t, reordered, 2, ENCODE_REPLICA_DEFAULT, SHAPE_LOG_FULL);
+    assert_true(same(other, defs[2])); /* the list's order is no difference */
+    shape_def_release(other);
+    for (size_t i = 0; i < n; i++)
+        shape_def_release(defs[i]);
+    table_release(t);
+}
+
+static void the_durable_form_comes_back_whole(void **state)
+{
+    (void)state;
+    struct table *t = make_table();
+    uint16_t some[] = {0, 2};
+    for (int i = 0; i < 8; i++) {
+        struct shape_def *def =
+            make(t, (i & 1) ? some : NULL, 2, (enum encode_replica)(i >> 1 & 1),
+                 (enum shape_log_mode)(i >> 2));
+        struct buf text;
+        buf_init(&text, 1 << 20);
+        assert_int_equal(shape_def_print(def, &text), 0);
+        struct shape_def *back = NULL;
+        struct err err;
+        assert_int_equal(shape_def_parse(buf_slice(&text), &back, &err), 0);
+        assert_true(same(def, back));
+        assert_string_equal(def->schema_header, back->schema_header);
+        assert_true(table_same(def->table, back->table));
+        assert_int_equal(back->table->child_count, 2);
+        assert_int_equal(back->table->children[1], 99);
+        assert_true(shape_def_fits(back, t, NULL));
+        shape_def_release(back);
+        shape_def_release(def);
+        buf_fini(&text);
+    }
+    table_release(t);
+}
+
+static void a_damaged_durable_form_is_refused(void **state)
+{
+    (void)state;
+    struct table *t = make_table();
+    struct shape_def *def = make(t, NULL, 0, ENCODE_REPLICA_DEFAULT, SHAPE_LOG_FULL);
+    struct buf text;
+    buf_init(&text, 1 << 20);
+    shape_def_print(def, &text);
+    for (size_t len = 0; len < text.len; len++) {
+        struct shape_def *back = NULL;
+        struct err err;
+        assert_int_equal(shape_def_parse(slice_make(text.ptr, len), &back, &err),
+                         ERR_CORRUPT);
+        assert_null(back);
+    }
+    buf_fini(&text);
+    shape_def_release(def);
+    table_release(t);
+}
+
+static struct table *altered(struct table *t, void (*change)(struct table *))
+{
+    struct table *now = table_copy(t);
+    change(now);
+    return now;
+}
+
+static void change_oid(struct table *t)
+{
+    t->oid++;
+}
+static void change_type(struct table *t)
+{
+    t->columns[1].type_oid = 25;
+}
+static void change_length(struct table *t)
+{
+    t->columns[1].typmod = 12;
+}
+static void change_null(struct table *t)
+{
+    t->columns[1].not_null = true;
+}
+static void lose_column(struct table *t)
+{
+    t->columns[1].name.len = 2;
+}
+static void lose_key(struct table *t)
+{
+    t->has_pk = false;
+}
+static void hide_last(struct table *t)
+{
+    t->column_count = 2;
+}
+
+static void which_changes_end_a_shape(void **state)
+{
+    (void)state;
+    struct table *t = make_table();
+    uint16_t without_second[] = {0, 2};
+    struct shape_def *all = make(t, NULL, 0, ENCODE_REPLICA_DEFAULT, SHAPE_LOG_FULL);
+    struct shape_def *some =
+        make(t, without_second, 2, ENCODE_REPLICA_DEFAULT, SHAPE_LOG_FULL);
+    static const struct {
+        void (*change)(struct table *);
+        bool ends_all, ends_some;
+    } cases[] = {
+        {change_oid, true, true},     {change_type, true, false},
+        {change_length, true, false}, {change_null, true, false},
+        {lose_column, true, false},   {lose_key, true, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof(cases[0]); i++) {
+        struct table *now = altered(t, cases[i].change);
+        struct buf why;
+        buf_init(&why, 256);
+        assert_int_equal(shape_def_fits(all, now, &why), !cases[i].ends_all);
+        assert_int_equal(why.len > 0, cases[i].ends_all);
+        assert_int_equal(shape_def_fits(some, now, NULL), !cases[i].ends_some);
+        buf_fini(&why);
+        table_release(now);
+    }
+    uint16_t first_two[] = {0, 1};
+    struct shape_def *two = make(t, first_two, 2, ENCODE_REPLICA_DEFAULT, SHAPE_LOG_FULL);
+    struct table *fewer = altered(t, hide_last);
+    assert_true(shape_def_fits(two, fewer, NULL)); /* an unselected column may go */
+    assert_false(shape_def_fits(all, fewer, NULL));
+    fewer->column_count = 3; /* what the copy owns is freed whole */
+    table_release(fewer);
+    shape_def_release(two);
+    shape_def_release(some);
+    shape_def_release(all);
+    table_release(t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_makes_a_definition_the_same),
+        cmocka_unit_test(the_durable_form_comes_back_whole),
+        cmocka_unit_test(a_damaged_durable_form_is_refused),
+        cmocka_unit_test(which_changes_end_a_shape),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
