@@ -8,7 +8,8 @@
 
 #define WALK_DESCRIPTORS 8
 
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *where)
+static int remove_one(const char *path, const struct stat *st, int kind,
+                      struct FTW *where)
 {
     (void)st;
     (void)where;

@@ -190,7 +190,7 @@ static int restore_files(struct shapelog_shape *shape, uint64_t log_size,
         rc = shapelog_file_get(shape, FILE_INDEX, true, &index, err);
     if (rc == 0 && shape->published.entries > 0)
         rc = check_recorded_end(shape, index->fd, err);
-    if (rc == 0)
+    if (rc == 0 && index_size / RECORD_BYTES > shape->published.entries)
         rc = scan_tail(shape, index->fd, log->fd, index_size / RECORD_BYTES, err);
     if (rc == 0)
         rc = cut(shape, FILE_INDEX, index->fd, index_size,
@@ -477,6 +477,10 @@ int shapelog_recover(struct shapelog *log, struct err *err)
         rc = sweep(log, log->shapes_fd, &recovery.kept, err);
     if (rc == 0)
         rc = sweep(log, log->trash_fd, NULL, err);
+    if (rc == 0)
+        log_event(log->config.log, LOG_INFO, "shapelog.opened",
+                  LOG_TEXT("dir", log->config.dir), LOG_U64("shapes", recovery.kept.len),
+                  LOG_U64("durable_lsn", atomic_load(&log->durable_lsn)));
     map_fini(&recovery.kept);
     buf_fini(&path);
     free(recovery.dropped);
