@@ -142,10 +142,7 @@ void evloop_free(struct evloop *loop)
 {
     if (!loop)
         return;
-    while (!list_empty(&loop->requests))
-        evreq_abort(LIST_ENTRY(loop->requests.next, struct evreq, link));
-    for (unsigned i = 0; i < loop->listener_count; i++)
-        evhttp_free(loop->listeners[i].http);
+    ASSERT(loop->listener_count == 0 && list_empty(&loop->requests));
     if (loop->mail_event)
         event_free(loop->mail_event);
     if (loop->base)
@@ -178,6 +175,11 @@ int evloop_post(struct evloop *loop, struct evloop_task *task)
 
 void evloop_close(struct evloop *loop)
 {
+    while (!list_empty(&loop->requests))
+        evreq_abort(LIST_ENTRY(loop->requests.next, struct evreq, link));
+    for (unsigned i = 0; i < loop->listener_count; i++)
+        evhttp_free(loop->listeners[i].http);
+    loop->listener_count = 0;
     mailbox_close(&loop->mailbox);
     run_tasks(loop);
 }

@@ -39,7 +39,7 @@ struct evloop_config {
 };
 
 int evloop_new(const struct evloop_config *config, struct evloop **out, struct err *err);
-/* Closes what is still open; requests that have not ended are finished as lost. */
+/* After evloop_close. */
 void evloop_free(struct evloop *loop);
 /* Serves a listening, non-blocking socket (copied by dup). */
 typedef void evloop_request_fn(void *ctx, struct evreq *req);
@@ -63,7 +63,8 @@ struct evloop_task {
 /* Any thread; run is called on the loop's thread, in order. ERR_CANCELLED after evloop_close:
  * the caller keeps the task. */
 int evloop_post(struct evloop *loop, struct evloop_task *task);
-/* Accepts no further task and runs those that wait. After the thread has ended. */
+/* After the thread has ended: closes all connections (requests that have not ended are finished
+ * as lost), accepts no further task and runs those that wait. */
 void evloop_close(struct evloop *loop);
 
 /* --- Deadlines: entries of one queue all wait equally long, so a list is a timer --- */

@@ -1,0 +1,276 @@
+/* See respond.h. */
+#include "server/http/respond.h"
+
+#include <stdio.h>
+
+#include "json/json.h"
+
+/* 2024-10-09T00:00:00Z: cursors count from here. */
+#define CURSOR_EPOCH_S      1728432000
+#define CURSOR_JUMP_MAX_S   3600
+#define PLAIN_CACHE_CONTROL "max-age=0, private, must-revalidate"
+
+static bool is_read(const struct evreq *req)
+{
+    return evreq_method(req) == EVREQ_GET || evreq_method(req) == EVREQ_HEAD;
+}
+
+void respond_base(struct evreq *req, const struct respond_config *config,
+                  enum respond_route route, uint64_t request_id)
+{
+    struct slice origin = evreq_header(req, "origin");
+    char id[20];
+
+    snprintf(id, sizeof id, "%016llx", (unsigned long long)request_id);
+    evreq_add_header(req, "electric-server", config->server);
+    evreq_add_header(req, "x-request-id", id);
+    evreq_add_header(req, "access-control-allow-origin", origin.len ? origin.ptr : "*");
+    evreq_add_header(req, "access-control-expose-headers",
+                     "electric-cursor,electric-handle,electric-has-data,electric-offset,"
+                     "electric-schema,electric-up-to-date,electric-internal-known-error,"
+                     "retry-after");
+    evreq_add_header(req, "access-control-allow-methods",
+                     route == RESPOND_SHAPE ? "GET, POST, HEAD, DELETE, OPTIONS"
+                                            : "GET, HEAD");
+}
+
+static void add_vary(struct evreq *req)
+{
+    evreq_add_header(req, "vary", "accept-encoding");
+}
+
+void respond_plain(struct evreq *req, int status, const char *content_type,
+                   struct slice body)
+{
+    add_vary(req);
+    evreq_add_header(req, "cache-control", PLAIN_CACHE_CONTROL);
+    if (content_type)
+        evreq_add_header(req, "content-type", content_type);
+    evreq_reply(req, status, body);
+}
+
+void respond_allowed_headers(struct slice asked, struct buf *out)
+{
+    static const char *const allowed[] = {"content-type", "if-none-match", "traceparent",
+                                          "cache-control", "authorization"};
+
+    while (asked.len > 0) {
+        const char *comma = memchr(asked.ptr, ',', asked.len);
+        size_t len = comma ? (size_t)(comma - asked.ptr) : asked.len;
+        struct slice name = slice_trim(slice_make(asked.ptr, len));
+
+        asked = comma ? slice_make(comma + 1, asked.len - len - 1) : slice_make("", 0);
+        for (size_t i = 0; i < sizeof allowed / sizeof allowed[0]; i++) {
+            if (!slice_eq_nocase(name, slice_of(allowed[i])))
+                continue;
+            if (out->len > 0)
+                buf_puts(out, ", ");
+            buf_put_slice(out, name);
+            break;
+        }
+    }
+}
+
+void respond_options(struct evreq *req)
+{
+    struct slice asked = evreq_header(req, "access-control-request-headers");
+    struct buf allowed;
+
+    buf_init(&allowed, 4096);
+    respond_allowed_headers(asked, &allowed);
+    if (allowed.len > 0 && !allowed.failed) {
+        buf_putc(&allowed, '\0');
+        if (!allowed.failed)
+            evreq_add_header(req, "access-control-allow-headers", allowed.ptr);
+    }
+    buf_fini(&allowed);
+    evreq_add_header(req, "access-control-max-age", "86400");
+    evreq_add_header(req, "connection", "keep-alive");
+    evreq_reply_empty(req, 204);
+}
+
+/* --- Errors --- */
+
+void respond_error(struct evreq *req, const struct respond_error *error)
+{
+    add_vary(req);
+    evreq_add_header(req, "content-type", RESPOND_JSON);
+    evreq_add_header(req, "cache-control", is_read(req) ? "no-store" : "no-cache");
+    if (evreq_method(req) != EVREQ_DELETE)
+        evreq_add_header(req, "surrogate-control", "no-store");
+    if (error->retry_after_s > 0) {
+        char seconds[16];
+
+        snprintf(seconds, sizeof seconds, "%d", error->retry_after_s);
+        evreq_add_header(req, "retry-after", seconds);
+    }
+    if (error->known)
+        evreq_add_header(req, "electric-internal-known-error", "true");
+    evreq_reply(req, error->status, error->body);
+}
+
+void respond_put_invalid(struct buf *out, const struct param_errors *errors)
+{
+    buf_puts(out, "{\"message\":\"Invalid request\",\"errors\":{");
+    for (unsigned i = 0; i < errors->count; i++) {
+        if (i > 0)
+            buf_putc(out, ',');
+        json_put_string(out, slice_of(errors->items[i].field));
+        buf_puts(out, ":[");
+        json_put_untrusted(out, slice_of(errors->items[i].text));
+        buf_putc(out, ']');
+    }
+    buf_puts(out, "}}");
+}
+
+void respond_put_message(struct buf *out, struct slice message)
+{
+    buf_puts(out, "{\"message\":");
+    json_put_untrusted(out, message);
+    buf_putc(out, '}');
+}
+
+void respond_refetch(struct evreq *req, const char *handle)
+{
+    char etag[RESPOND_ETAG_MAX];
+
+    add_vary(req);
+    evreq_add_header(req, "content-type", RESPOND_JSON);
+    if (handle) {
+        snprintf(etag, sizeof etag, "\"%s::\"", handle);
+        evreq_add_header(req, "electric-handle", handle);
+        evreq_add_header(req, "etag", etag);
+    }
+    evreq_add_header(req, "cache-control",
+                     !is_read(req) ? "no-cache"
+                     : handle      ? "public, max-age=60, must-revalidate"
+                                   : "public, max-age=1, must-revalidate");
+    evreq_reply(req, 409, SLICE_LIT("[{\"headers\":{\"control\":\"must-refetch\"}}]"));
+}
+
+/* --- The log --- */
+
+size_t respond_etag(const struct respond_log *answer, char out[RESPOND_ETAG_MAX])
+{
+    char requested[OFFSET_TEXT_MAX] = "now";
+    char end[OFFSET_TEXT_MAX];
+
+    if (answer->kind != RESPOND_NOW)
+        offset_print(answer->requested, requested);
+    offset_print(answer->end, end);
+    int n = snprintf(out, RESPOND_ETAG_MAX, "%s:%s:%s", answer->handle, requested, end);
+    return n > 0 && n < RESPOND_ETAG_MAX ? (size_t)n : 0;
+}
+
+bool respond_etag_matches(struct slice if_none_match, struct slice etag)
+{
+    while (if_none_match.len > 0) {
+        const char *comma = memchr(if_none_match.ptr, ',', if_none_match.len);
+        size_t len = comma ? (size_t)(comma - if_none_match.ptr) : if_none_match.len;
+        struct slice one = slice_trim(slice_make(if_none_match.ptr, len));
+
+        if_none_match = comma ? slice_make(comma + 1, if_none_match.len - len - 1)
+                              : slice_make("", 0);
+        while (one.len > 0 && one.ptr[0] == '"')
+            one = slice_make(one.ptr + 1, one.len - 1);
+        while (one.len > 0 && one.ptr[one.len - 1] == '"')
+            one.len--;
+        if (slice_eq(one, etag))
+            return true;
+    }
+    return false;
+}
+
+static void put_cache_control(const struct respond_config *config,
+                              const struct respond_log *answer, char *out, size_t size)
+{
+    long long sse_s = (long long)config->sse_timeout_ms / 1000 - 1;
+
+    switch (answer->kind) {
+    case RESPOND_FIRST:
+        snprintf(out, size,
+                 "public, max-age=604800, s-maxage=3600, stale-while-revalidate=2629746");
+        return;
+    case RESPOND_CATCH_UP:
+    case RESPOND_NOW:
+        snprintf(out, size, "public, max-age=%u, stale-while-revalidate=%u",
+                 config->cache_max_age_s, config->cache_stale_age_s);
+        return;
+    case RESPOND_LIVE:
+        snprintf(out, size, "public, max-age=5, stale-while-revalidate=5");
+        return;
+    case RESPOND_SSE:
+        snprintf(out, size, "public, max-age=%lld", sse_s > 1 ? sse_s : 1);
+        return;
+    }
+}
+
+static void add_etag(struct evreq *req, const struct respond_log *answer)
+{
+    char etag[RESPOND_ETAG_MAX];
+    char quoted[RESPOND_ETAG_MAX + 32];
+
+    respond_etag(answer, etag);
+    if (answer->control_only)
+        snprintf(quoted, sizeof quoted, "\"%s:%llu\"", etag,
+                 (unsigned long long)answer->unique);
+    else
+        snprintf(quoted, sizeof quoted, "\"%s\"", etag);
+    evreq_add_header(req, "etag", quoted);
+}
+
+void respond_log_headers(struct evreq *req, const struct respond_config *config,
+                         const struct respond_log *answer)
+{
+    bool live = answer->kind == RESPOND_LIVE || answer->kind == RESPOND_SSE;
+    char text[128];
+
+    add_vary(req);
+    evreq_add_header(req, "content-type",
+                     answer->kind == RESPOND_SSE ? "text/event-stream" : RESPOND_JSON);
+    put_cache_control(config, answer, text, sizeof text);
+    evreq_add_header(req, "cache-control", is_read(req) ? text : "no-cache");
+    add_etag(req, answer);
+    evreq_add_header(req, "electric-handle", answer->handle);
+    offset_print(answer->end, text);
+    evreq_add_header(req, "electric-offset", text);
+    evreq_add_header(req, "electric-has-data", answer->has_data ? "true" : "false");
+    if (answer->up_to_date)
+        evreq_add_header(req, "electric-up-to-date", "");
+    if (!live && !answer->not_modified)
+        evreq_add_header(req, "electric-schema", answer->schema);
+    if (live) {
+        snprintf(text, sizeof text, "%llu", (unsigned long long)answer->cursor);
+        evreq_add_header(req, "electric-cursor", text);
+    }
+    if (answer->kind == RESPOND_SSE && !answer->not_modified)
+        evreq_add_header(req, "connection", "keep-alive");
+}
+
+size_t respond_up_to_date(uint64_t lsn, char out[RESPOND_UP_TO_DATE_MAX])
+{
+    int n = snprintf(out, RESPOND_UP_TO_DATE_MAX,
+                     "{\"headers\":{\"control\":\"up-to-date\","
+                     "\"global_last_seen_lsn\":\"%llu\"}}",
+                     (unsigned long long)lsn);
+
+    return n > 0 ? (size_t)n : 0;
+}
+
+uint64_t respond_cursor(int64_t timeout_ms, int64_t now_s, struct slice previous,
+                        uint64_t random)
+{
+    int64_t interval = timeout_ms / 1000;
+    int64_t since = now_s - CURSOR_EPOCH_S;
+    int64_t sent;
+
+    if (interval <= 0)
+        return 0;
+    if (since < 0)
+        since = 0;
+    int64_t next = (since + interval - 1) / interval * interval;
+    if (slice_to_i64(previous, &sent) && sent >= next &&
+        sent <= INT64_MAX - CURSOR_JUMP_MAX_S)
+        return (uint64_t)sent + 1 + random % CURSOR_JUMP_MAX_S;
+    return (uint64_t)next;
+}
