@@ -31,6 +31,8 @@ struct replica {
     bool ever_connected; /* a failing name resolution may heal by itself */
     bool slot_useless;   /* the stream can't be decoded from the slot's position */
     int64_t backoff_ms;  /* before the next attempt; 0: none failed yet */
+    uint64_t
+        progress_lsn; /* the newest commit ever handed on: passing it ends the backoff */
     enum obs_stream_reason reason; /* of the failure that is being unwound */
 
     PGconn *conn;
@@ -59,7 +61,7 @@ int link_poll(struct replica *r, int fd, short events, int64_t until_ms, struct 
 /* Serves the wakes for so long. */
 int link_sleep(struct replica *r, int64_t ms, struct err *err);
 int link_open(struct replica *r, struct err *err);
-/* Ends a running query, if we were told to stop, and the connection. */
+/* Ends a running query and the connection. */
 void link_close(struct replica *r);
 /* Begins a query. */
 int link_send(struct replica *r, const char *sql, struct err *err);

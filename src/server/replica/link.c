@@ -9,7 +9,9 @@
  * is. */
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "server/replica/internal.h"
@@ -17,6 +19,7 @@
 #define CONNECT_TIMEOUT_MS 15000
 #define POLL_MAX_MS        60000
 #define TLS_LOOK_MS        100
+#define CANCEL_WAIT_S      2
 
 static int check_orders(const struct replica *r, struct err *err)
 {
@@ -151,25 +154,43 @@ int link_open(struct replica *r, struct err *err)
     return 0;
 }
 
-/* A backend that waits for a lock does not notice that its client has gone, and would
- * keep the advisory lock from our successor. */
-static void cancel_query(PGconn *conn)
+static void *run_cancel(void *arg)
 {
-    PGcancel *cancel = PQgetCancel(conn);
     char why[256];
 
-    if (cancel)
-        PQcancel(cancel, why, sizeof(why));
-    PQfreeCancel(cancel);
+    PQcancel(arg, why, sizeof(why));
+    PQfreeCancel(arg);
+    return NULL;
+}
+
+/* A backend that waits for a lock does not notice that its client has gone, and would
+ * keep the advisory lock from our successor. PQcancel connects and waits, for minutes
+ * when the network is gone: it does so on a thread that nobody waits for, but for a
+ * moment before the process may end. */
+static void cancel_query(struct replica *r)
+{
+    PGcancel *cancel = PQgetCancel(r->conn);
+    struct timespec until;
+    pthread_t thread;
+
+    if (!cancel)
+        return;
+    if (pthread_create(&thread, NULL, run_cancel, cancel) != 0) {
+        PQfreeCancel(cancel);
+        return;
+    }
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += CANCEL_WAIT_S;
+    if (!r->stop || pthread_timedjoin_np(thread, NULL, &until) != 0)
+        pthread_detach(thread);
 }
 
 void link_close(struct replica *r)
 {
     if (!r->conn)
         return;
-    if (r->query_running && PQstatus(r->conn) == CONNECTION_OK &&
-        (r->stop || r->reconnect))
-        cancel_query(r->conn);
+    if (r->query_running && PQstatus(r->conn) == CONNECTION_OK)
+        cancel_query(r);
     PQfinish(r->conn);
     r->conn = NULL;
     r->query_running = false;

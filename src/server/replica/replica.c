@@ -145,6 +145,8 @@ static int conclude(struct replica *r, int rc, struct err *err)
     rc = link_sleep(r, next_backoff(r), err);
     if (r->stop)
         return ERR_CANCELLED;
+    if (rc != 0 && rc != ERR_FATAL && !r->reconnect)
+        clock_sleep_ms(BACKOFF_MIN_MS); /* the sink itself fails: not in a tight loop */
     return rc == ERR_FATAL ? ERR_FATAL : 0;
 }
 

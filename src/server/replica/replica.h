@@ -50,16 +50,18 @@ struct replica_sink {
     int (*attached)(void *ctx, const struct replica_attached *attached, struct err *err);
     /* One XLogData payload. */
     int (*frame)(void *ctx, struct slice payload, struct err *err);
-    /* The server's end of WAL; everything before it has been passed to `frame`. */
+    /* A keepalive: everything before lsn has been passed to `frame`, but for what belongs
+     * to a transaction that is still open. */
     void (*wal_end)(void *ctx, uint64_t lsn);
-    /* All that the socket held has been handed on. */
+    /* All that the socket held has been handed on, or a burst of 256 frames or 2 ms of
+     * it. */
     int (*drained)(void *ctx, struct err *err);
     /* wake_fd is readable, or the deadline that wake_deadline_ms gave has come. */
     int (*woken)(void *ctx, struct err *err);
     int64_t (*wake_deadline_ms)(void *ctx); /* monotonic ms, or INT64_MAX */
     /* What may be acknowledged: durable and complete up to here (0: nothing yet). */
     uint64_t (*flushed_lsn)(void *ctx);
-    /* The stream broke; an open transaction will come again. */
+    /* The stream broke, or could not be had; an open transaction will come again. */
     void (*lost)(void *ctx, enum obs_stream_reason reason, const struct err *err);
     /* state changed; detail (may be "") is for people: the database's message and, where
      * one helps, the SQL to run. */

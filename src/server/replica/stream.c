@@ -58,6 +58,7 @@ static int send_status(struct replica *r, struct err *err)
     char status[STATUS_BYTES] = {'r'};
     uint64_t flushed = r->sink.flushed_lsn(r->sink.ctx);
     uint64_t told;
+    int sent;
 
     advance(&r->reported_lsn, flushed);
     told = r->reported_lsn > r->attached.confirmed_lsn ? r->reported_lsn : 0;
@@ -65,10 +66,11 @@ static int send_status(struct replica *r, struct err *err)
     put_u64(status + 9, told);
     put_u64(status + 17, told);
     put_u64(status + 25, (uint64_t)(clock_wall_us() - EPOCH_2000_US));
-    if (PQputCopyData(r->conn, status, sizeof(status)) < 0)
+    sent = PQputCopyData(r->conn, status, sizeof(status));
+    if (sent < 0)
         return pg_fail(err, r->conn, NULL, "Writing to Postgres");
     r->status_ms = clock_mono_ms();
-    r->report_soon = false;
+    r->report_soon = sent == 0; /* the server does not read: again in a while */
     r->reply_requested = false;
     return link_flush(r, err) < 0 ? ERR_RETRY : 0;
 }
@@ -110,8 +112,10 @@ static int take_xlogdata(struct replica *r, const char *bytes, int len, struct e
         return rc;
     }
     advance(&r->received_lsn, get_u64(bytes + 1));
-    if (payload.len > 0 && payload.ptr[0] == 'C')
+    if (payload.len > 0 && payload.ptr[0] == 'C' && r->received_lsn > r->progress_lsn) {
+        r->progress_lsn = r->received_lsn;
         r->backoff_ms = 0;
+    }
     return 0;
 }
 

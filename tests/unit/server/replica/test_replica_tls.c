@@ -2,6 +2,7 @@
  */
 #include "probe.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -26,6 +27,10 @@ static void make_certificate(const struct pgcluster *c)
     pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
+        int null = open("/dev/null", O_WRONLY);
+
+        dup2(null, STDOUT_FILENO);
+        dup2(null, STDERR_FILENO);
         execlp("openssl", "openssl", "req", "-new", "-x509", "-days", "2", "-nodes",
                "-batch", "-subj", "/CN=localhost", "-newkey", "rsa:2048", "-out",
                certificate, "-keyout", key, (char *)NULL);
