@@ -13,7 +13,6 @@
  * On a primary nothing needs to hurry a slot creation that waits for open transactions:
  * Postgres itself logs the running transactions when the last of them ends;
  * pg_log_standby_snapshot() is for standbys, where a publication can't be made anyhow. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -46,15 +45,20 @@ static bool is_true(const PGresult *result, int column)
     return PQgetvalue(result, 0, column)[0] == 't';
 }
 
+/* "16/B374D848": two hexadecimal halves. */
 static bool parse_lsn(const char *text, uint64_t *out)
 {
-    uint32_t high;
-    uint32_t low;
-    int end = 0;
+    char *end;
+    unsigned long high = strtoul(text, &end, 16);
+    unsigned long low;
 
-    if (sscanf(text, "%8" SCNx32 "/%8" SCNx32 "%n", &high, &low, &end) != 2 || text[end])
+    if (end == text || *end != '/' || high > UINT32_MAX)
         return false;
-    *out = (uint64_t)high << 32 | low;
+    text = end + 1;
+    low = strtoul(text, &end, 16);
+    if (end == text || *end != '\0' || low > UINT32_MAX)
+        return false;
+    *out = (uint64_t)high << 32 | (uint64_t)low;
     return true;
 }
 

@@ -22,12 +22,12 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define ARENA_MAX_BYTES (16u << 20) /* values of two rows, or 4 million truncated OIDs   \
-                                     */
-#define POSITION_STEP 2
-#define EPOCH_2000_US INT64_C(946684800000000)
-#define LSN_FORMAT    "%" PRIX32 "/%" PRIX32
-#define LSN_ARGS(lsn) (uint32_t)((lsn) >> 32), (uint32_t)(lsn)
+/* The values of two rows, or four million truncated OIDs. */
+#define ARENA_MAX_BYTES (16u << 20)
+#define POSITION_STEP   2
+#define EPOCH_2000_US   INT64_C(946684800000000)
+#define LSN_FORMAT      "%" PRIX32 "/%" PRIX32
+#define LSN_ARGS(lsn)   (uint32_t)((lsn) >> 32), (uint32_t)(lsn)
 
 struct txn {
     struct txn_sink sink;
