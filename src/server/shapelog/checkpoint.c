@@ -9,7 +9,8 @@
  * After a failed sync the kernel may have dropped the dirty pages and a second sync would
  * succeed without them. So the shape is lost: it is marked broken and reported for
  * removal, the round fails, and the next one deletes its row, before any later LSN is
- * recorded.
+ * recorded. (A descriptor may have been closed and opened again since the write; Linux
+ * tells a write-back error that nobody has seen yet to the next one that syncs.)
  *
  * The same thread deletes the directories of removed shapes, once nobody reads them. */
 #include "server/shapelog/internal.h"
