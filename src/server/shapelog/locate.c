@@ -280,26 +280,16 @@ static void body_piece(struct body *body, uint64_t from, struct shapelog_piece *
     };
 }
 
-int shapelog_read_log(struct shapelog_shape *shape, const struct shapelog_found *found,
-                      uint64_t from, struct shapelog_piece *out, struct err *err)
+/* The piece from the file; a small body is built and kept for the next reader. */
+static int read_from_file(struct shapelog_shape *shape,
+                          const struct shapelog_found *found, uint64_t from,
+                          struct shapelog_piece *out, struct err *err)
 {
     struct bodies *bodies = &shape->log->bodies;
     struct body *body;
     struct file *file;
     int rc;
 
-    ASSERT(found->part == SHAPELOG_LOG);
-    *out = (struct shapelog_piece){.fd = -1};
-    if (from >= found->size_bytes)
-        return 0;
-    if (found->size_bytes <= BODY_MAX_BYTES) {
-        body = shapelog_body_find(bodies, &shape->body, found->position,
-                                  (size_t)found->size_bytes);
-        if (body) {
-            body_piece(body, from, out);
-            return 0;
-        }
-    }
     rc = shapelog_file_get(shape, FILE_LOG, false, &file, err);
     if (rc != 0)
         return rc;
@@ -322,4 +312,29 @@ int shapelog_read_log(struct shapelog_shape *shape, const struct shapelog_found 
         shapelog_hold_put(&body->hold);
     }
     return rc;
+}
+
+int shapelog_read_log(struct shapelog_shape *shape, const struct shapelog_found *found,
+                      uint64_t from, struct shapelog_piece *out, struct err *err)
+{
+    struct body *body = NULL;
+    struct err why;
+    int rc;
+
+    ASSERT(found->part == SHAPELOG_LOG);
+    *out = (struct shapelog_piece){.fd = -1};
+    if (from >= found->size_bytes)
+        return 0;
+    if (found->size_bytes <= BODY_MAX_BYTES)
+        body = shapelog_body_find(&shape->log->bodies, &shape->body, found->position,
+                                  (size_t)found->size_bytes);
+    if (body) {
+        body_piece(body, from, out);
+        return 0;
+    }
+    err_clear(&why);
+    rc = read_from_file(shape, found, from, out, &why);
+    if (rc == ERR_CORRUPT)
+        shapelog_report(shape, &why);
+    return rc == 0 ? 0 : err_set(err, rc, "%s", why.message);
 }

@@ -347,6 +347,31 @@ static void shapes_with_missing_files_are_dropped(void **state)
     work_fini(&w);
 }
 
+static void log_cut_under_a_reader_is_reported_once(void **state)
+{
+    struct shapelog_found found;
+    struct shapelog_piece piece;
+    struct shapelog_shape *s;
+    struct fixture f;
+    struct err err;
+
+    (void)state;
+    fixture_init(&f, WORK_CHUNK);
+    fixture_open(&f);
+    s = create(&f, "b");
+    finish_snapshot(s, NULL);
+    transaction(s, NULL, 5, 2, 10);
+    transaction(s, NULL, 6, 2, 10); /* its body is the cached one */
+    assert_int_equal(shapelog_locate(s, OFFSET_SNAPSHOT_END, &found, &err), 0);
+    write_file(f.dir, "shapes/b/log.json", "{", 1);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(shapelog_read_log(s, &found, 0, &piece, &err), ERR_CORRUPT);
+    assert_non_null(strstr(err.message, "log.json"));
+    assert_int_equal(atomic_load(&f.corrupt), 1);
+    shapelog_release(s);
+    fixture_fini(&f);
+}
+
 static void nonsense_instead_of_the_database_empties_the_log(void **state)
 {
     struct progress *progress = progress_new();
@@ -381,6 +406,7 @@ int main(void)
         cmocka_unit_test(torn_tails_are_cut_at_a_transaction),
         cmocka_unit_test(flipped_bits_are_noticed),
         cmocka_unit_test(shapes_with_missing_files_are_dropped),
+        cmocka_unit_test(log_cut_under_a_reader_is_reported_once),
         cmocka_unit_test(nonsense_instead_of_the_database_empties_the_log),
     };
 
