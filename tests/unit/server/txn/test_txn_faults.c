@@ -6,7 +6,8 @@
 
 #include <cmocka.h>
 
-/* clang-format off: the faults come before what they hit */
+/* The faults come before what they hit. */
+/* clang-format off */
 #include "support/alloc_faults.h"
 
 #include "base/arena.c" // NOLINT(bugprone-suspicious-include)
