@@ -50,6 +50,7 @@ static int on_attached(void *ctx, const struct replica_attached *a, struct err *
         .system_id = a->system_id,
         .timeline = a->timeline,
         .slot_created = a->slot_created,
+        .confirmed_lsn = a->confirmed_lsn,
         .wal_flush_lsn = a->wal_flush_lsn,
     };
     return sequencer_attached(s->sequencer, &attach, err);

@@ -63,6 +63,8 @@
     X(SNAPSHOT, "snapshot_failed", "its snapshot failed")                                \
     X(INCOMPLETE, "incomplete", "its snapshot was not complete when the server stopped") \
     X(SLOT, "slot_lost", "the replication slot was lost or created anew")                \
+    X(BEHIND, "storage_behind",                                                          \
+      "the slot was acknowledged beyond what the storage holds")                         \
     X(CLUSTER, "other_cluster", "the database is another one or on another timeline")    \
     X(CORRUPT, "corrupt", "its stored bytes do not check out")                           \
     X(STORAGE, "storage_failed", "its log could not be written")                         \

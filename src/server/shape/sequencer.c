@@ -20,6 +20,7 @@
 #define MAILBOX_MAX         65536
 #define CHECKPOINT_PAUSE_MS 20
 #define CHECKPOINT_RETRY_MS 1000
+#define CHECKPOINT_IDLE_MS  1000 /* when only the end of WAL has moved */
 #define STOP_GRACE_MS       500
 #define ENCODED_MAX         (1u << 30) /* Postgres's own limit of a value */
 
@@ -477,6 +478,9 @@ static int check_origin(struct sequencer *q, const struct sequencer_attach *atta
         atomic_store(&q->shapes.last_lsn, 0);
     } else if (attach->slot_created) {
         drop_everything(q, OBS_SHAPE_SLOT, "the replication slot is new");
+    } else if (attach->confirmed_lsn > q->durable_lsn + 1) { /* +1: as it is reported */
+        drop_everything(q, OBS_SHAPE_BEHIND,
+                        "the storage is an old copy, or was damaged");
     }
     if (known && same_origin(&was, &now))
         return 0;
@@ -567,16 +571,33 @@ static void publish(struct sequencer *q)
     obs_time(q->config.obs, OBS_H_LIVE_US, clock_mono_us() - q->oldest_commit_us);
 }
 
+/* Up to where all is done with, once what is published is on disk. */
+static uint64_t finished_lsn(const struct sequencer *q)
+{
+    uint64_t lsn = q->durable_lsn > q->processed_end ? q->durable_lsn : q->processed_end;
+    bool between = !q->txn_open && !q->unpublished && list_empty(&q->committed);
+    return between && q->wal_end > lsn ? q->wal_end : lsn;
+}
+
+/* When the next checkpoint is due, INT64_MAX when there is nothing to record. */
+static int64_t checkpoint_due_ms(const struct sequencer *q)
+{
+    if (q->shapelog == NULL || q->checkpoint_running)
+        return INT64_MAX;
+    bool stopping = q->stop_deadline_ms != INT64_MAX;
+    if (q->unsaved)
+        return stopping ? 0 : q->next_checkpoint_ms;
+    return finished_lsn(q) > q->durable_lsn ? q->next_checkpoint_ms + CHECKPOINT_IDLE_MS
+                                            : INT64_MAX;
+}
+
 static void checkpoint_if_due(struct sequencer *q, int64_t now_ms)
 {
-    if (q->shapelog == NULL || !q->unsaved || q->checkpoint_running)
-        return;
-    if (now_ms < q->next_checkpoint_ms && q->stop_deadline_ms == INT64_MAX)
+    if (now_ms < checkpoint_due_ms(q))
         return;
     q->unsaved = false;
     q->checkpoint_running = true;
-    uint64_t lsn = q->processed_end > q->durable_lsn ? q->processed_end : q->durable_lsn;
-    shapelog_checkpoint(q->shapelog, lsn);
+    shapelog_checkpoint(q->shapelog, finished_lsn(q));
 }
 
 int sequencer_drained(struct sequencer *q, struct err *err)
@@ -593,12 +614,7 @@ int sequencer_drained(struct sequencer *q, struct err *err)
 
 uint64_t sequencer_flushed_lsn(struct sequencer *q)
 {
-    bool idle = !q->txn_open && !q->unpublished && !q->unsaved &&
-                !q->checkpoint_running && list_empty(&q->committed);
-    if (!idle)
-        return q->durable_lsn;
-    uint64_t end = q->processed_end > q->wal_end ? q->processed_end : q->wal_end;
-    return end > q->durable_lsn ? end : q->durable_lsn;
+    return q->durable_lsn;
 }
 
 /* --- Mail --- */
@@ -618,7 +634,7 @@ static void answer_get(struct sequencer *q, struct mail_get *m)
     if (shape == NULL && err.message[0] != '\0')
         log_event(q->config.log, LOG_WARNING, "shape.not_created",
                   LOG_TEXT("reason", err.message));
-    m->fn(m->ctx, shape, &err);
+    m->fn(m->ctx, shape, shape == NULL ? &err : NULL);
     shape_def_release(m->def);
     free(m);
 }
@@ -627,7 +643,7 @@ static void answer_remove(struct sequencer *q, struct mail_remove *m)
 {
     sequencer_drop(q, m->shape, m->reason, NULL, "");
     if (m->fn != NULL)
-        m->fn(m->ctx, m->shape, &(struct err){0});
+        m->fn(m->ctx, m->shape, NULL);
     shape_release(m->shape);
     free(m);
 }
@@ -777,9 +793,7 @@ int64_t sequencer_deadline_ms(struct sequencer *q)
         at = earlier(at, tables_deadline_ms(q));
         at = earlier(at, q->next_reconcile_ms);
     }
-    if (q->unsaved && !q->checkpoint_running && q->shapelog != NULL)
-        at = earlier(at, q->next_checkpoint_ms);
-    return at;
+    return earlier(at, checkpoint_due_ms(q));
 }
 
 void sequencer_finish(struct sequencer *q)

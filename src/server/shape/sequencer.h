@@ -38,6 +38,7 @@ struct sequencer_attach {
     const char *system_id;
     uint32_t timeline;
     bool slot_created;
+    uint64_t confirmed_lsn; /* what the slot says was acknowledged */
     uint64_t wal_flush_lsn;
 };
 

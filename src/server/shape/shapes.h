@@ -64,7 +64,8 @@ void shape_touch(struct shape *shape);
 /* --- Asking. Any thread; the answer comes once: on the sequencer's thread, or before the
  * call returns when it can't be asked. --- */
 
-/* shape is borrowed for the call, NULL with err (ERR_RETRY). */
+/* shape is borrowed for the call and err NULL; or shape is NULL and err tells why
+ * (ERR_RETRY). */
 typedef void shapes_answer_fn(void *ctx, struct shape *shape, const struct err *err);
 
 /* The shape of this definition, made when there is none (its snapshot starts at once). */
