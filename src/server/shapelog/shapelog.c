@@ -19,15 +19,15 @@
  *   append/commit      publish                checkpoint             crash
  *   write buffer  -->  pwrite messages,  -->  fdatasync,       -->   entries behind the
  *   (shape_log.c)      then records,          then one SQLite        checkpoint are kept
- * up to then the end moves     transaction            the last whole transaction
- *                                             (checkpoint.c)         that checks out
- * (recover.c)
+ *                      then the end moves     transaction            up to the last whole
+ *                                             (checkpoint.c)         transaction that checks
+ *                                                                    out (recover.c)
  *
  * Invariants:
  *   - Bytes and records below the published end never change; only the abort of a
- * transaction that had spilled to the files shortens them, behind the published end.
+ *     transaction that had spilled to the files shortens them, behind the published end.
  *   - A chunk's end is decided when its last entry is, marked in that entry's record, and
- * never moves: not by a restart, a replay or another chunk_bytes.
+ *     never moves: not by a restart, a replay or another chunk_bytes.
  *   - A shape has a row in meta.sqlite only once its snapshot is complete and synced. A
  *     directory without a row is deleted at the start, a row without sound files, too.
  *   - Recorded LSN L: every shape with a row holds all its entries up to L.
