@@ -12,6 +12,7 @@
 /* X(name, function, one line) */
 #define CLI_COMMANDS(X)                                                                  \
     X(serve, cli_serve, "sync a Postgres database to clients over HTTP")                 \
+    X(dev, cli_dev, "a private Postgres, the server and a live demo page, in one")       \
     X(status, cli_status, "ask a running server how it is")                              \
     X(help, cli_help, "this, or more about a command")
 

@@ -43,6 +43,11 @@ struct http_extra_request {
     const char *path;
     struct slice query;
     struct slice body;
+    /* Headers: the first of each name, ptr NULL when there is none. A writing route must look
+     * at them, since any web page can send requests to a loopback address. */
+    struct slice content_type;
+    struct slice origin;
+    struct slice host;
 };
 
 struct http_extra_response {

@@ -70,6 +70,9 @@ struct extra_call {
     char path[PATH_MAX_BYTES];
     char *query;
     char *body;
+    char *content_type; /* NULL: not sent; origin and host likewise */
+    char *origin;
+    char *host;
     bool answered;
 };
 
@@ -78,7 +81,19 @@ static void extra_free(struct extra_call *call)
     buf_fini(&call->response.body);
     free(call->query);
     free(call->body);
+    free(call->content_type);
+    free(call->origin);
+    free(call->host);
     free(call);
+}
+
+/* A copy for the worker, NULL when the header was not sent. */
+static bool extra_header(const struct evreq *req, const char *name, char **out)
+{
+    struct slice value = evreq_header(req, name);
+
+    *out = value.ptr ? slice_dup(value) : NULL;
+    return !value.ptr || *out;
 }
 
 static void extra_finish(void *ctx, bool complete)
@@ -130,7 +145,10 @@ static void extra_begin(struct http_loop *loop, struct evreq *req, const char *p
         call->query = slice_dup(query);
         call->body = slice_dup(body);
     }
-    if (!call || !call->query || !call->body) {
+    if (!call || !call->query || !call->body ||
+        !extra_header(req, "content-type", &call->content_type) ||
+        !extra_header(req, "origin", &call->origin) ||
+        !extra_header(req, "host", &call->host)) {
         if (call)
             extra_free(call);
         evreq_abort(req);
@@ -145,7 +163,10 @@ static void extra_begin(struct http_loop *loop, struct evreq *req, const char *p
         (struct http_extra_request){.method = evreq_method_name(evreq_method(req)),
                                     .path = call->path,
                                     .query = slice_make(call->query, query.len),
-                                    .body = slice_make(call->body, body.len)};
+                                    .body = slice_make(call->body, body.len),
+                                    .content_type = slice_of(call->content_type),
+                                    .origin = slice_of(call->origin),
+                                    .host = slice_of(call->host)};
     evreq_on_finish(req, extra_finish, call);
     if (pool_submit(loop->http->config.extra->pool, extra_run, call) != 0) {
         call->answered = true;
