@@ -16,6 +16,7 @@ const ONE: Env = {
 /** Another session locks the table for a while. */
 const lock = (table: string, ms: number) => async (replay: Replay): Promise<void> => {
     const session = await replay.db.session();
+    await session.query(`create table if not exists ${table}(id int primary key)`);
     await session.query(`begin; lock table ${table} in access exclusive mode`);
     setTimeout(() => void session.query('rollback').catch(() => undefined), ms);
 };

@@ -85,6 +85,8 @@ export interface Expected {
     headers: Record<string, string>;
     body?: any;
     text?: string;
+    /** Instead of a body: what its text must look like. */
+    pattern?: RegExp;
     sse?: any[];
     closedByServer: boolean;
     tookMs?: number;

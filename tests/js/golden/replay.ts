@@ -3,9 +3,10 @@
 import { afterAll, beforeAll, describe, inject, test } from 'vitest';
 import { Coulomb, type Env } from '../support/coulomb.js';
 import { OpenResponse, exchange } from '../support/http.js';
+import { connect } from '../support/postgres.js';
 import { sleep } from '../support/process.js';
 import { Database, serverEnv } from '../support/suite.js';
-import { differenceOf, type Difference } from './differences.js';
+import { differenceOf, everywhere, type Difference } from './differences.js';
 import {
     Bindings, checkInvariants, fill, matchAnswer, Mismatch, type Answer,
 } from './match.js';
@@ -34,11 +35,24 @@ export class Replay {
     private readonly early = new Map<string, Promise<void>>();
     readonly servers: Coulomb[] = [];
 
-    constructor(readonly recording: Recording) {}
+    /** Where each recorded handle appears first. */
+    private readonly firstSeen = new Map<string, Step>();
+
+    constructor(readonly recording: Recording) {
+        for (const step of recording.scenarios.flatMap((s) => s.steps)) {
+            const handle = step.response?.headers['electric-handle'];
+            if (handle && !this.firstSeen.has(handle)) this.firstSeen.set(handle, step);
+        }
+    }
+
+    /** Whether the recorded answer came from a shape that was not seen before. */
+    isNewShape(step: Step): boolean {
+        return this.firstSeen.get(step.response?.headers['electric-handle'] ?? '') === step;
+    }
 
     async prepare(env: Env): Promise<void> {
         this.db = await Database.create(`golden_${this.recording.group}`, inject('cluster'));
-        for (const sql of this.recording.setup_sql) await this.db.sql(this.localSql(sql));
+        for (const sql of this.recording.setup_sql) await this.sql(this.localSql(sql));
         this.server = await this.another(env);
         await this.server.active();
     }
@@ -58,6 +72,17 @@ export class Replay {
     async close(): Promise<void> {
         for (const server of this.servers) await server.close();
         if (this.db) await this.db.drop();
+    }
+
+    /** Runs a recorded SQL step as the recorder did: a session of its own, one transaction
+     * per statement. */
+    async sql(text: string): Promise<void> {
+        const session = await connect(this.db.cluster, this.db.name);
+        try {
+            for (const statement of statementsOf(text)) await session.query(statement);
+        } finally {
+            await session.end();
+        }
     }
 
     /** Names that the recorded SQL uses for its own database. */
@@ -86,7 +111,7 @@ export class Replay {
         for (const step of scenario.steps) {
             const statements = [step.sql, ...(step.during ?? []).map((d) => d.sql)];
             for (const sql of statements) {
-                if (sql) await this.db.sql(this.localSql(sql));
+                if (sql) await this.sql(this.localSql(sql));
             }
             const other = /^in another session: begin; (.*); wait/.exec(step.note ?? '');
             if (other) await this.db.sql(other[1]);
@@ -144,7 +169,7 @@ class ScenarioRun {
                 const what = step.request
                     ? `${step.request.method} ${step.normalised?.request?.path ?? step.request.path}`
                     : step.sql ?? step.note;
-                throw new Error(`step ${i}, ${what}: ${(error as Error).message}`, { cause: error });
+                throw new Error(`step ${i}, ${what}: ${(error as Error).message}`);
             }
         }
         await Promise.all(this.waiting);
@@ -155,7 +180,7 @@ class ScenarioRun {
         if (settings?.join?.includes(i)) await Promise.all(this.waiting.splice(0));
         if (settings?.before?.[i]) await settings.before[i](this.replay);
         if (step.sql !== undefined) {
-            for (const sql of this.sqlFor(step.sql)) await this.replay.db.sql(sql);
+            for (const sql of this.sqlFor(step.sql)) await this.replay.sql(sql);
             await sleep(SETTLE_MS);
         } else if (step.note !== undefined) {
             await this.note(step.note);
@@ -199,7 +224,11 @@ class ScenarioRun {
             if (known.t !== null) continue;
             await this.replay.db.sql(
                 `create table ${copy} (like ${table} including all); ` +
-                    `insert into ${copy} select * from ${table} where ${clause}`,
+                    `insert into ${copy} select * from ${table} where ${clause}; ` +
+                    // LIKE does not copy the declared dimensions of arrays.
+                    `update pg_attribute a set attndims = b.attndims from pg_attribute b
+                     where a.attrelid = '${copy}'::regclass and b.attrelid = '${table}'::regclass
+                       and a.attname = b.attname`,
             );
         }
     }
@@ -237,6 +266,7 @@ class ScenarioRun {
     private async request(step: Step, i: number): Promise<void> {
         const expected = expectedOf(this.replay.recording, step);
         if (expected.body !== undefined) expected.body = this.replay.localNames(expected.body);
+        everywhere(expected, step);
         this.difference?.patch?.(expected, step, i, this.scenario);
         await this.deleteBefore(step, i);
         const since = this.scenario.steps[i - 1];
@@ -270,6 +300,7 @@ class ScenarioRun {
         const follow = next.request!.path;
         if (!/[?&]offset=0_0(&|$)/.test(follow)) return;
         if (definitionOf(this.pathFor(follow)) !== definition) return;
+        if (!this.replay.isNewShape(step)) return;
         await exchange(this.replay.server.url, `/v1/shape?${definition}`, { method: 'DELETE' });
     }
 
@@ -290,9 +321,21 @@ class ScenarioRun {
         if (known !== undefined) return known;
         const recorded = this.bindings.recorded.get(name);
         if (recorded === undefined) throw new Error(`nothing known about <${name}>`);
-        const value = this.replay.values.get(recorded) ?? recorded;
+        const value = this.replay.values.get(recorded) ?? this.neighbour(recorded) ?? recorded;
         this.bindings.bind(name, value, false, 'request');
         return value;
+    }
+
+    /** A recorded position just beside a known one is moved along with it. */
+    private neighbour(recorded: string): string | undefined {
+        if (!/^\d+$/.test(recorded)) return undefined;
+        for (const [name, raw] of this.bindings.recorded) {
+            const known = this.bindings.hard.get(name);
+            if (!name.startsWith('lsn') || known === undefined) continue;
+            const distance = BigInt(recorded) - BigInt(raw);
+            if (distance >= -16n && distance <= 16n) return String(BigInt(known) + distance);
+        }
+        return undefined;
     }
 
     private async send(step: Step, expected: Expected): Promise<Answer> {
@@ -323,7 +366,7 @@ class ScenarioRun {
         for (const action of step.during ?? []) {
             await sleep(action.after_ms);
             if (action.sql) {
-                for (const sql of this.sqlFor(action.sql)) await this.replay.db.sql(sql);
+                for (const sql of this.sqlFor(action.sql)) await this.replay.sql(sql);
             }
             if (action.also) {
                 const [method, path] = action.also.split(' ');
@@ -355,6 +398,12 @@ class ScenarioRun {
         stream.leave();
         return answer;
     }
+}
+
+/** Statements of a text, split at semicolons outside of quotes. */
+export function statementsOf(text: string): string[] {
+    const parts = text.match(/(?:\bE'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$\$.*?\$\$|[^;'"$]|\$)+/gs) ?? [];
+    return parts.filter((part) => part.trim() !== '');
 }
 
 /** The part of a query that names the shape. */
@@ -427,7 +476,7 @@ export function registerScenario(replay: Replay, group: string, scenario: Scenar
             await replay.run(scenario, difference);
         } catch (error) {
             const log = replay.server.tail(15);
-            throw new Error(`${(error as Error).message}\n--- server log\n${log}`, { cause: error });
+            throw new Error(`${(error as Error).message}\n--- server log\n${log}`);
         }
     }, 150_000);
 }

@@ -45,7 +45,7 @@ export class Coulomb {
     constructor(env: Env) {
         this.ownsStorage = env.ELECTRIC_STORAGE_DIR === undefined;
         this.storageDir = env.ELECTRIC_STORAGE_DIR ?? tempDir('storage');
-        this.env = { ...env, ELECTRIC_STORAGE_DIR: this.storageDir };
+        this.env = { COULOMB_LISTEN: '127.0.0.1', ...env, ELECTRIC_STORAGE_DIR: this.storageDir };
         if (env.ELECTRIC_SECRET === undefined) this.env.ELECTRIC_INSECURE ??= 'true';
     }
 
