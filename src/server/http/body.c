@@ -17,8 +17,8 @@ static bool is_subset_member(struct slice name)
     return false;
 }
 
-static int syntax_error(const struct json_reader *r, struct slice body, struct arena *arena,
-                        const char **reply)
+static int syntax_error(const struct json_reader *r, struct slice body,
+                        struct arena *arena, const char **reply)
 {
     struct buf text;
 
@@ -158,7 +158,8 @@ static int pass(struct slice body, struct params *params, bool *has_subset,
     } else {
         /* Well-formed text of another kind is told apart from bad text. */
         bool valid = event != JSON_ERROR && event != JSON_END &&
-                     (!is_begin(event) || json_skip(&r, event)) && json_next(&r) == JSON_END;
+                     (!is_begin(event) || json_skip(&r, event)) &&
+                     json_next(&r) == JSON_END;
 
         rc = ERR_INVALID;
         if (valid)

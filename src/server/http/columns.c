@@ -52,7 +52,8 @@ static int names_refuse(struct names *n, const char *suffix, struct arena *arena
 /* Per column of the table: whether a list names it. */
 static bool *marks_new(struct arena *arena, const struct table *table)
 {
-    return arena_calloc(arena, table->column_count ? table->column_count : 1, sizeof(bool));
+    return arena_calloc(arena, table->column_count ? table->column_count : 1,
+                        sizeof(bool));
 }
 
 static int check_key(const struct table *table, const bool *listed, const char *prefix,
@@ -98,21 +99,24 @@ static int check_list(const struct ident_list *list, const struct table *table,
     return names_refuse(&unknown, "", arena, errors, rule->field);
 }
 
-static int check_generated(const struct table *table, const bool *listed, bool explicit_list,
-                           struct arena *arena, struct param_errors *errors)
+static int check_generated(const struct table *table, const bool *listed,
+                           bool explicit_list, struct arena *arena,
+                           struct param_errors *errors)
 {
     struct names generated;
 
-    names_init(&generated, "The following columns are generated and cannot be included in "
-                           "the shape: ");
+    names_init(&generated,
+               "The following columns are generated and cannot be included in "
+               "the shape: ");
     for (uint16_t i = 0; i < table->column_count; i++)
         if (listed[i] && table->columns[i].generated)
             names_add(&generated, table->columns[i].name);
     return names_refuse(&generated,
-                        explicit_list ? ""
-                                      : ". You can exclude them from the shape by explicitly "
-                                        "listing which columns to fetch in the 'columns' "
-                                        "query param",
+                        explicit_list
+                            ? ""
+                            : ". You can exclude them from the shape by explicitly "
+                              "listing which columns to fetch in the 'columns' "
+                              "query param",
                         arena, errors, "columns");
 }
 
@@ -132,13 +136,14 @@ static int select_columns(const struct shape_params *p, const struct table *tabl
     if (p->has_queryable) {
         queryable = marks_new(arena, table);
         rc = !queryable ? ERR_MEMORY
-                        : check_list(&p->queryable, table, &queryable_rule, NULL, queryable,
-                                     arena, errors);
+                        : check_list(&p->queryable, table, &queryable_rule, NULL,
+                                     queryable, arena, errors);
     }
     if (rc != 0)
         return rc;
     if (p->has_columns)
-        rc = check_list(&p->columns, table, &columns_rule, queryable, listed, arena, errors);
+        rc = check_list(&p->columns, table, &columns_rule, queryable, listed, arena,
+                        errors);
     else
         for (uint16_t i = 0; i < table->column_count; i++)
             listed[i] = queryable ? queryable[i] : true;
@@ -160,9 +165,10 @@ int params_check_table(const struct shape_params *p, const struct table *table,
     if (p->params_error)
         return refuse(errors, "params", p->params_error);
     if (p->where)
-        return refuse(errors, "where",
-                      "where clauses are not supported by this version yet; leave 'where' "
-                      "out to sync the whole table");
+        return refuse(
+            errors, "where",
+            "where clauses are not supported by this version yet; leave 'where' "
+            "out to sync the whole table");
     if (p->subset)
         return refuse(errors, "subset",
                       "subsets are not supported by this version yet; leave them out to "
@@ -190,7 +196,8 @@ int params_table_missing(const struct shape_params *p, struct arena *arena,
     buf_put_slice(&text, p->table.name);
     buf_puts(&text, "\" does not exist. If the table name contains capitals or special "
                     "characters you must quote it.");
-    int rc = refuse(errors, "table", text.failed ? NULL : arena_dup(arena, buf_slice(&text)));
+    int rc =
+        refuse(errors, "table", text.failed ? NULL : arena_dup(arena, buf_slice(&text)));
     buf_fini(&text);
     return rc;
 }

@@ -3,7 +3,8 @@
 
 static void not_found(struct shape_request *r)
 {
-    shape_request_message(r, OBS_REFUSED_NOT_FOUND, 404, "No existing shape found", 0, false);
+    shape_request_message(r, OBS_REFUSED_NOT_FOUND, 404, "No existing shape found", 0,
+                          false);
 }
 
 /* The shape of the definition; an answer was given when NULL. */
@@ -22,11 +23,12 @@ static struct shape *by_definition(struct shape_request *r)
     }
     if (handle.len > 0 && !slice_eq(handle, slice_of(shape_handle(shape)))) {
         shape_release(shape);
-        shape_request_message(r, OBS_REFUSED_INVALID, 400,
-                              "The specified shape definition and handle do not match. Please "
-                              "ensure the shape definition is correct or omit the shape "
-                              "handle from the request to obtain a new one.",
-                              0, false);
+        shape_request_message(
+            r, OBS_REFUSED_INVALID, 400,
+            "The specified shape definition and handle do not match. Please "
+            "ensure the shape definition is correct or omit the shape "
+            "handle from the request to obtain a new one.",
+            0, false);
         return NULL;
     }
     return shape;

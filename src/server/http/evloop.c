@@ -33,9 +33,9 @@
 #include "base/clock.h"
 #include "base/map.h"
 
-#define LISTENERS_MAX        2
-#define WATCHED_INPUT_BYTES  4096 /* pipelined requests read ahead of their turn */
-#define STREAMED_FILE_FLAGS  EVBUF_FS_DISABLE_LOCKING
+#define LISTENERS_MAX       2
+#define WATCHED_INPUT_BYTES 4096 /* pipelined requests read ahead of their turn */
+#define STREAMED_FILE_FLAGS EVBUF_FS_DISABLE_LOCKING
 
 enum evreq_phase { PHASE_WATCHED, PHASE_STREAMING, PHASE_ENDED };
 
@@ -399,10 +399,10 @@ int evloop_listen(struct evloop *loop, int fd, evloop_request_fn *fn, void *ctx,
     evhttp_set_max_headers_size(l->http, EVLOOP_HEADERS_MAX_BYTES);
     evhttp_set_max_body_size(l->http, EVLOOP_BODY_MAX_BYTES);
     evhttp_set_default_content_type(l->http, NULL);
-    evhttp_set_allowed_methods(l->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
-                                            EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
-                                            EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH |
-                                            EVHTTP_REQ_TRACE);
+    evhttp_set_allowed_methods(l->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST |
+                                            EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT |
+                                            EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS |
+                                            EVHTTP_REQ_PATCH | EVHTTP_REQ_TRACE);
     evhttp_set_gencb(l->http, on_request, l);
     l->socket = evhttp_accept_socket_with_handle(l->http, copy);
     if (!l->socket) {
@@ -620,7 +620,8 @@ static void on_released_bytes(const void *bytes, size_t len, void *arg)
     free(r);
 }
 
-static void on_released_file(struct evbuffer_file_segment const *seg, int flags, void *arg)
+static void on_released_file(struct evbuffer_file_segment const *seg, int flags,
+                             void *arg)
 {
     struct released *r = arg;
 
@@ -630,7 +631,8 @@ static void on_released_file(struct evbuffer_file_segment const *seg, int flags,
     free(r);
 }
 
-static struct released *released_new(struct evreq *req, evreq_release_fn *release, void *arg)
+static struct released *released_new(struct evreq *req, evreq_release_fn *release,
+                                     void *arg)
 {
     struct released *r = malloc(sizeof *r);
 
@@ -668,7 +670,8 @@ void evreq_put_file(struct evreq *req, int fd, uint64_t pos, size_t len,
         release(arg);
         return;
     }
-    seg = evbuffer_file_segment_new(fd, (ev_off_t)pos, (ev_off_t)len, STREAMED_FILE_FLAGS);
+    seg =
+        evbuffer_file_segment_new(fd, (ev_off_t)pos, (ev_off_t)len, STREAMED_FILE_FLAGS);
     if (!seg) {
         req->broken = true;
         on_released_bytes(NULL, 0, r);

@@ -13,8 +13,8 @@
 #include "base/mailbox.h"
 #include "server/obs/obs.h"
 
-#define EVLOOP_TARGET_MAX_BYTES (64u * 1024)        /* a longer request line gives 414 */
-#define EVLOOP_HEADERS_MAX_BYTES (256u * 1024)      /* request line and headers */
+#define EVLOOP_TARGET_MAX_BYTES  (64u * 1024)        /* a longer request line gives 414 */
+#define EVLOOP_HEADERS_MAX_BYTES (256u * 1024)       /* request line and headers */
 #define EVLOOP_BODY_MAX_BYTES    (16u * 1024 * 1024) /* more is refused while it arrives */
 
 struct evloop;

@@ -70,8 +70,8 @@ static int listen_on(const char *address, uint16_t port, int *out, struct err *e
     snprintf(service, sizeof service, "%u", port);
     int rc = getaddrinfo(address, service, &hints, &found);
     if (rc != 0)
-        return err_set(err, ERR_IO, "cannot listen on %s: %s; give a numeric address", address,
-                       gai_strerror(rc));
+        return err_set(err, ERR_IO, "cannot listen on %s: %s; give a numeric address",
+                       address, gai_strerror(rc));
     int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd >= 0) {
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
@@ -135,16 +135,17 @@ static int init_timers(struct http_loop *loop)
     int rc = 0;
 
     for (size_t i = 0; i < sizeof queues / sizeof queues[0]; i++)
-        if (evtimer_queue_init(queues[i].queue, loop->ev, queues[i].wait_ms, queues[i].fn))
+        if (evtimer_queue_init(queues[i].queue, loop->ev, queues[i].wait_ms,
+                               queues[i].fn))
             rc = ERR_MEMORY;
     return rc;
 }
 
 static void fini_timers(struct http_loop *loop)
 {
-    struct evtimer_queue *queues[] = {&loop->ready,    &loop->start,   &loop->live,
-                                      &loop->ahead,    &loop->replay,  &loop->sse_beat,
-                                      &loop->sse_end,  &loop->tick};
+    struct evtimer_queue *queues[] = {&loop->ready,   &loop->start,  &loop->live,
+                                      &loop->ahead,   &loop->replay, &loop->sse_beat,
+                                      &loop->sse_end, &loop->tick};
 
     for (size_t i = 0; i < sizeof queues / sizeof queues[0]; i++)
         evtimer_queue_fini(queues[i]);
@@ -208,11 +209,12 @@ static int make_strings(struct http *http)
     buf_puts(&server, c->version ? c->version : "0");
     http->server = buf_take(&server, NULL);
     http->secret = c->secret ? slice_dup(slice_of(c->secret)) : NULL;
-    http->respond = (struct respond_config){.server = http->server,
-                                            .cache_max_age_s = c->cache_max_age_s,
-                                            .cache_stale_age_s = c->cache_stale_age_s,
-                                            .long_poll_timeout_ms = c->long_poll_timeout_ms,
-                                            .sse_timeout_ms = c->sse_timeout_ms};
+    http->respond =
+        (struct respond_config){.server = http->server,
+                                .cache_max_age_s = c->cache_max_age_s,
+                                .cache_stale_age_s = c->cache_stale_age_s,
+                                .long_poll_timeout_ms = c->long_poll_timeout_ms,
+                                .sse_timeout_ms = c->sse_timeout_ms};
     return http->server && (http->secret || !c->secret) ? 0 : ERR_MEMORY;
 }
 

@@ -29,9 +29,9 @@ struct http_config {
     unsigned cache_stale_age_s;
     unsigned max_initial_requests;
     unsigned max_existing_requests;
-    int64_t send_timeout_ms;  /* a client that takes nothing for so long is dropped */
-    int64_t read_timeout_ms;  /* keep-alive idle */
-    const char *version;      /* electric-server: ElectricSQL/<version> */
+    int64_t send_timeout_ms; /* a client that takes nothing for so long is dropped */
+    int64_t read_timeout_ms; /* keep-alive idle */
+    const char *version;     /* electric-server: ElectricSQL/<version> */
     /* Routes of the wiring (`coulomb dev`'s page and its API); may be NULL. */
     const struct http_extra *extra;
 };
@@ -74,6 +74,8 @@ uint16_t http_metrics_port(const struct http *h);
 /* Ends within timeout_ms: stops accepting, answers waiting live requests (up-to-date), lets
  * bodies in flight finish as long as there is time, closes, joins the threads. */
 void http_stop(struct http *h, int64_t timeout_ms);
+/* Calls http_stop. After the sequencer's thread has ended and the catalog's pool was freed: both
+ * may still call back until then. */
 void http_free(struct http *h);
 
 #endif

@@ -13,7 +13,8 @@ static const char *message(struct arena *arena, const char *prefix, struct slice
     if (!text)
         return NULL;
     memcpy(text, prefix, n);
-    for (size_t i = 0; i < ident.len; i++) /* the text is terminated: it can't hold a NUL */
+    for (size_t i = 0; i < ident.len;
+         i++) /* the text is terminated: it can't hold a NUL */
         text[n + i] = ident.ptr[i] == '\0' ? ' ' : ident.ptr[i];
     text[n + ident.len] = '\0';
     return text;
@@ -21,7 +22,8 @@ static const char *message(struct arena *arena, const char *prefix, struct slice
 
 static const char *special(struct arena *arena, struct slice ident)
 {
-    return message(arena, "Invalid unquoted identifier contains special characters: ", ident);
+    return message(arena,
+                   "Invalid unquoted identifier contains special characters: ", ident);
 }
 
 static size_t utf8_length(struct slice s)
@@ -127,8 +129,8 @@ static size_t find_outside_quotes(struct slice text, size_t from, char separator
     return text.len;
 }
 
-bool ident_relation_parse(struct slice text, struct arena *arena, struct ident_relation *out,
-                          const char **error)
+bool ident_relation_parse(struct slice text, struct arena *arena,
+                          struct ident_relation *out, const char **error)
 {
     size_t dot = find_outside_quotes(text, 0, '.');
 
@@ -136,7 +138,8 @@ bool ident_relation_parse(struct slice text, struct arena *arena, struct ident_r
     if (dot == text.len)
         return parse_ident(text, arena, &out->name, error);
     if (find_outside_quotes(text, dot + 1, '.') != text.len) {
-        *error = message(arena, "Invalid relation identifier, too many delimiters: ", text);
+        *error =
+            message(arena, "Invalid relation identifier, too many delimiters: ", text);
         return false;
     }
     struct slice name = slice_make(text.ptr + dot + 1, text.len - dot - 1);

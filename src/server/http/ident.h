@@ -14,8 +14,8 @@ struct ident_relation {
 
 /* The functions return false with *error set to the text for the client, or to NULL when the
  * arena is full. Results live in the arena. */
-bool ident_relation_parse(struct slice text, struct arena *arena, struct ident_relation *out,
-                          const char **error);
+bool ident_relation_parse(struct slice text, struct arena *arena,
+                          struct ident_relation *out, const char **error);
 
 struct ident_list {
     struct slice *names;

@@ -34,7 +34,8 @@ static bool is_blank(struct slice text)
     return slice_trim(text).len == 0;
 }
 
-bool params_add_item(struct param_value *value, struct arena *arena, struct param_item item)
+bool params_add_item(struct param_value *value, struct arena *arena,
+                     struct param_item item)
 {
     struct param_item *copy = arena_alloc(arena, sizeof *copy);
 
@@ -95,7 +96,8 @@ int params_add_query(struct params *p, struct arena *arena, struct slice query)
         }
         enum param which = params_find(pair.key);
         if (which != PARAM_COUNT)
-            p->values[which] = (struct param_value){.kind = PARAM_TEXT, .text = pair.value};
+            p->values[which] =
+                (struct param_value){.kind = PARAM_TEXT, .text = pair.value};
         else if (params_is_subset_name(pair.key) && !is_blank(pair.value))
             p->subset = true;
     }
@@ -228,8 +230,8 @@ static void cast_enums(const struct params *p, struct shape_params *out,
         add_error(errors, "replica", "is invalid");
 }
 
-static void cast_flags(const struct params *p, enum params_use use, struct shape_params *out,
-                       struct param_errors *errors)
+static void cast_flags(const struct params *p, enum params_use use,
+                       struct shape_params *out, struct param_errors *errors)
 {
     out->live = use == PARAMS_DELETE ? strict(p, PARAM_LIVE, "live", errors)
                                      : loose(p, PARAM_LIVE, "live", errors);

@@ -10,22 +10,22 @@
 #include "server/shape/def.h"
 
 /* X(enum, name): the parameters that mean something here; all others are ignored. */
-#define PARAMS(X)                                                                            \
-    X(TABLE, "table")                                                                        \
-    X(OFFSET, "offset")                                                                      \
-    X(HANDLE, "handle")                                                                      \
-    X(LIVE, "live")                                                                          \
-    X(LIVE_SSE, "live_sse")                                                                  \
-    X(OLD_LIVE_SSE, "experimental_live_sse")                                                 \
-    X(CURSOR, "cursor")                                                                      \
-    X(WHERE, "where")                                                                        \
-    X(PARAMS, "params")                                                                      \
-    X(COLUMNS, "columns")                                                                    \
-    X(QUERYABLE, "queryable_columns")                                                        \
-    X(REPLICA, "replica")                                                                    \
-    X(LOG, "log")                                                                            \
-    X(COMPACTION, "experimental_compaction")                                                 \
-    X(SECRET, "secret")                                                                      \
+#define PARAMS(X)                                                                        \
+    X(TABLE, "table")                                                                    \
+    X(OFFSET, "offset")                                                                  \
+    X(HANDLE, "handle")                                                                  \
+    X(LIVE, "live")                                                                      \
+    X(LIVE_SSE, "live_sse")                                                              \
+    X(OLD_LIVE_SSE, "experimental_live_sse")                                             \
+    X(CURSOR, "cursor")                                                                  \
+    X(WHERE, "where")                                                                    \
+    X(PARAMS, "params")                                                                  \
+    X(COLUMNS, "columns")                                                                \
+    X(QUERYABLE, "queryable_columns")                                                    \
+    X(REPLICA, "replica")                                                                \
+    X(LOG, "log")                                                                        \
+    X(COMPACTION, "experimental_compaction")                                             \
+    X(SECRET, "secret")                                                                  \
     X(API_SECRET, "api_secret")
 
 #define PARAM_ENUM(id, name) PARAM_##id,
@@ -66,7 +66,8 @@ enum param params_find(struct slice name);
 /* "subset__where" and its like: those that make a subset request. */
 bool params_is_subset_name(struct slice name);
 /* Appends to a LIST or MAP; false when memory is out. */
-bool params_add_item(struct param_value *value, struct arena *arena, struct param_item item);
+bool params_add_item(struct param_value *value, struct arena *arena,
+                     struct param_item item);
 
 #define PARAM_ERRORS_MAX 12
 

@@ -70,8 +70,8 @@ struct respond_log {
     bool up_to_date;
     bool has_data;
     bool not_modified;
-    uint64_t cursor;    /* live */
-    uint64_t unique;    /* of a control-only answer */
+    uint64_t cursor; /* live */
+    uint64_t unique; /* of a control-only answer */
     bool control_only;
 };
 

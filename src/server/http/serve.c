@@ -38,10 +38,9 @@ static struct respond_log answer_of(struct shape_request *r, struct offset end)
     };
 
     if (r->live)
-        answer.cursor =
-            respond_cursor(r->loop->http->config.long_poll_timeout_ms,
-                           clock_wall_us() / 1000000, slice_of(r->cursor),
-                           http_loop_random(r->loop));
+        answer.cursor = respond_cursor(r->loop->http->config.long_poll_timeout_ms,
+                                       clock_wall_us() / 1000000, slice_of(r->cursor),
+                                       http_loop_random(r->loop));
     return answer;
 }
 
@@ -122,11 +121,13 @@ static struct offset shown_end(const struct shape_request *r)
     return r->sse && large ? r->after : f->end;
 }
 
-static void send(struct shape_request *r, uint64_t last, const struct shapelog_extent *extent)
+static void send(struct shape_request *r, uint64_t last,
+                 const struct shapelog_extent *extent)
 {
     struct respond_log answer = answer_of(r, shown_end(r));
 
-    r->up_to_date = !r->after.before_all && offset_cmp(r->found.end, extent->latest) >= 0 &&
+    r->up_to_date = !r->after.before_all &&
+                    offset_cmp(r->found.end, extent->latest) >= 0 &&
                     offset_cmp(r->found.end, r->after) >= 0;
     r->lsn = r->live ? r->found.end.tx : max_u64(last, r->found.end.tx);
     answer.up_to_date = r->up_to_date;

@@ -6,11 +6,11 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "json/json.h"
 #include "server/http/body.h"
+#include "json/json.h"
 
-#define ARENA_MAX_BYTES (32u * 1024 * 1024)
-#define ERROR_MAX_BYTES (2u * 1024 * 1024)
+#define ARENA_MAX_BYTES        (32u * 1024 * 1024)
+#define ERROR_MAX_BYTES        (2u * 1024 * 1024)
 #define ADMISSION_RETRY_MIN_S  6
 #define ADMISSION_RETRY_SPREAD 5
 
@@ -20,7 +20,8 @@ static void resolve(struct shape_request *r);
 
 static bool counts_as_live(enum request_state state)
 {
-    return state == REQUEST_LIVE || state == REQUEST_SSE || state == REQUEST_SSE_STREAMING;
+    return state == REQUEST_LIVE || state == REQUEST_SSE ||
+           state == REQUEST_SSE_STREAMING;
 }
 
 static struct evtimer_queue *queue_of(struct shape_request *r, enum request_state state)
@@ -140,9 +141,10 @@ void shape_request_error(struct shape_request *r, enum obs_refusal reason,
 
 void shape_request_internal(struct shape_request *r)
 {
-    shape_request_error(r, OBS_REFUSED_INTERNAL,
-                        &(struct respond_error){
-                            500, SLICE_LIT("{\"error\":\"Internal server error\"}"), 0, false});
+    shape_request_error(
+        r, OBS_REFUSED_INTERNAL,
+        &(struct respond_error){500, SLICE_LIT("{\"error\":\"Internal server error\"}"),
+                                0, false});
 }
 
 static void reply_text(struct shape_request *r, enum obs_refusal reason, struct buf *text,
@@ -166,9 +168,8 @@ void shape_request_message(struct shape_request *r, enum obs_refusal reason, int
     buf_init(&text, ERROR_MAX_BYTES);
     respond_put_message(&text, slice_of(message));
     reply_text(r, reason, &text,
-               &(struct respond_error){.status = status,
-                                       .retry_after_s = retry_after_s,
-                                       .known = known});
+               &(struct respond_error){
+                   .status = status, .retry_after_s = retry_after_s, .known = known});
 }
 
 void shape_request_invalid(struct shape_request *r, const struct param_errors *errors)
@@ -273,11 +274,11 @@ static bool admit(struct shape_request *r, const struct params *params)
         return true;
     }
     buf_init(&text, 512);
-    buf_printf(&text,
-               "{\"code\":\"concurrent_request_limit_exceeded\",\"message\":\"Concurrent %s "
-               "request limit exceeded (limit: %u), please retry\"}",
-               which == PERMIT_INITIAL ? "initial" : "existing",
-               http->admission.limit[which]);
+    buf_printf(
+        &text,
+        "{\"code\":\"concurrent_request_limit_exceeded\",\"message\":\"Concurrent %s "
+        "request limit exceeded (limit: %u), please retry\"}",
+        which == PERMIT_INITIAL ? "initial" : "existing", http->admission.limit[which]);
     int spread = (int)(http_loop_random(r->loop) % ADMISSION_RETRY_SPREAD);
     reply_text(r, OBS_REFUSED_ADMISSION, &text,
                &(struct respond_error){.status = 503,
@@ -371,8 +372,8 @@ static void arrive(struct shape_request *r, struct slice query)
         return;
     if (evreq_method(r->req) == EVREQ_POST && !read_body(r, params))
         return;
-    rc = params_check(params, r->removal ? PARAMS_DELETE : PARAMS_READ, &r->arena, r->params,
-                      &errors);
+    rc = params_check(params, r->removal ? PARAMS_DELETE : PARAMS_READ, &r->arena,
+                      r->params, &errors);
     if (rc != 0) {
         checked(r, rc, &errors);
         return;
@@ -386,8 +387,9 @@ void shape_request_begin(struct http_loop *loop, struct evreq *req, struct slice
     struct shape_request *r = calloc(1, sizeof *r);
 
     if (!r) {
-        respond_error(req, &(struct respond_error){503, SLICE_LIT("{\"message\":\"Out of "
-                                                                  "memory\"}"),
+        respond_error(req, &(struct respond_error){503,
+                                                   SLICE_LIT("{\"message\":\"Out of "
+                                                             "memory\"}"),
                                                    HTTP_RETRY_NOT_READY_S, true});
         return;
     }
@@ -483,7 +485,8 @@ static void find_shape(struct shape_request *r)
         shape_release(shape);
 }
 
-void shape_request_shape(struct shape_request *r, struct shape *shape, const struct err *err)
+void shape_request_shape(struct shape_request *r, struct shape *shape,
+                         const struct err *err)
 {
     if (err || !shape)
         shape_request_message(r, OBS_REFUSED_NOT_READY, 503,
@@ -497,8 +500,7 @@ void shape_request_shape(struct shape_request *r, struct shape *shape, const str
 static void table_known(struct shape_request *r)
 {
     struct param_errors errors = {.count = 0};
-    int rc =
-        params_check_table(r->params, r->table, &r->arena, &r->selection, &errors);
+    int rc = params_check_table(r->params, r->table, &r->arena, &r->selection, &errors);
 
     if (rc != 0)
         checked(r, rc, &errors);
@@ -508,7 +510,8 @@ static void table_known(struct shape_request *r)
         find_shape(r);
 }
 
-void shape_request_table(struct shape_request *r, struct table *table, const struct err *err)
+void shape_request_table(struct shape_request *r, struct table *table,
+                         const struct err *err)
 {
     struct param_errors errors;
 

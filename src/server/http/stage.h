@@ -25,14 +25,14 @@ struct http_loop {
     pthread_t thread;
     bool running;
     unsigned index;
-    unsigned watcher;           /* its number with shapes */
-    struct map waits;           /* shape address -> struct shape_wait */
-    struct list service_waits;  /* requests that look again when the service changes */
-    struct list requests;       /* all shape requests, by `link` */
-    struct evtimer_queue ready; /* service, until ready_timeout */
-    struct evtimer_queue start; /* first row of a snapshot */
-    struct evtimer_queue live;  /* long polls */
-    struct evtimer_queue ahead; /* out of bounds: half a long poll */
+    unsigned watcher;            /* its number with shapes */
+    struct map waits;            /* shape address -> struct shape_wait */
+    struct list service_waits;   /* requests that look again when the service changes */
+    struct list requests;        /* all shape requests, by `link` */
+    struct evtimer_queue ready;  /* service, until ready_timeout */
+    struct evtimer_queue start;  /* first row of a snapshot */
+    struct evtimer_queue live;   /* long polls */
+    struct evtimer_queue ahead;  /* out of bounds: half a long poll */
     struct evtimer_queue replay; /* out of bounds while replaying */
     struct evtimer_queue sse_end;
     struct evtimer_queue sse_beat;
@@ -201,8 +201,10 @@ int answer_ask_table(struct shape_request *r);
 int answer_ask_shape(struct shape_request *r);
 int answer_ask_removal(struct shape_request *r);
 /* Called on the loop's thread. err NULL: table or shape is set. */
-void shape_request_table(struct shape_request *r, struct table *table, const struct err *err);
-void shape_request_shape(struct shape_request *r, struct shape *shape, const struct err *err);
+void shape_request_table(struct shape_request *r, struct table *table,
+                         const struct err *err);
+void shape_request_shape(struct shape_request *r, struct shape *shape,
+                         const struct err *err);
 void shape_request_removed(struct shape_request *r, const struct err *err);
 /* Frees what has finished and is not asking. */
 void shape_request_reap(struct shape_request *r);

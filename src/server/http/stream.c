@@ -20,7 +20,8 @@ int stream_read(struct shape_request *r, struct shapelog_piece *piece, bool *gro
     if (r->found.part == SHAPELOG_LOG)
         rc = shapelog_read_log(log, &r->found, r->position, piece, NULL);
     else if (r->found.part == SHAPELOG_SNAPSHOT)
-        rc = shapelog_read_snapshot(log, r->found.chunk, r->position, piece, &growth, NULL);
+        rc = shapelog_read_snapshot(log, r->found.chunk, r->position, piece, &growth,
+                                    NULL);
     *growing = growth == SHAPELOG_GROWING;
     return rc;
 }

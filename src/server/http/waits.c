@@ -68,7 +68,8 @@ static void resume_all(struct list *due)
     }
 }
 
-static void take_waiters(struct http_loop *loop, struct shape_wait *wait, struct list *due)
+static void take_waiters(struct http_loop *loop, struct shape_wait *wait,
+                         struct list *due)
 {
     while (!list_empty(&wait->requests)) {
         struct shape_request *r =

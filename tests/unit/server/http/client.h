@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,12 +53,13 @@ static inline void client_write(int fd, const char *text, size_t len)
     }
 }
 
+/* headers: each with its line end; a body may follow behind an empty line. */
 static inline void client_send(int fd, const char *method, const char *target,
                                const char *headers)
 {
     char text[8192];
-    int n = snprintf(text, sizeof text, "%s %s HTTP/1.1\r\nHost: t\r\n%s\r\n", method, target,
-                     headers);
+    int n = snprintf(text, sizeof text, "%s %s HTTP/1.1\r\nHost: t\r\n%s%s", method,
+                     target, headers, strstr(headers, "\r\n\r\n") ? "" : "\r\n");
 
     ASSERT(n > 0 && (size_t)n < sizeof text);
     client_write(fd, text, (size_t)n);
@@ -155,7 +156,8 @@ static inline struct client_answer client_receive(int fd, bool head, int wait_ms
     a.text[0] = '\0';
     while (!a.complete && a.len < size - 1) {
         int64_t left = deadline - clock_mono_ms();
-        ssize_t n = left > 0 ? client_read(fd, a.text + a.len, size - 1 - a.len, (int)left) : 0;
+        ssize_t n =
+            left > 0 ? client_read(fd, a.text + a.len, size - 1 - a.len, (int)left) : 0;
 
         if (n <= 0)
             break;

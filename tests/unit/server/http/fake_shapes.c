@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "server/catalog/catalog.h"
 #include "server/shape/shapes.h"
 
@@ -124,7 +125,8 @@ void shape_touch(struct shape *shape)
     (void)shape;
 }
 
-static struct shape *fake_find(struct shapes *s, struct slice handle, struct slice identity)
+static struct shape *fake_find(struct shapes *s, struct slice handle,
+                               struct slice identity)
 {
     struct shape *found = NULL;
 
@@ -165,7 +167,7 @@ void shape_watch(struct shape *shape, unsigned watcher)
 
 /* --- Moved by the test --- */
 
-static void fake_notify(struct shapes *s, struct shape *shape)
+static inline void fake_notify(struct shapes *s, struct shape *shape)
 {
     uint64_t due = atomic_exchange(&shape->watchers, 0);
 
@@ -174,37 +176,38 @@ static void fake_notify(struct shapes *s, struct shape *shape)
             s->watchers[i].notify(s->watchers[i].ctx, shape);
 }
 
-static void fake_set_service(struct shapes *s, enum shapes_service service)
+static inline void fake_set_service(struct shapes *s, enum shapes_service service)
 {
     atomic_store(&s->service, (int)service);
     for (unsigned i = 0; i < s->watcher_count; i++)
         s->watchers[i].notify(s->watchers[i].ctx, NULL);
 }
 
-static void fake_row(struct shape *shape, const char *json)
+static inline void fake_row(struct shape *shape, const char *json)
 {
     ASSERT(shapelog_snapshot_row(shape->log, slice_of(json), NULL) == 0);
 }
 
-static void fake_flush(struct shapes *s, struct shape *shape)
+static inline void fake_flush(struct shapes *s, struct shape *shape)
 {
     ASSERT(shapelog_snapshot_flush(shape->log, NULL) == 0);
     atomic_store(&shape->state, SHAPE_READING);
     fake_notify(s, shape);
 }
 
-static void fake_end(struct shapes *s, struct shape *shape)
+static inline void fake_end(struct shapes *s, struct shape *shape)
 {
-    ASSERT(shapelog_snapshot_end(shape->log,
-                                 SLICE_LIT("{\"headers\":{\"control\":\"snapshot-end\"}}"),
-                                 SLICE_LIT("1:1:"), NULL) == 0);
+    ASSERT(shapelog_snapshot_end(
+               shape->log, SLICE_LIT("{\"headers\":{\"control\":\"snapshot-end\"}}"),
+               SLICE_LIT("1:1:"), NULL) == 0);
     atomic_store(&shape->state, SHAPE_LIVE);
     fake_notify(s, shape);
 }
 
-#define FAKE_ROW "{\"key\":\"k\",\"value\":{\"id\":\"1\"},\"headers\":{\"operation\":\"insert\"}}"
+#define FAKE_ROW                                                                         \
+    "{\"key\":\"k\",\"value\":{\"id\":\"1\"},\"headers\":{\"operation\":\"insert\"}}"
 
-static void fake_snapshot(struct shapes *s, struct shape *shape)
+static inline void fake_snapshot(struct shapes *s, struct shape *shape)
 {
     fake_row(shape, FAKE_ROW);
     fake_flush(s, shape);
@@ -212,8 +215,8 @@ static void fake_snapshot(struct shapes *s, struct shape *shape)
 }
 
 /* One transaction of one message, or of `count` ones of about `size` bytes. */
-static void fake_commit_many(struct shapes *s, struct shape *shape, uint64_t lsn,
-                             unsigned count, size_t size)
+static inline void fake_commit_many(struct shapes *s, struct shape *shape, uint64_t lsn,
+                                    unsigned count, size_t size)
 {
     char *pad = malloc(size + 1);
     char *json = malloc(size + 256);
@@ -227,8 +230,8 @@ static void fake_commit_many(struct shapes *s, struct shape *shape, uint64_t lsn
                          "\"lsn\":\"%llu\"}}",
                          i, pad, (unsigned long long)lsn);
 
-        ASSERT(shapelog_append(shape->log, lsn, 2 * i, slice_make(json, (size_t)n), NULL) ==
-               0);
+        ASSERT(shapelog_append(shape->log, lsn, 2 * i, slice_make(json, (size_t)n),
+                               NULL) == 0);
     }
     free(pad);
     free(json);
@@ -238,26 +241,27 @@ static void fake_commit_many(struct shapes *s, struct shape *shape, uint64_t lsn
     fake_notify(s, shape);
 }
 
-static void fake_commit(struct shapes *s, struct shape *shape, uint64_t lsn)
+static inline void fake_commit(struct shapes *s, struct shape *shape, uint64_t lsn)
 {
     fake_commit_many(s, shape, lsn, 1, 1);
 }
 
-static void fake_drop(struct shapes *s, struct shape *shape)
+static inline void fake_drop(struct shapes *s, struct shape *shape)
 {
     shapelog_remove(shape->log);
     atomic_store(&shape->state, SHAPE_GONE);
     fake_notify(s, shape);
 }
 
-static void fake_fail(struct shapes *s, struct shape *shape, int status, const char *message)
+static inline void fake_fail(struct shapes *s, struct shape *shape, int status,
+                             const char *message)
 {
     err_set(&shape->failure, ERR_DB, "%s", message);
     shape->failure.http_status = status;
     fake_drop(s, shape);
 }
 
-static struct shape *fake_make(struct shapes *s, struct shape_def *def)
+static inline struct shape *fake_make(struct shapes *s, struct shape_def *def)
 {
     struct shape *shape = calloc(1, sizeof *shape);
 
@@ -273,6 +277,19 @@ static struct shape *fake_make(struct shapes *s, struct shape_def *def)
     if (!s->hold_snapshots)
         fake_snapshot(s, shape);
     return shape;
+}
+
+/* The first shape, once it has been asked for. */
+static inline struct shape *fake_first(struct shapes *s)
+{
+    for (;;) {
+        pthread_mutex_lock(&s->lock);
+        struct shape *shape = s->count ? s->shapes[0] : NULL;
+        pthread_mutex_unlock(&s->lock);
+        if (shape)
+            return shape;
+        clock_sleep_ms(2);
+    }
 }
 
 void shapes_get(struct shapes *s, struct shape_def *def, shapes_answer_fn *fn, void *ctx)
@@ -312,7 +329,8 @@ void catalog_find(struct catalog *c, struct slice schema, struct slice name,
 
     atomic_fetch_add(&c->asked, 1);
     for (unsigned i = 0; i < c->count; i++) {
-        if (slice_eq(c->tables[i]->schema, schema) && slice_eq(c->tables[i]->name, name)) {
+        if (slice_eq(c->tables[i]->schema, schema) &&
+            slice_eq(c->tables[i]->name, name)) {
             fn(ctx, c->tables[i], NULL);
             return;
         }
@@ -326,7 +344,7 @@ void catalog_find(struct catalog *c, struct slice schema, struct slice name,
 
 /* --- Making and freeing --- */
 
-static void fake_add_table(struct catalog *c, const char *name, uint32_t oid)
+static inline void fake_add_table(struct catalog *c, const char *name, uint32_t oid)
 {
     struct table_column columns[] = {
         {SLICE_LIT("id"), SLICE_LIT("int4"), 23, -1, 0, 1, 0, true, false},
@@ -348,7 +366,8 @@ static void fake_add_table(struct catalog *c, const char *name, uint32_t oid)
     ASSERT(c->tables[c->count++]);
 }
 
-static int fake_unlink(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+static inline int fake_unlink(const char *path, const struct stat *st, int kind,
+                              struct FTW *ftw)
 {
     (void)st;
     (void)kind;
@@ -356,8 +375,8 @@ static int fake_unlink(const char *path, const struct stat *st, int kind, struct
     return remove(path);
 }
 
-static void fake_init(struct shapes *s, struct catalog *c, struct obs *obs,
-                      uint64_t chunk_bytes)
+static inline void fake_init(struct shapes *s, struct catalog *c, struct obs *obs,
+                             uint64_t chunk_bytes)
 {
     *s = (struct shapes){.count = 0};
     *c = (struct catalog){.count = 0};
@@ -378,7 +397,7 @@ static void fake_init(struct shapes *s, struct catalog *c, struct obs *obs,
     fake_add_table(c, "other", 1001);
 }
 
-static void fake_fini(struct shapes *s, struct catalog *c)
+static inline void fake_fini(struct shapes *s, struct catalog *c)
 {
     for (unsigned i = 0; i < s->count; i++) {
         ASSERT(atomic_load(&s->shapes[i]->refs) == 1); /* requests let go of it */
