@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "server/http/query.h"
-#include "server/pg/pool.h"
 
 #define PATH_MAX_BYTES        1024
 #define QUERY_ARENA_MAX_BYTES (1024u * 1024)

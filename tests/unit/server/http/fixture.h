@@ -2,11 +2,12 @@
 #ifndef COULOMB_TESTS_HTTP_FIXTURE_H
 #define COULOMB_TESTS_HTTP_FIXTURE_H
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
 
 #include "client.h"
 #include "fake_shapes.c"
