@@ -12,7 +12,7 @@ export default defineConfig({
         testTimeout: 60_000,
         hookTimeout: 90_000,
         teardownTimeout: 30_000,
-        disableConsoleIntercept: true,
-        printConsoleTrace: false,
+        // The npm client warns of every 409 and of streams that a kill cut short.
+        onConsoleLog: (line) => !line.includes('[Electric]'),
     },
 });

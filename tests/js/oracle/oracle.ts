@@ -195,12 +195,16 @@ export class Oracle {
         const { random } = this;
         const roundMs = this.options.roundMs ?? 700;
         this.writing = true;
-        const writers = [1, 2, 3].map((n) => this.write(random.fork(), n));
-        const actors = [this.join(random.fork(), roundMs), this.disturb(random.fork(), roundMs)];
+        const writers = Promise.all([1, 2, 3].map((n) => this.write(random.fork(), n)));
+        writers.catch(() => undefined);
+        const actors = Promise.all([
+            this.join(random.fork(), roundMs), this.disturb(random.fork(), roundMs),
+        ]);
+        actors.catch(() => undefined);
         await sleep(roundMs);
-        await Promise.all(actors);
+        await actors;
         this.writing = false;
-        await Promise.all(writers);
+        await writers;
         if (!this.server.running) await this.server.launch();
         for (const table of TABLES) await this.db.sql(table.mark(round));
         await this.compareAll(round);
@@ -219,8 +223,8 @@ export class Oracle {
             } catch (error) {
                 const code = (error as { code?: string }).code ?? '';
                 if (/^(23505|40P01|40001|55P03)$/.test(code)) {
-                    await session!.query('rollback');
-                } else if (/^(57P0\d|08\w+|ECONN\w+|EPIPE)$/.test(code) || /terminated|ended/i.test(String(error))) {
+                    await session!.query('rollback').catch(() => undefined);
+                } else if (/^(57P0\d|08\w+|ECONN\w+|EPIPE)$/.test(code) || /terminated|ended|not queryable|connection/i.test(String(error))) {
                     // Postgres itself was restarted.
                     await session?.end().catch(() => undefined);
                     session = undefined;

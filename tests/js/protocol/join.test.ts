@@ -44,6 +44,8 @@ describe('a transaction open while the snapshot is taken', () => {
         await readToEnd(suite.server, { table, columns: 'id' });
         const session = await suite.db.session();
         await session.query(OPEN(table));
+        // A later transaction ends, so that the open one lies below xmax.
+        await suite.db.sql('select pg_current_xact_id()');
         const first = await readToEnd(suite.server, { table });
         expect(changesOf(first.messages).length).toBe(20);
         const end = first.messages.find((m) => m.headers.control === 'snapshot-end');

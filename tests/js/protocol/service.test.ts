@@ -41,7 +41,6 @@ describe('settings', () => {
         ['ELECTRIC_MAX_CONCURRENT_REQUESTS', '{"initial":"x"}'],
         ['ELECTRIC_ENABLE_INTEGRATION_TESTING', 'perhaps'],
         ['ELECTRIC_STORAGE', 'FILE'],
-        ['ELECTRIC_REPLICATION_IDLE_TIMEOUT', '5s'],
         ['DATABASE_URL', 'mysql://localhost/x'],
         ['DATABASE_URL', 'postgresql://localhost/x?sslmode=verify-full'],
         ['DATABASE_URL', 'postgresql://localhost/x?replication=database'],
