@@ -391,7 +391,10 @@ int settings_read_flag(struct settings *s, char *const *args, int count, int *at
     }
     enum setting_id id = (enum setting_id)found;
     (*at)++;
-    if (!value && infos[id].kind == SETTING_BOOL_KIND)
+    bool is_bool = infos[id].kind == SETTING_BOOL_KIND;
+    bool next; /* "--insecure true" is as good as "--insecure" */
+    if (!value && is_bool &&
+        (*at >= count || !setting_parse_bool(slice_of(args[*at]), &next)))
         value = "true";
     else if (!value && *at < count)
         value = args[(*at)++];

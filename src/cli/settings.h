@@ -258,7 +258,8 @@ void settings_init(struct settings *s);
 /* Reads environ-style "NAME=value" strings: ERR_INVALID with a sentence for a bad value
  * and for an unknown ELECTRIC_ or COULOMB_ name. */
 int settings_read_env(struct settings *s, char *const *env, struct err *err);
-/* Reads one flag at args[*at] ("--port", "3000" or "--port=3000"; a BOOL alone is true)
+/* Reads one flag at args[*at] ("--port", "3000" or "--port=3000"; a BOOL may stand
+ * alone for true)
  * and moves *at behind it. ERR_NOT_FOUND when it is no flag (err untouched), ERR_INVALID
  * with a sentence for an unknown flag or a bad value. */
 int settings_read_flag(struct settings *s, char *const *args, int count, int *at,
