@@ -474,6 +474,23 @@ struct slice evreq_body(struct evreq *req)
     return bytes ? slice_make((const char *)bytes, len) : slice_make(NULL, 0);
 }
 
+void evreq_trim(struct evreq *req)
+{
+    struct evkeyvalq *headers = evhttp_request_get_input_headers(req->ev);
+    struct evkeyval *next;
+
+    for (struct evkeyval *h = headers->tqh_first; h; h = next) {
+        struct slice name = slice_of(h->key);
+
+        next = h->next.tqe_next;
+        /* evhttp looks at these when the answer is complete. */
+        if (!slice_eq_nocase(name, SLICE_LIT("connection")) &&
+            !slice_eq_nocase(name, SLICE_LIT("proxy-connection")) &&
+            !slice_eq_nocase(name, SLICE_LIT("if-none-match")))
+            evhttp_remove_header(headers, h->key);
+    }
+}
+
 void evreq_on_finish(struct evreq *req, evreq_finish_fn *fn, void *ctx)
 {
     req->finish = fn;

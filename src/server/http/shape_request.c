@@ -65,6 +65,8 @@ void shape_request_enter(struct shape_request *r, enum request_state state)
     if (counts_as_live(state) != r->counted) {
         r->counted = !r->counted;
         obs_add(r->loop->http->config.obs, OBS_G_READERS_LIVE, r->counted ? 1 : -1);
+        if (r->counted)
+            evreq_trim(r->req);
     }
     r->parked = r->parked || r->counted;
     queue = queue_of(r, state);
