@@ -18,6 +18,7 @@
 
 #include "cli/cluster.h"
 #include "cli/demo.h"
+#include "cli/process.h"
 
 static char root[] = "/tmp/coulomb-dev-test-XXXXXX";
 static char dir[64];
@@ -184,6 +185,50 @@ static void a_program_that_is_killed_leaves_a_folder_that_opens(void **state)
     close(fds[1]);
     if (open_cluster(&cluster, &err) != 0)
         fail_msg("%s", err.message);
+    connect_demo();
+    assert_query("SELECT 1", "1");
+}
+
+/* A Postgres that runs in the folder without anyone who holds its lock. */
+static void a_postgres_left_behind_is_stopped_first(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    char bin[256];
+    char program[300];
+    char data[96];
+    char log[96];
+    char sockets[128];
+    struct stat st;
+    PQfinish(conn);
+    conn = NULL;
+    cluster_close(cluster);
+    cluster = NULL;
+    assert_int_equal(cluster_find_programs(bin, sizeof(bin), &err), 0);
+    snprintf(program, sizeof(program), "%s/postgres", bin);
+    snprintf(data, sizeof(data), "%s/data", dir);
+    snprintf(sockets, sizeof(sockets), "unix_socket_directories=%s", dir);
+    snprintf(log, sizeof(log), "%s/postgres.log", dir);
+    assert_int_equal(stat(data, &st), 0);
+    const char *args[] = {program, "-D",    data, "-c",         "listen_addresses=",
+                          "-c",    sockets, "-c", "port=54999", NULL};
+    struct process_options options = {.args = args,
+                                      .dir = dir,
+                                      .log_path = log,
+                                      .as_user = geteuid() == 0,
+                                      .uid = st.st_uid,
+                                      .gid = st.st_gid};
+    pid_t orphan;
+    char pid_file[128];
+    snprintf(pid_file, sizeof(pid_file), "%s/postmaster.pid", data);
+    assert_int_equal(process_start(&options, &orphan, &err), 0);
+    for (int i = 0; i < 500 && access(pid_file, F_OK) != 0; i++)
+        usleep(10000);
+    usleep(300000);
+    if (open_cluster(&cluster, &err) != 0)
+        fail_msg("%s", err.message);
+    assert_int_equal(cluster_left_pid(cluster), orphan);
+    assert_int_equal(process_wait(orphan, 1000, "orphan", &err), 0);
     connect_demo();
     assert_query("SELECT 1", "1");
 }
@@ -385,6 +430,7 @@ int main(void)
         cmocka_unit_test(a_folder_in_use_is_refused),
         cmocka_unit_test(rows_stay_between_runs),
         cmocka_unit_test(a_program_that_is_killed_leaves_a_folder_that_opens),
+        cmocka_unit_test(a_postgres_left_behind_is_stopped_first),
         cmocka_unit_test(a_default_folder_is_found_or_asked_for),
         cmocka_unit_test(the_page_s_files_have_their_types),
         cmocka_unit_test(nothing_but_the_page_s_files_is_served),
