@@ -129,12 +129,25 @@ static int view_copy(struct snapshot_view *to, const struct snapshot_view *from)
     return 0;
 }
 
+/* Shows what was kept, before the worker hears that it may go on: a checkpoint under way
+ * may find the snapshot complete and record the shape, with an LSN behind these entries.
+ */
+static int join_publish(struct sequencer *q, struct shape *shape, bool open_kept)
+{
+    struct err err = {0};
+    int rc = open_kept ? 0 : shapelog_commit(shape->log, &err);
+    rc = rc < 0 ? rc : shapelog_publish(shape->log, &err);
+    if (rc < 0)
+        sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, err.message);
+    q->unsaved = true;
+    return rc;
+}
+
 /* Walks the kept records. 0, or negative when the shape was dropped. */
 static int join_replay(struct sequencer *q, struct shape *shape)
 {
     struct slice rest = buf_slice(&shape->join_buffer);
     uint64_t lsn = 0;
-    bool open_kept = false;
     while (rest.len >= RECORD_HEADER) {
         uint32_t xid = (uint32_t)le(rest.ptr, 4);
         uint64_t record_lsn = le(rest.ptr + 4, 8);
@@ -161,23 +174,17 @@ static int join_replay(struct sequencer *q, struct shape *shape)
             return rc;
         }
     }
-    open_kept = q->txn_open && lsn == q->txn_lsn && lsn != 0;
-    if (lsn != 0 && !open_kept) {
-        struct err err = {0};
-        if (shapelog_commit(shape->log, &err) < 0) {
-            sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, err.message);
-            return ERR_IO;
-        }
-    }
-    if (lsn != 0 && list_empty(&shape->in_committed)) {
-        list_push(&q->committed, &shape->in_committed);
-        q->unpublished = true;
-    }
-    /* A transaction whose buffered part was skipped goes on being skipped; one that was
-     * still undecided (no change yet) is decided at its first change. */
+    /* A replay of a transaction that is kept here whole will be ignored: it is over. */
+    bool open_kept = q->txn_open && !q->txn_replayed && lsn == q->txn_lsn;
+    if (lsn != 0 && join_publish(q, shape, open_kept) < 0)
+        return ERR_IO;
+    /* Decided anew, not by what is kept: what came of it so far may have left nothing
+     * (updates of other columns). One without a change yet is decided at its first. */
     if (q->txn_open && shape->txn_serial == q->txn_serial &&
-        shape->txn_mode == TXN_BUFFER)
-        apply_note_joined(q, shape, open_kept);
+        shape->txn_mode == TXN_BUFFER) {
+        enum txn_mode mode = apply_decide(q, shape, q->txn_lsn, q->txn_xid);
+        apply_note_joined(q, shape, mode == TXN_APPEND);
+    }
     return 0;
 }
 
