@@ -30,6 +30,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -540,6 +541,13 @@ unsigned cluster_port(const struct cluster *c)
 const char *cluster_log_path(const struct cluster *c)
 {
     return c->log_path;
+}
+
+bool cluster_ended(const struct cluster *c)
+{
+    siginfo_t info = {0};
+    return waitid(P_PID, (id_t)c->server, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == c->server;
 }
 
 void cluster_close(struct cluster *c)

@@ -41,6 +41,8 @@ unsigned
 cluster_left_pid(const struct cluster *c); /* stopped before the start; 0: none */
 unsigned cluster_port(const struct cluster *c);
 const char *cluster_log_path(const struct cluster *c);
+/* Postgres is gone though nobody stopped it. Any thread, before cluster_close. */
+bool cluster_ended(const struct cluster *c);
 /* Fast shutdown, then the hard one. NULL is allowed. */
 void cluster_close(struct cluster *c);
 

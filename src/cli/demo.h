@@ -2,7 +2,7 @@
 #ifndef COULOMB_CLI_DEMO_H
 #define COULOMB_CLI_DEMO_H
 
-#include "server/http/http.h"
+#include "server/server.h"
 
 #define DEMO_DATABASE "demo"
 #define DEMO_PATH     "/demo/"

@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,7 @@
 #define FIRST_PORT    3000
 #define PORT_TRIES    100
 #define READY_MS      60000
-#define READY_STEP_MS 50
+#define WATCH_STEP_MS 50
 
 struct dev {
     struct settings settings;
@@ -42,9 +43,10 @@ struct dev {
     char *url;
     char *psql;
     uint16_t port;
-    bool announcing;
-    pthread_t announcer;
-    atomic_bool over;
+    bool watching;
+    pthread_t watcher;
+    atomic_bool over; /* the server has stopped */
+    atomic_bool postgres_ended;
 };
 
 /* --- Arguments --- */
@@ -206,9 +208,8 @@ static bool is_active(const char *url)
 }
 
 /* What can be tried is told when it works. */
-static void *announce(void *arg)
+static void announce(const struct dev *d)
 {
-    struct dev *d = arg;
     char url[64];
     char page[96];
     snprintf(url, sizeof(url), "http://127.0.0.1:%u", d->port);
@@ -216,16 +217,31 @@ static void *announce(void *arg)
     int64_t deadline_ms = clock_mono_ms() + READY_MS;
     while (!is_active(url)) {
         if (atomic_load(&d->over))
-            return NULL;
+            return;
         if (clock_mono_ms() > deadline_ms) {
             log_event(&d->log, LOG_WARNING, "dev.not_ready",
                       LOG_TEXT("reason", "the server is not active after a minute"));
-            return NULL;
+            return;
         }
-        clock_sleep_ms(READY_STEP_MS);
+        clock_sleep_ms(WATCH_STEP_MS);
     }
     tell_what_to_try(d);
     log_event(&d->log, LOG_INFO, "dev.ready", LOG_TEXT("url", page));
+}
+
+/* Beside the server: without its Postgres there is nothing to serve. */
+static void *watch(void *arg)
+{
+    struct dev *d = arg;
+    announce(d);
+    while (!atomic_load(&d->over)) {
+        if (cluster_ended(d->cluster)) {
+            atomic_store(&d->postgres_ended, true);
+            kill(getpid(), SIGTERM);
+            return NULL;
+        }
+        clock_sleep_ms(WATCH_STEP_MS);
+    }
     return NULL;
 }
 
@@ -234,7 +250,7 @@ static void on_started(void *ctx, uint16_t port)
     struct dev *d = ctx;
     d->port = port;
     tell_done(d);
-    d->announcing = pthread_create(&d->announcer, NULL, announce, d) == 0;
+    d->watching = pthread_create(&d->watcher, NULL, watch, d) == 0;
 }
 
 /* --- The run --- */
@@ -294,8 +310,11 @@ static int run(struct dev *d, struct err *err)
     struct run run = {.config = &d->config, .started = on_started, .ctx = d};
     rc = rc ? rc : run_server(&run, err);
     atomic_store(&d->over, true);
-    if (d->announcing)
-        pthread_join(d->announcer, NULL);
+    if (d->watching)
+        pthread_join(d->watcher, NULL);
+    if (rc == 0 && atomic_load(&d->postgres_ended))
+        rc = err_set(err, ERR_IO, "Postgres has ended by itself; its log %s says why",
+                     cluster_log_path(d->cluster));
     cluster_close(d->cluster);
     free(d->url);
     free(d->psql);
