@@ -96,7 +96,7 @@ void respond_error(struct evreq *req, const struct respond_error *error)
     add_vary(req);
     evreq_add_header(req, "content-type", RESPOND_JSON);
     evreq_add_header(req, "cache-control", is_read(req) ? "no-store" : "no-cache");
-    if (evreq_method(req) != EVREQ_DELETE)
+    if (is_read(req) || error->known)
         evreq_add_header(req, "surrogate-control", "no-store");
     if (error->retry_after_s > 0) {
         char seconds[16];

@@ -256,6 +256,10 @@ static void errors_are_never_cached(void **state)
     assert_string_equal(client_header(&a, "cache-control"), "no-store");
     assert_string_equal(client_header(&a, "surrogate-control"), "no-store");
     client_free(&a);
+    a = ask(&f, "POST", "/v1/shape?table=nope&offset=-1", "Content-Length: 0\r\n");
+    assert_string_equal(client_header(&a, "cache-control"), "no-cache");
+    assert_null(client_header(&a, "surrogate-control"));
+    client_free(&a);
     atomic_store(&f.catalog.unreachable, true);
     a = ask(&f, "GET", "/v1/shape?table=nope&offset=-1", "");
     assert_int_equal(a.status, 503);
