@@ -98,6 +98,8 @@ static int serve(struct watch *w, struct err *err)
         return err_set(err, ERR_MEMORY, "no thread could be made to wait for signals");
     int rc = server_run(w->server, err);
     atomic_store(&w->over, true);
+    /* It is blocked, and awaited there.
+     * NOLINTNEXTLINE(bugprone-bad-signal-to-kill-thread,cert-pos44-c) */
     pthread_kill(watcher, SIGTERM);
     pthread_join(watcher, NULL);
     if (w->stopping)

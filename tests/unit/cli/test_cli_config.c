@@ -43,7 +43,7 @@ static void the_least_settings_make_a_whole_configuration(void **state)
     (void)state;
     assert_int_equal(BUILD(URL, "ELECTRIC_INSECURE=true"), 0);
     assert_string_equal(config.version, "1.7.12");
-    assert_string_equal(config.database_url, URL + 13);
+    assert_string_equal(config.database_url, &URL[sizeof("DATABASE_URL")]);
     assert_null(config.pooled_database_url);
     assert_null(config.secret);
     assert_string_equal(config.listen_address, "0.0.0.0");
