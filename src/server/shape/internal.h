@@ -223,6 +223,7 @@ struct sequencer {
     uint64_t durable_lsn;
     bool unsaved; /* something published is not in a checkpoint that was asked for */
     bool checkpoint_running;
+    bool checkpoint_stale; /* the one that runs was asked for before the origin changed */
     int64_t next_checkpoint_ms;
     int64_t stop_deadline_ms; /* INT64_MAX: not stopping */
 

@@ -462,6 +462,17 @@ static bool same_origin(const struct shapelog_origin *a, const struct shapelog_o
            strcmp(a->database, b->database) == 0 && strcmp(a->slot, b->slot) == 0;
 }
 
+/* Positions and transaction ids of before say nothing about what comes now. A checkpoint
+ * that runs may still tell one of those. */
+static void forget_positions(struct sequencer *q)
+{
+    q->processed_lsn = q->processed_end = q->wal_end = q->durable_lsn = 0;
+    atomic_store(&q->shapes.last_lsn, 0);
+    memset(q->recent, 0, RECENT_XIDS * sizeof *q->recent);
+    q->txn_ordinal = 0;
+    q->checkpoint_stale = q->checkpoint_running;
+}
+
 /* What the logs were made from is compared with what the stream comes from. */
 static int check_origin(struct sequencer *q, const struct sequencer_attach *attach,
                         struct err *err)
@@ -474,14 +485,16 @@ static int check_origin(struct sequencer *q, const struct sequencer_attach *atta
     if (known && !same_origin(&was, &now)) {
         drop_everything(q, OBS_SHAPE_CLUSTER,
                         "the database is not the one of the stored logs");
-        q->processed_lsn = q->processed_end = q->wal_end = q->durable_lsn = 0;
-        atomic_store(&q->shapes.last_lsn, 0);
+        forget_positions(q);
     } else if (attach->slot_created) {
         drop_everything(q, OBS_SHAPE_SLOT, "the replication slot is new");
     } else if (attach->confirmed_lsn > q->durable_lsn + 1) { /* +1: as it is reported */
         drop_everything(q, OBS_SHAPE_BEHIND,
                         "the storage is an old copy, or was damaged");
     }
+    /* What is acknowledged already is no concern of any shape that is left. */
+    if (q->durable_lsn < attach->confirmed_lsn)
+        q->durable_lsn = attach->confirmed_lsn;
     if (known && same_origin(&was, &now))
         return 0;
     return shapelog_origin_set(q->shapelog, &now, err);
@@ -688,8 +701,11 @@ static void shape_mail(struct sequencer *q, struct mail_shape *m)
 
 static void checkpoint_mail(struct sequencer *q, struct mail_durable *m)
 {
-    q->checkpoint_running = false;
-    if (m->mail.kind == MAIL_DURABLE) {
+    bool stale = q->checkpoint_stale;
+    q->checkpoint_running = q->checkpoint_stale = false;
+    if (stale) {
+        q->unsaved = true;
+    } else if (m->mail.kind == MAIL_DURABLE) {
         q->durable_lsn = m->lsn > q->durable_lsn ? m->lsn : q->durable_lsn;
         q->next_checkpoint_ms = clock_mono_ms() + CHECKPOINT_PAUSE_MS;
         q->stream.report_soon(q->stream.ctx);

@@ -34,6 +34,7 @@ struct item { /* a shape in this round */
 struct round {
     struct shapelog *log;
     uint64_t lsn;
+    uint64_t epoch; /* the lsn's */
     struct item *items;
     size_t count;
     struct list removed;
@@ -260,6 +261,17 @@ static int record_item(struct meta *meta, const struct item *item, struct err *e
     return rc == 0 ? record_chunks(meta, item, err) : rc;
 }
 
+static int check_epoch(const struct round *round, struct err *err)
+{
+    struct shapelog *log = round->log;
+    bool current;
+
+    pthread_mutex_lock(&log->lock);
+    current = log->epoch == round->epoch;
+    pthread_mutex_unlock(&log->lock);
+    return current ? 0 : err_set(err, ERR_CANCELLED, "the log has another origin now");
+}
+
 static int round_record(struct round *round, struct err *err)
 {
     struct meta *meta = round->log->meta;
@@ -268,7 +280,9 @@ static int round_record(struct round *round, struct err *err)
 
     snprintf(lsn, sizeof(lsn), "%" PRIu64, round->lsn);
     pthread_mutex_lock(&round->log->meta_lock);
-    rc = shapelog_meta_begin(meta, err);
+    rc = check_epoch(round, err);
+    if (rc == 0)
+        rc = shapelog_meta_begin(meta, err);
     for (size_t i = 0; rc == 0 && i < round->count; i++)
         rc = record_item(meta, &round->items[i], err);
     for (struct list *l = round->removed.next; rc == 0 && l != &round->removed;
@@ -279,7 +293,9 @@ static int round_record(struct round *round, struct err *err)
         rc = shapelog_meta_put(meta, "durable_lsn", lsn, err);
     if (rc == 0)
         rc = shapelog_meta_commit(meta, err);
-    if (rc != 0)
+    if (rc == 0)
+        atomic_store(&round->log->durable_lsn, round->lsn);
+    else
         shapelog_meta_rollback(meta);
     pthread_mutex_unlock(&round->log->meta_lock);
     return rc;
@@ -325,10 +341,10 @@ static void round_done(struct round *round)
     forget_removed(round);
 }
 
-static void checkpoint(struct shapelog *log, uint64_t lsn)
+static void checkpoint(struct shapelog *log, uint64_t lsn, uint64_t epoch)
 {
     const struct shapelog_config *config = &log->config;
-    struct round round = {.log = log, .lsn = lsn};
+    struct round round = {.log = log, .lsn = lsn, .epoch = epoch};
     int64_t start_us = clock_mono_us();
     struct err err;
     int rc;
@@ -350,7 +366,6 @@ static void checkpoint(struct shapelog *log, uint64_t lsn)
     obs_time(config->obs, OBS_H_CHECKPOINT_US, clock_mono_us() - start_us);
     if (rc == 0) {
         obs_count(config->obs, OBS_CHECKPOINTS, 1);
-        atomic_store(&log->durable_lsn, lsn);
         if (config->durable)
             config->durable(config->ctx, lsn);
     } else {
@@ -384,7 +399,7 @@ static void *checkpoint_main(void *arg)
 
     list_init(&trash);
     while (!stop) {
-        uint64_t lsn;
+        uint64_t lsn, epoch;
         bool requested;
 
         pthread_mutex_lock(&log->lock);
@@ -392,13 +407,14 @@ static void *checkpoint_main(void *arg)
             pthread_cond_wait(&log->wake, &log->lock);
         requested = log->requested;
         lsn = log->requested_lsn;
+        epoch = log->epoch;
         log->requested = false;
         stop = log->stop;
         move_all(&log->trash, &trash);
         pthread_mutex_unlock(&log->lock);
         empty_trash(log, &trash);
         if (requested)
-            checkpoint(log, lsn);
+            checkpoint(log, lsn, epoch);
     }
     pthread_mutex_lock(&log->lock);
     move_all(&log->trash, &trash);

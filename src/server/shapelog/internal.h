@@ -281,6 +281,7 @@ int shapelog_meta_put_shape(struct meta *meta, const struct meta_shape *shape,
 int shapelog_meta_put_part(struct meta *meta, const struct meta_part *part,
                            struct err *err);
 int shapelog_meta_delete(struct meta *meta, uint64_t id, struct err *err);
+int shapelog_meta_delete_all(struct meta *meta, struct err *err);
 /* fn returns 0 to go on. intact is false when the row's checksum is wrong (the id and the
  * handle may then be wrong, too). */
 typedef int shapelog_meta_shape_fn(void *ctx, const struct meta_shape *shape, bool intact,
@@ -320,6 +321,7 @@ struct shapelog {
     bool requested;
     bool stop;
     uint64_t requested_lsn;
+    uint64_t epoch; /* how often the origin changed; under meta_lock too */
     pthread_t thread;
     bool thread_started;
 };

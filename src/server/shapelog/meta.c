@@ -397,6 +397,11 @@ int shapelog_meta_delete(struct meta *meta, uint64_t id, struct err *err)
     return run(meta, SQL_DELETE_PARTS, "delete a shape's chunks", err);
 }
 
+int shapelog_meta_delete_all(struct meta *meta, struct err *err)
+{
+    return exec(meta, "DELETE FROM shape; DELETE FROM part", "delete the shapes", err);
+}
+
 static struct slice column_slice(sqlite3_stmt *st, int column)
 {
     const char *ptr = sqlite3_column_blob(st, column);

@@ -262,27 +262,54 @@ int shapelog_origin_get(struct shapelog *log, struct shapelog_origin *out)
     return 0;
 }
 
-int shapelog_origin_set(struct shapelog *log, const struct shapelog_origin *origin,
+static int write_origin(struct meta *meta, const struct shapelog_origin *origin,
                         struct err *err)
 {
     char timeline[16];
     int rc;
 
     snprintf(timeline, sizeof(timeline), "%" PRIu32, origin->timeline);
+    rc = shapelog_meta_put(meta, "origin.system_id", origin->system_id, err);
+    if (rc == 0)
+        rc = shapelog_meta_put(meta, "origin.timeline", timeline, err);
+    if (rc == 0)
+        rc = shapelog_meta_put(meta, "origin.database", origin->database, err);
+    if (rc == 0)
+        rc = shapelog_meta_put(meta, "origin.slot", origin->slot, err);
+    return rc;
+}
+
+/* LSNs of another origin are other places: none may be recorded, or acknowledged, as one
+ * of the new. */
+static void begin_epoch(struct shapelog *log)
+{
+    pthread_mutex_lock(&log->lock);
+    log->epoch++;
+    log->requested_lsn = 0;
+    pthread_mutex_unlock(&log->lock);
+    atomic_store(&log->durable_lsn, 0);
+}
+
+int shapelog_origin_set(struct shapelog *log, const struct shapelog_origin *origin,
+                        struct err *err)
+{
+    bool changes = log->has_origin;
+    int rc;
+
     pthread_mutex_lock(&log->meta_lock);
     rc = shapelog_meta_begin(log->meta, err);
+    if (rc == 0 && changes)
+        rc = shapelog_meta_delete_all(log->meta, err);
+    if (rc == 0 && changes)
+        rc = shapelog_meta_put(log->meta, "durable_lsn", "0", err);
     if (rc == 0)
-        rc = shapelog_meta_put(log->meta, "origin.system_id", origin->system_id, err);
-    if (rc == 0)
-        rc = shapelog_meta_put(log->meta, "origin.timeline", timeline, err);
-    if (rc == 0)
-        rc = shapelog_meta_put(log->meta, "origin.database", origin->database, err);
-    if (rc == 0)
-        rc = shapelog_meta_put(log->meta, "origin.slot", origin->slot, err);
+        rc = write_origin(log->meta, origin, err);
     if (rc == 0)
         rc = shapelog_meta_commit(log->meta, err);
     if (rc != 0)
         shapelog_meta_rollback(log->meta);
+    else if (changes)
+        begin_epoch(log);
     pthread_mutex_unlock(&log->meta_lock);
     if (rc == 0) {
         log->origin = *origin;

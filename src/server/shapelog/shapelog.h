@@ -64,6 +64,9 @@ struct shapelog_origin { /* which stream the log was made from */
 
 /* ERR_NOT_FOUND on a new log. */
 int shapelog_origin_get(struct shapelog *log, struct shapelog_origin *out);
+/* When the log had another origin, nothing of it means anything any more: all shapes must have
+ * been removed, their rows go at once, and the durable LSN is 0 again. A checkpoint that runs
+ * meanwhile fails; what one of before tells through config.durable is an LSN of before. */
 int shapelog_origin_set(struct shapelog *log, const struct shapelog_origin *origin,
                         struct err *err);
 /* The LSN of the last checkpoint, 0 when there is none. */

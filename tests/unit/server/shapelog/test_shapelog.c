@@ -30,6 +30,38 @@ static void new_log_has_no_facts_and_keeps_those_it_is_told(void **state)
     fixture_fini(&f);
 }
 
+/* The same numbers are other places there: to acknowledge one of before, or to believe it
+ * after a restart, would lose what lies between. */
+static void another_origin_knows_nothing_of_the_lsns_of_before(void **state)
+{
+    struct shapelog_origin origin = {"7000000000000000001", 1, "app", "slot"};
+    struct shapelog_shape *shape;
+    struct fixture f;
+    struct err err;
+
+    (void)state;
+    fixture_init(&f, CHUNK);
+    fixture_open(&f);
+    assert_int_equal(shapelog_origin_set(f.log, &origin, &err), 0);
+    shape = create(&f, "a");
+    assert_int_equal(
+        shapelog_snapshot_end(shape, slice_of("{}"), SLICE_LIT("view"), &err), 0);
+    assert_true(checkpoint(&f, 5000000));
+    shapelog_remove(shape);
+    shapelog_release(shape);
+    origin.timeline = 2;
+    assert_int_equal(shapelog_origin_set(f.log, &origin, &err), 0);
+    assert_int_equal(shapelog_durable_lsn(f.log), 0);
+    assert_true(checkpoint(&f, 400));
+    assert_int_equal(atomic_load(&f.durable), 400);
+    origin.timeline = 3;
+    assert_int_equal(shapelog_origin_set(f.log, &origin, &err), 0);
+    fixture_close(&f);
+    fixture_open(&f);
+    assert_int_equal(shapelog_durable_lsn(f.log), 0);
+    fixture_fini(&f);
+}
+
 static void second_process_is_refused(void **state)
 {
     struct fixture f, other;
@@ -470,6 +502,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(new_log_has_no_facts_and_keeps_those_it_is_told),
+        cmocka_unit_test(another_origin_knows_nothing_of_the_lsns_of_before),
         cmocka_unit_test(second_process_is_refused),
         cmocka_unit_test(entries_are_invisible_until_published),
         cmocka_unit_test(publishing_leaves_an_open_transaction_out),
