@@ -313,15 +313,16 @@ const TABLE: Record<string, Record<string, Difference>> = {
             'shapes of a table that was out of the publication rotate, since changes were lost',
             (expected, _step, i) => {
                 if (i === 4 || i === 6) rotated(expected, '<handle2>');
-                if (i === 7) rereadAfterRepair(expected, 'r_pub', [['1', '1'], ['2', 'b']]);
             },
+            // The new snapshot is compared with SELECT in protocol/replication.
+            { drop: (_step, i) => i === 7 },
         ),
         'change-while-out-of-publication': differs(
             'shapes of a table that was out of the publication rotate, since changes were lost',
             (expected, _step, i) => {
                 if (i === 5 || i === 7) rotated(expected, '<handle2>');
-                if (i === 8) rereadAfterRepair(expected, 'r_pub2', [['1', 'a'], ['2', 'lost?']]);
             },
+            { drop: (_step, i) => i === 8 },
         ),
         'update-without-old-row': differs(
             'only the shapes of that table rotate',
@@ -470,20 +471,6 @@ function typeChanged(expected: Expected): void {
     });
     const end = expected.body.at(-1);
     expected.body = [row('1', '1'), row('2', 'b'), end];
-}
-
-/** The snapshot of the successor; changes made before the rotation was asked for are in it
- * or in its log, so only what is sure is compared. */
-function rereadAfterRepair(expected: Expected, table: string, rows: [string, string][]): void {
-    expected.headers['electric-handle'] = '<handle2>';
-    expected.headers.etag = '"<handle2>:-1:0_0"';
-    const end = expected.body.at(-1);
-    expected.body = rows.map(([id, v]) => ({
-        key: `"public"."${table}"/"${id}"`,
-        value: { id, v },
-        headers: { relation: ['public', table], operation: 'insert' },
-    }));
-    expected.body.push(end);
 }
 
 /** The 503 of a shape whose snapshot can't be made. */

@@ -92,7 +92,10 @@ test('handles are never used again', async () => {
         seen.add(handle);
         const reply = await suite.server.get(`/v1/shape?handle=${handle}`, { method: 'DELETE' });
         expect(reply.status).toBe(202);
-        if (n === 7) await suite.server.restart();
+        if (n === 7) {
+            await suite.server.restart();
+            await suite.server.active();
+        }
     }
 });
 

@@ -10,6 +10,11 @@ if (existsSync(path)) {
     const report = JSON.parse(readFileSync(path, 'utf8'));
     passed = report.numPassedTests;
     failed = report.numFailedTests;
+    // A file whose preparation failed has no failed test; it counts as one.
+    for (const file of report.testResults) {
+        const tests = file.assertionResults;
+        if (file.status === 'failed' && !tests.some((t) => t.status === 'failed')) failed++;
+    }
     skipped = report.numPendingTests + report.numTodoTests;
 }
 // A file that cannot even be loaded, or a crash of the runner, has no failed test.
