@@ -103,6 +103,8 @@ static void on_lost(void *ctx, enum obs_stream_reason reason, const struct err *
 static void on_state(void *ctx, enum replica_state state, const char *detail)
 {
     struct server *s = ctx;
+    if (state == REPLICA_WAITING || state == REPLICA_PREPARING)
+        sequencer_reached(s->sequencer);
     switch (state) {
     case REPLICA_STREAMING:
         sequencer_streaming(s->sequencer);

@@ -31,7 +31,7 @@ static struct respond_log answer_of(struct shape_request *r, struct offset end)
     struct respond_log answer = {
         .kind = class_of(r),
         .handle = shape_handle(r->shape),
-        .schema = shape_definition(r->shape)->schema_header,
+        .schema = shape_schema(r->shape),
         .requested = r->after,
         .end = end,
         .has_data = true,

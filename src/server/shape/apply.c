@@ -153,6 +153,33 @@ static int shape_put(struct sequencer *q, struct shape *shape, uint64_t op)
     return shapelog_append(shape->log, q->txn_lsn, op, buf_slice(&q->encoded), NULL);
 }
 
+/* A NULL in a column that the header calls not_null: the constraint is gone. The header must
+ * say so before a client reads the row, and so must the stored definition. The other way, a
+ * column that became not_null, is not followed: the log may hold older NULLs. */
+static int relax_header(struct sequencer *q, struct shape *shape, const struct value *row)
+{
+    uint16_t nulls[DECODE_COLUMNS_MAX];
+    size_t count = 0;
+    for (size_t i = 0; i < shape->strict_count; i++) {
+        if (row[shape->strict[i]].kind == VALUE_NULL)
+            nulls[count++] = shape->strict[i];
+    }
+    if (count == 0)
+        return 0;
+    const struct shape_header *header = atomic_load(&shape->header);
+    struct shape_def *def = NULL;
+    struct buf text;
+    buf_init(&text, SHAPE_DEF_TEXT_MAX);
+    int rc = shape_def_relaxed(header->def, nulls, count, &def, NULL);
+    rc = rc < 0 ? rc : shape_def_print(def, &text);
+    rc = rc < 0 ? rc : shapelog_redefine(shape->log, buf_slice(&text), NULL);
+    rc = rc < 0 ? rc : shape_set_header(shape, def);
+    shape_def_release(def);
+    buf_fini(&text);
+    q->unsaved = true;
+    return rc;
+}
+
 static int put_update(struct sequencer *q, struct shape *shape,
                       const struct encode_txn *txn, uint64_t op, const struct value *old,
                       const struct value *row)
@@ -191,8 +218,10 @@ static int apply_hit(struct sequencer *q, const struct route_hit *hit,
     const struct value *row = link_row(link, change->row, q->row_scratch[1]);
     struct encode_txn txn = {q->txn_lsn, q->txn_xid};
     buf_reset(&q->encoded, ENCODED_KEEP);
-    int rc = 0;
-    if (hit->old_in && hit->new_in) {
+    int rc = hit->new_in && shape->strict_count > 0 ? relax_header(q, shape, row) : 0;
+    if (rc < 0) {
+        /* told below */
+    } else if (hit->old_in && hit->new_in) {
         rc = put_update(q, shape, &txn, change->position, old, row);
     } else if (hit->new_in) {
         encode_insert(&q->encoded, shape->def->plan, &txn, change->position, row);
@@ -266,6 +295,9 @@ static int apply_relation(void *ctx, const struct decode_relation *relation,
     struct route_entry *const *entries = route_entries(q->route, relation->oid, &count);
     for (size_t i = 0; i < count; i++)
         ((struct shape_link *)(void *)entries[i])->relation = NULL;
+    /* The table may have been altered in what the message does not tell (its primary key). */
+    if (count > 0)
+        reconcile_soon(q);
     return 0;
 }
 
@@ -306,7 +338,7 @@ static int apply_identity_lost(void *ctx, const struct decode_relation *relation
             sequencer_drop(q, shapes[i], OBS_SHAPE_IDENTITY, NULL,
                            "an update or delete came without the old row");
     }
-    q->next_reconcile_ms = 0;
+    reconcile_soon(q);
     return 0;
 }
 

@@ -10,7 +10,7 @@
 
 #include "json/json.h"
 
-#define DEF_TEXT_MAX (4u << 20)
+
 
 /* --- Making --- */
 
@@ -61,12 +61,12 @@ static void def_put_identity(struct buf *out, const struct shape_def *def)
 static int def_derive(struct shape_def *def)
 {
     struct buf text;
-    buf_init(&text, DEF_TEXT_MAX);
+    buf_init(&text, SHAPE_DEF_TEXT_MAX);
     def_put_identity(&text, def);
     def->identity = buf_take(&text, &def->identity_len);
     buf_fini(&text);
 
-    buf_init(&text, DEF_TEXT_MAX);
+    buf_init(&text, SHAPE_DEF_TEXT_MAX);
     table_put_schema(&text, def->table, def->selected, def->selected_count);
     size_t len;
     def->schema_header = buf_take(&text, &len);
@@ -94,6 +94,26 @@ int shape_def_new(const struct shape_spec *spec, struct shape_def **out, struct 
     }
     *out = def;
     return 0;
+}
+
+int shape_def_relaxed(const struct shape_def *def, const uint16_t *columns, size_t count,
+                      struct shape_def **out, struct err *err)
+{
+    struct table *table = table_copy(def->table);
+    if (table == NULL)
+        return err_set(err, ERR_MEMORY, "no memory for a shape's definition");
+    for (size_t i = 0; i < count; i++)
+        table->columns[columns[i]].not_null = false;
+    struct shape_spec spec = {
+        .table = table,
+        .selected = def->all_columns ? NULL : def->selected,
+        .selected_count = def->selected_count,
+        .replica = def->replica,
+        .log_mode = def->log_mode,
+    };
+    int rc = shape_def_new(&spec, out, err);
+    table_release(table);
+    return rc;
 }
 
 struct shape_def *shape_def_retain(struct shape_def *def)
@@ -204,10 +224,6 @@ static bool column_fits(const struct table_column *was, const struct table *now,
     const struct table_column *is = &now->columns[at];
     if (was->type_oid != is->type_oid || was->typmod != is->typmod) {
         say(why, "column", was->name, "changed its type");
-        return false;
-    }
-    if (was->not_null != is->not_null) {
-        say(why, "column", was->name, "changed whether it may be null");
         return false;
     }
     return true;

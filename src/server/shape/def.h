@@ -37,13 +37,20 @@ struct shape_def *shape_def_retain(struct shape_def *def);
 void shape_def_release(struct shape_def *def);
 struct slice shape_def_identity(const struct shape_def *def);
 
+/* The same shape with columns that may be null: their `not_null` is gone from the header and
+ * the durable form. `columns` are indexes into the table's columns. ERR_MEMORY. */
+int shape_def_relaxed(const struct shape_def *def, const uint16_t *columns, size_t count,
+                      struct shape_def **out, struct err *err);
+
 /* The durable form (a JSON document, described in def.c) and back. ERR_CORRUPT. */
-#define SHAPE_DEF_VERSION 1
+#define SHAPE_DEF_VERSION  1
+#define SHAPE_DEF_TEXT_MAX (8u << 20)
 int shape_def_print(const struct shape_def *def, struct buf *out);
 int shape_def_parse(struct slice text, struct shape_def **out, struct err *err);
 
 /* Whether a table as it is now still serves this definition: same OID, name and key, the
- * selected columns unchanged, and for "all columns" no other column. `why` (may be NULL)
+ * selected columns unchanged, and for "all columns" no other column. Whether a column may be
+ * null is no matter: the header follows the rows (apply.c). `why` (may be NULL)
  * gets a phrase such as: column "x" changed its type. */
 bool shape_def_fits(const struct shape_def *def, const struct table *now,
                     struct buf *why);

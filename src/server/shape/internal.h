@@ -28,7 +28,7 @@ struct shapes {
     struct sequencer *sequencer; /* where questions are sent */
 
     atomic_int service; /* enum shapes_service */
-    atomic_bool ever_connected;
+    atomic_bool unreachable;
     atomic_bool caught_up;
     atomic_uint_fast64_t last_lsn;
     pthread_mutex_t detail_lock;
@@ -56,6 +56,11 @@ struct shape_link {
     uint16_t *order; /* table column -> relation column; NULL: the same order */
 };
 
+struct shape_header {
+    struct shape_header *older;
+    struct shape_def *def; /* a reference */
+};
+
 /* Life: made by sequencer_make (PREPARING) → READING when its view is known → LIVE when
  * its snapshot is complete → GONE. Only sequencer_drop makes it GONE; it then leaves the
  * registry, the router and every list below. References: the registry's one, HTTP
@@ -64,6 +69,9 @@ struct shape {
     atomic_uint refs;
     struct shapes *owner;
     struct shape_def *def;
+    /* What clients are told of the columns: def, or def with fewer columns called not_null.
+     * Readers may hold an older text: all are kept to the end. */
+    struct shape_header *_Atomic header;
     char handle[SHAPELOG_HANDLE_MAX];
     struct shapelog_shape *log;
     atomic_int state;              /* enum shape_state */
@@ -75,6 +83,8 @@ struct shape {
     struct shape_link *links;
     size_t link_count;
     struct table_use *use;
+    uint16_t *strict; /* selected columns that the header calls not_null, the key's left out */
+    uint16_t strict_count;
     struct list in_touched; /* has entries of the open transaction; or is in `dropped` */
     struct list in_committed; /* has committed entries that are not published */
     uint64_t txn_serial;      /* of the transaction that txn_mode was decided for */
@@ -96,6 +106,8 @@ void shapes_notify_all(struct shapes *s);
 /* Tells the watchers that asked; any thread. */
 void shape_notify(struct shape *shape);
 void shape_fini_links(struct shape *shape);
+/* Takes the definition as the header; finds `strict` anew. ERR_MEMORY. */
+int shape_set_header(struct shape *shape, struct shape_def *def);
 
 /* --- Tables in use (tables.c) --- */
 
@@ -201,6 +213,8 @@ struct sequencer {
     struct shapelog *shapelog; /* NULL while another process holds the storage */
     struct route *route;
 
+    bool reached; /* Postgres has been, since the start */
+
     /* the open transaction */
     bool txn_open;
     bool txn_replayed; /* processed before on an earlier connection: ignored */
@@ -236,6 +250,7 @@ struct sequencer {
     size_t parent_shapes; /* shapes on partitioned tables */
     int64_t last_handle_us;
     int64_t next_reconcile_ms;
+    int64_t last_reconcile_ms;
     bool reconcile_running;
 
     struct value *row_scratch[2]; /* rows put into a table's column order */
@@ -284,6 +299,8 @@ int preparation_start(struct sequencer *q, struct shape *shape);
 
 /* reconcile.c */
 void reconcile_start(struct sequencer *q, int64_t now_ms);
+/* Something hints that the catalog has changed. */
+void reconcile_soon(struct sequencer *q);
 void reconcile_finish(struct sequencer *q, struct reconcile_job *job);
 /* The relation is not known to the router: finds its ancestors and links their shapes to
  * it. */

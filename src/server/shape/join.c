@@ -125,7 +125,8 @@ static int view_copy(struct snapshot_view *to, const struct snapshot_view *from)
         to->xip_count = 0;
         return ERR_MEMORY;
     }
-    memcpy(to->xip, from->xip, from->xip_count * sizeof *to->xip);
+    if (from->xip_count > 0)
+        memcpy(to->xip, from->xip, from->xip_count * sizeof *to->xip);
     return 0;
 }
 

@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "server/shape/internal.h"
 
+#define RECONCILE_PAUSE_MS 100 /* between two, however often one is wanted */
+
 struct reconcile_job {
     struct sequencer *q;
     struct publication_check *checks; /* in and out; names owned by the uses below */
@@ -115,11 +117,21 @@ static struct reconcile_job *reconcile_new(struct sequencer *q)
     return job;
 }
 
+void reconcile_soon(struct sequencer *q)
+{
+    int64_t at = q->last_reconcile_ms + RECONCILE_PAUSE_MS;
+    if (at < q->next_reconcile_ms)
+        q->next_reconcile_ms = at;
+}
+
 void reconcile_start(struct sequencer *q, int64_t now_ms)
 {
-    q->next_reconcile_ms = now_ms + q->config.reconcile_period_ms;
-    if (q->reconcile_running)
+    if (q->reconcile_running) { /* what made it due may have come after its questions */
+        q->next_reconcile_ms = now_ms + RECONCILE_PAUSE_MS;
         return;
+    }
+    q->next_reconcile_ms = now_ms + q->config.reconcile_period_ms;
+    q->last_reconcile_ms = now_ms;
     struct reconcile_job *job = reconcile_new(q);
     if (job == NULL)
         return;
@@ -376,7 +388,7 @@ int reconcile_new_relation(struct sequencer *q, const struct decode_relation *re
     if (q->parent_shapes == 0)
         return 0;
     if (relation->replica_identity != 'f')
-        q->next_reconcile_ms = 0; /* a partition begins with the default: set it soon */
+        reconcile_soon(q); /* a partition begins with the default */
     struct ancestors *a = calloc(1, sizeof *a);
     if (a == NULL)
         return err_set(err, ERR_MEMORY, "no memory for a question to the catalog");

@@ -104,6 +104,10 @@ static struct shape *shape_new(struct sequencer *q, struct shape_def *def)
     list_init(&shape->in_touched);
     list_init(&shape->in_committed);
     buf_init(&shape->join_buffer, 16u << 20);
+    if (shape_set_header(shape, def) < 0) {
+        shape_release(shape);
+        return NULL;
+    }
     return shape;
 }
 
@@ -138,7 +142,7 @@ static void shape_name(struct sequencer *q, struct shape *shape)
 static int shape_make_log(struct sequencer *q, struct shape *shape, struct err *err)
 {
     struct buf text;
-    buf_init(&text, 8u << 20);
+    buf_init(&text, SHAPE_DEF_TEXT_MAX);
     int rc = shape_def_print(shape->def, &text);
     if (rc < 0)
         err_set(err, rc, "the definition of the shape is too large to be stored");
@@ -513,7 +517,6 @@ int sequencer_attached(struct sequencer *q, const struct sequencer_attach *attac
         if (rc < 0)
             return err_set(err, ERR_FATAL, "the storage can't be opened");
     }
-    atomic_store(&q->shapes.ever_connected, true);
     int rc = check_origin(q, attach, err);
     if (rc < 0)
         return rc;
@@ -524,7 +527,15 @@ int sequencer_attached(struct sequencer *q, const struct sequencer_attach *attac
 void sequencer_lost(struct sequencer *q, const char *why)
 {
     atomic_store(&q->shapes.caught_up, false);
+    if (!q->reached)
+        atomic_store(&q->shapes.unreachable, true);
     shapes_set_service(&q->shapes, SHAPES_STARTING, why);
+}
+
+void sequencer_reached(struct sequencer *q)
+{
+    q->reached = true;
+    atomic_store(&q->shapes.unreachable, false);
 }
 
 void sequencer_waiting(struct sequencer *q, enum shapes_service service,

@@ -62,6 +62,8 @@ struct txn_sink sequencer_txn_sink(struct sequencer *q);
 
 int sequencer_attached(struct sequencer *q, const struct sequencer_attach *attach,
                        struct err *err);
+/* A connection stands (it may still wait for the lock). */
+void sequencer_reached(struct sequencer *q);
 void sequencer_lost(struct sequencer *q, const char *why);
 void sequencer_waiting(struct sequencer *q, enum shapes_service service,
                        const char *detail);

@@ -43,9 +43,9 @@ void shapes_service_detail(const struct shapes *s, char *out, size_t size)
     pthread_mutex_unlock(&mutable_lock->detail_lock);
 }
 
-bool shapes_ever_connected(const struct shapes *s)
+bool shapes_unreachable(const struct shapes *s)
 {
-    return atomic_load(&s->ever_connected);
+    return atomic_load(&s->unreachable);
 }
 
 bool shapes_caught_up(const struct shapes *s)
@@ -146,12 +146,25 @@ void shape_fini_links(struct shape *shape)
     shape->link_count = 0;
 }
 
+static void shape_free_headers(struct shape *shape)
+{
+    struct shape_header *header = atomic_load(&shape->header);
+    while (header != NULL) {
+        struct shape_header *older = header->older;
+        shape_def_release(header->def);
+        free(header);
+        header = older;
+    }
+    free(shape->strict);
+}
+
 void shape_release(struct shape *shape)
 {
     if (shape == NULL ||
         atomic_fetch_sub_explicit(&shape->refs, 1, memory_order_acq_rel) != 1)
         return;
     shape_fini_links(shape);
+    shape_free_headers(shape);
     if (shape->log != NULL)
         shapelog_release(shape->log);
     shape_def_release(shape->def);
@@ -163,6 +176,35 @@ void shape_release(struct shape *shape)
 const struct shape_def *shape_definition(const struct shape *shape)
 {
     return shape->def;
+}
+
+int shape_set_header(struct shape *shape, struct shape_def *def)
+{
+    struct shape_header *header = calloc(1, sizeof *header);
+    uint16_t *strict = calloc((size_t)def->selected_count + 1, sizeof *strict);
+    if (header == NULL || strict == NULL) {
+        free(header);
+        free(strict);
+        return ERR_MEMORY;
+    }
+    free(shape->strict);
+    shape->strict = strict;
+    shape->strict_count = 0;
+    for (size_t i = 0; i < def->selected_count; i++) {
+        const struct table_column *c = &def->table->columns[def->selected[i]];
+        if (c->not_null && c->pk_index < 0)
+            strict[shape->strict_count++] = def->selected[i];
+    }
+    header->def = shape_def_retain(def);
+    header->older = atomic_load(&shape->header);
+    atomic_store(&shape->header, header);
+    return 0;
+}
+
+const char *shape_schema(const struct shape *shape)
+{
+    const struct shape_header *header = atomic_load(&shape->header);
+    return header->def->schema_header;
 }
 
 const char *shape_handle(const struct shape *shape)

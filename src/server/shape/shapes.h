@@ -36,8 +36,8 @@ enum shapes_service shapes_service(const struct shapes *s);
 /* What it waits for, for people (the body of a 503: shape-protocol.md 8.4), terminated.
  */
 void shapes_service_detail(const struct shapes *s, char *out, size_t size);
-/* True once Postgres has been reached since the start. */
-bool shapes_ever_connected(const struct shapes *s);
+/* True when Postgres could not be reached yet: the attempts since the start have failed. */
+bool shapes_unreachable(const struct shapes *s);
 /* After a (re)start the slot repeats what was not durable: false until that is over.
  * Requests beyond the log's end are held meanwhile, never refused (design idea 1). */
 bool shapes_caught_up(const struct shapes *s);
@@ -52,6 +52,8 @@ struct shape *shapes_by_def(struct shapes *s, const struct shape_def *def);
 struct shape *shape_retain(struct shape *shape);
 void shape_release(struct shape *shape);
 const struct shape_def *shape_definition(const struct shape *shape);
+/* The electric-schema header as it is now. Valid while the shape is retained. */
+const char *shape_schema(const struct shape *shape);
 const char *shape_handle(const struct shape *shape);
 struct shapelog_shape *shape_log(const struct shape *shape);
 enum shape_state shape_state(const struct shape *shape);

@@ -247,7 +247,7 @@ static int record_item(struct meta *meta, const struct item *item, struct err *e
     struct meta_shape row = {
         .id = shape->id,
         .handle = slice_of(shape->handle),
-        .definition = {shape->definition, shape->definition_len},
+        .definition = shapelog_definition(shape),
         .view = shapelog_view(shape),
         .log = item->log,
     };

@@ -194,6 +194,16 @@ struct snapshot_writer {
     size_t chunk_cap;
 };
 
+/* What the caller says a shape is. Kept with the shape to its end, since a checkpoint or a
+ * caller of shapelog_each may be reading it while a newer one comes. */
+struct definition {
+    struct definition *older;
+    size_t len;
+    char bytes[];
+};
+
+struct slice shapelog_definition(const struct shapelog_shape *shape);
+
 /* Lifecycle: created (or restored) -> [complete] -> removed -> last reference gone: the
  * directory is deleted and, with the next checkpoint, the row; then freed. The registry
  * of the log holds one reference until the removal. */
@@ -209,8 +219,7 @@ struct shapelog_shape {
     struct list trash_link; /* log->lock: log->trash once refs are gone */
     uint64_t id;            /* row in meta.sqlite */
     char handle[SHAPELOG_HANDLE_MAX + 1];
-    char *definition;
-    size_t definition_len;
+    struct definition *_Atomic definition; /* the newest; older ones behind it */
     struct file *files[FILE_KIND_COUNT]; /* files->lock */
     struct body *body;                   /* bodies->lock */
     struct writer writer;

@@ -89,19 +89,62 @@ bool shapelog_handle_valid(struct slice handle)
     return true;
 }
 
+static struct definition *definition_new(struct slice text, struct definition *older)
+{
+    struct definition *definition = malloc(sizeof(*definition) + text.len);
+
+    if (!definition)
+        return NULL;
+    definition->older = older;
+    definition->len = text.len;
+    if (text.len > 0)
+        memcpy(definition->bytes, text.ptr, text.len);
+    return definition;
+}
+
+static void definition_free(struct definition *definition)
+{
+    while (definition) {
+        struct definition *older = definition->older;
+
+        free(definition);
+        definition = older;
+    }
+}
+
+struct slice shapelog_definition(const struct shapelog_shape *shape)
+{
+    const struct definition *definition = atomic_load(&shape->definition);
+
+    return slice_make(definition->bytes, definition->len);
+}
+
+int shapelog_redefine(struct shapelog_shape *shape, struct slice definition,
+                      struct err *err)
+{
+    struct definition *newer =
+        definition_new(definition, atomic_load(&shape->definition));
+
+    if (!newer)
+        return err_set(err, ERR_MEMORY, "no memory for the definition of %s",
+                       shape->handle);
+    atomic_store(&shape->definition, newer);
+    shapelog_mark_dirty(shape);
+    return 0;
+}
+
 struct shapelog_shape *shapelog_shape_new(struct shapelog *log, struct slice handle,
                                           struct slice definition)
 {
     struct shapelog_shape *shape = calloc(1, sizeof(*shape));
+    struct definition *first = definition_new(definition, NULL);
 
-    if (!shape)
-        return NULL;
-    shape->definition = slice_dup(definition);
-    if (!shape->definition) {
+    if (!shape || !first) {
+        free(first);
         free(shape);
         return NULL;
     }
-    shape->definition_len = definition.len;
+    atomic_init(&shape->definition, first);
     memcpy(shape->handle, handle.ptr, handle.len);
     atomic_init(&shape->refs, 1);
     atomic_init(&shape->view, NULL);
@@ -127,7 +170,7 @@ void shapelog_shape_free(struct shapelog_shape *shape)
     free(shape->recent);
     free(shape->snapshot_chunks);
     free(atomic_load(&shape->view));
-    free(shape->definition);
+    definition_free(atomic_load(&shape->definition));
     free(shape);
 }
 
@@ -248,7 +291,7 @@ void shapelog_each(struct shapelog *log, shapelog_restored_fn *fn, void *ctx)
         struct shapelog_shape *shape = LIST_ENTRY(link, struct shapelog_shape, link);
 
         link = link->next; /* fn may remove the shape */
-        fn(ctx, shape, slice_make(shape->definition, shape->definition_len));
+        fn(ctx, shape, shapelog_definition(shape));
     }
 }
 

@@ -84,6 +84,10 @@ void shapelog_each(struct shapelog *log, shapelog_restored_fn *fn, void *ctx);
  * reference. Handles are letters, digits, '-' and '_'. ERR_INVALID, ERR_EXISTS, ERR_IO. */
 int shapelog_create(struct shapelog *log, struct slice handle, struct slice definition,
                     struct shapelog_shape **out, struct err *err);
+/* Replaces the definition; durable with the next checkpoint, together with whatever is
+ * published before it. Copies. */
+int shapelog_redefine(struct shapelog_shape *shape, struct slice definition,
+                      struct err *err);
 struct shapelog_shape *shapelog_retain(struct shapelog_shape *shape);
 void shapelog_release(struct shapelog_shape *shape);
 /* The shape is gone at once for a later start; its space is given back when the last

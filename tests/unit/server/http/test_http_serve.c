@@ -406,7 +406,7 @@ static void requests_wait_for_the_service(void **state)
     close(fd);
     /* What exists is read in any state. */
     atomic_store(&f.shapes.service, SHAPES_STARTING);
-    atomic_store(&f.shapes.ever_connected, false);
+    atomic_store(&f.shapes.unreachable, true);
     expect(&f, "GET", "/v1/shape?table=items&offset=0_0&handle=" H1, "", 200, UP("0"));
     expect(&f, "GET", "/v1/shape?table=other&offset=-1", "", 503,
            "{\"message\":\"Cannot connect to the database to verify the shape. Please "
