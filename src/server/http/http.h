@@ -36,8 +36,8 @@ struct http_config {
     const struct http_extra *extra;
 };
 
-/* An additional route: exact path, or a prefix when it ends in '/'. The handler runs on a pool
- * worker, may block, and answers by filling the response. */
+/* An additional route, for what `matches` takes (paths come normalised: single slashes, none at
+ * the end). The handler runs on a pool worker, may block, and answers by filling the response. */
 struct http_extra_request {
     const char *method;
     const char *path;
