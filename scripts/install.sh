@@ -9,7 +9,7 @@
 # recommendations are not installed.
 RUN=(gcc libc6-dev cmake ninja-build pkg-config libpq-dev libevent-dev libsqlite3-dev
     libxxhash-dev libjansson-dev postgresql-15 ca-certificates)
-TEST=("${RUN[@]}" libcmocka-dev nginx varnish chromium)
+TEST=("${RUN[@]}" libcmocka-dev nginx varnish chromium openssl)
 LINT=("${TEST[@]}" clang clang-tidy clang-format libclang-rt-14-dev cppcheck shellcheck)
 FRESH=(debootstrap debian-archive-keyring git curl)
 
