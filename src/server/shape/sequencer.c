@@ -355,9 +355,6 @@ static int open_storage(struct sequencer *q, struct err *err)
         return rc;
     q->durable_lsn = shapelog_durable_lsn(q->shapelog);
     shapelog_each(q->shapelog, on_restored, q);
-    log_event(q->config.log, LOG_INFO, "storage.opened",
-              LOG_TEXT("dir", q->config.shapelog.dir),
-              LOG_U64("shapes", q->shapes.by_handle.len), LOG_U64("lsn", q->durable_lsn));
     return 0;
 }
 
