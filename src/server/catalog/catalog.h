@@ -11,7 +11,8 @@
  * columns count as unknown (shape-protocol.md 1.5). ERR_NOT_FOUND, ERR_RETRY, ERR_DB. */
 int catalog_read_table(PGconn *conn, struct slice schema, struct slice name,
                        struct table **out, struct err *err);
-int catalog_read_table_oid(PGconn *conn, uint32_t oid, struct table **out, struct err *err);
+int catalog_read_table_oid(PGconn *conn, uint32_t oid, struct table **out,
+                           struct err *err);
 
 /* --- A cache above it --- */
 

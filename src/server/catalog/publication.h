@@ -7,8 +7,8 @@
 #include "server/pg/pg.h"
 
 struct publication_config {
-    const char *name;   /* electric_publication_<stream id> */
-    bool manual;        /* only verify, never alter */
+    const char *name;    /* electric_publication_<stream id> */
+    bool manual;         /* only verify, never alter */
     int lock_timeout_ms; /* 5000 */
 };
 
@@ -34,16 +34,16 @@ int publication_drop(PGconn *conn, const struct publication_config *config, uint
 /* What a periodic check found of one table that has shapes. */
 enum publication_fault {
     PUBLICATION_FINE,
-    PUBLICATION_TABLE_GONE,     /* dropped, or another name or OID now */
-    PUBLICATION_TABLE_MISSING,  /* not in the publication */
-    PUBLICATION_IDENTITY_LOST   /* not FULL (on itself or a partition) */
+    PUBLICATION_TABLE_GONE,    /* dropped, or another name or OID now */
+    PUBLICATION_TABLE_MISSING, /* not in the publication */
+    PUBLICATION_IDENTITY_LOST  /* not FULL (on itself or a partition) */
 };
 
 struct publication_check {
     uint32_t oid;                 /* in */
     struct slice schema, name;    /* in, borrowed */
     enum publication_fault fault; /* out */
-    struct table *now;            /* out: its present definition (retained), NULL when gone */
+    struct table *now; /* out: its present definition (retained), NULL when gone */
 };
 
 /* Verifies the publication (exists, publishes all four operations: else ERR_DB with the text of

@@ -8,12 +8,12 @@
 
 struct table_column {
     struct slice name;
-    struct slice type_name;  /* pg_type.typname; the element's when dims > 0 */
-    uint32_t type_oid;       /* pg_attribute.atttypid (of the array itself, for arrays) */
-    int32_t typmod;          /* -1: none */
-    int32_t dims;            /* attndims */
+    struct slice type_name; /* pg_type.typname; the element's when dims > 0 */
+    uint32_t type_oid;      /* pg_attribute.atttypid (of the array itself, for arrays) */
+    int32_t typmod;         /* -1: none */
+    int32_t dims;           /* attndims */
     int16_t attnum;
-    int16_t pk_index;        /* position in the primary key, -1 outside it */
+    int16_t pk_index; /* position in the primary key, -1 outside it */
     bool not_null;
     bool generated;
 };
@@ -28,10 +28,10 @@ struct table {
     bool is_partition;
     bool has_pk;
     uint16_t column_count;
-    uint16_t pk_count;            /* without a primary key: all columns, in attribute order */
+    uint16_t pk_count; /* without a primary key: all columns, in attribute order */
     struct table_column *columns; /* attribute order, dropped ones left out */
     uint16_t *pk;                 /* indexes into columns */
-    uint32_t *children;           /* OIDs of all descendants (partitions, INHERITS), sorted */
+    uint32_t *children; /* OIDs of all descendants (partitions, INHERITS), sorted */
     uint32_t child_count;
 };
 

@@ -18,16 +18,18 @@ extern const char *const pg_display_settings_local; /* the same as SET LOCAL */
 struct pg_config; /* immutable after pg_config_new; any thread */
 
 struct pg_options {
-    const char *url;     /* postgresql://… or postgres://… ; required */
-    const char *ca_file; /* NULL, or a CA certificate, against which the server's certificate
-                            and name are verified: forbids sslmode=disable */
-    bool ipv6;           /* try IPv6 addresses first */
+    const char *url; /* postgresql://… or postgres://… ; required */
+    /* NULL, or a CA certificate, against which the server's certificate and name are
+     * verified: forbids sslmode=disable */
+    const char *ca_file;
+    bool ipv6; /* try IPv6 addresses first */
 };
 
 /* Checks and completes a DATABASE_URL (shape-protocol.md 8.1): scheme, percent-decoding,
  * database defaulting to the user, sslmode one of disable, allow, prefer, require (verify-* and
  * `replication` are refused), all with a sentence that never holds the password. */
-int pg_config_new(const struct pg_options *options, struct pg_config **out, struct err *err);
+int pg_config_new(const struct pg_options *options, struct pg_config **out,
+                  struct err *err);
 void pg_config_free(struct pg_config *config);
 /* Host, port, user and database, for logs: "user@host:5432/db", never the password. */
 const char *pg_config_describe(const struct pg_config *config);

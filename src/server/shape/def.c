@@ -10,8 +10,6 @@
 
 #include "json/json.h"
 
-
-
 /* --- Making --- */
 
 static int uint16_cmp(const void *a, const void *b)

@@ -83,7 +83,7 @@ struct shape {
     struct shape_link *links;
     size_t link_count;
     struct table_use *use;
-    uint16_t *strict; /* selected columns that the header calls not_null, the key's left out */
+    uint16_t *strict; /* selected columns the header calls not_null, without the key's */
     uint16_t strict_count;
     struct list in_touched; /* has entries of the open transaction; or is in `dropped` */
     struct list in_committed; /* has committed entries that are not published */

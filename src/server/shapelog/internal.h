@@ -220,8 +220,8 @@ struct shapelog_shape {
     uint64_t id;            /* row in meta.sqlite */
     char handle[SHAPELOG_HANDLE_MAX + 1];
     struct definition *_Atomic definition; /* the newest; older ones behind it */
-    struct file *files[FILE_KIND_COUNT]; /* files->lock */
-    struct body *body;                   /* bodies->lock */
+    struct file *files[FILE_KIND_COUNT];   /* files->lock */
+    struct body *body;                     /* bodies->lock */
     struct writer writer;
     struct snapshot_writer *snapshot_writer; /* NULL when there is nothing to write */
 

@@ -116,7 +116,8 @@ struct offset shapelog_committed(const struct shapelog_shape *shape);
 
 /* --- Snapshot. One worker at a time. --- */
 
-int shapelog_snapshot_row(struct shapelog_shape *shape, struct slice json, struct err *err);
+int shapelog_snapshot_row(struct shapelog_shape *shape, struct slice json,
+                          struct err *err);
 /* Makes the rows so far readable. */
 int shapelog_snapshot_flush(struct shapelog_shape *shape, struct err *err);
 /* Appends the snapshot-end message and makes the snapshot complete; durable with the next
@@ -148,12 +149,12 @@ enum shapelog_part {
 /* What a request for the messages after an offset is answered with (3.4). */
 struct shapelog_found {
     enum shapelog_part part;
-    struct offset end;      /* electric-offset of the answer */
-    uint32_t chunk;         /* SNAPSHOT */
-    uint64_t size_bytes;    /* LOG: of the whole body part, without brackets */
-    uint64_t position;      /* LOG: private */
-    uint32_t entries;       /* LOG: how many messages */
-    struct offset first;    /* LOG: the first entry's offset */
+    struct offset end;   /* electric-offset of the answer */
+    uint32_t chunk;      /* SNAPSHOT */
+    uint64_t size_bytes; /* LOG: of the whole body part, without brackets */
+    uint64_t position;   /* LOG: private */
+    uint32_t entries;    /* LOG: how many messages */
+    struct offset first; /* LOG: the first entry's offset */
 };
 
 /* after is at or below latest (or virtual, or -1). ERR_IO, ERR_CORRUPT. */
