@@ -111,25 +111,32 @@ int shape_set_header(struct shape *shape, struct shape_def *def);
 
 /* --- Tables in use (tables.c) --- */
 
-/* A table with shapes: whether the publication is known to have it. */
+/* A table with shapes: whether the publication is known to have it. There is one at a time
+ * for each OID, until it has left the publication: its lock keeps apart who alters it. */
 struct table_use {
     uint32_t oid;
-    struct slice schema; /* owned */
-    struct slice name;
     atomic_uint refs;
     atomic_uint shapes;   /* that exist */
-    pthread_mutex_t lock; /* held while the publication is altered for it */
-    bool ensured;         /* under lock: this process saw it safely in the publication */
-    struct list in_idle;  /* without shapes: waits to leave the publication */
+    pthread_mutex_t lock; /* worker threads only: the publication is being altered for it */
+    atomic_bool ensured;  /* this process saw it safely in the publication */
+
+    /* The sequencer's. */
+    struct table *table; /* a reference: what the newest shape takes it for */
+    struct list in_idle; /* without shapes: waits to leave the publication */
     int64_t idle_since_ms;
+    unsigned leaving; /* jobs that may be taking it out */
 };
 
-struct table_use *table_use_get(struct sequencer *q, const struct table *table);
+struct table_use *table_use_get(struct sequencer *q, struct table *table);
 void table_use_put(struct sequencer *q, struct table_use *use); /* one shape fewer */
 struct table_use *table_use_retain(struct table_use *use);
 void table_use_release(struct table_use *use);
+/* A worker takes the lock; false when the server stops first. */
+bool table_use_lock(struct sequencer *q, struct table_use *use);
+void table_use_unlock(struct table_use *use);
 /* Takes tables idle for long enough out of the publication. */
 void tables_leave_idle(struct sequencer *q, int64_t now_ms);
+void tables_left(struct sequencer *q, struct mail *mail);
 int64_t tables_deadline_ms(const struct sequencer *q);
 void tables_fini(struct sequencer *q);
 
@@ -146,6 +153,7 @@ enum mail_kind {
     MAIL_CHECKPOINT_FAILED,
     MAIL_CORRUPT,
     MAIL_RECONCILED,
+    MAIL_TABLE_LEFT,
     MAIL_STOP
 };
 

@@ -106,14 +106,20 @@ static bool on_cancelled(void *ctx)
 
 static int preparation_publish(struct preparation *p, PGconn *conn, struct err *err)
 {
-    pthread_mutex_lock(&p->use->lock);
-    bool added = !p->use->ensured;
-    int rc = publication_ensure(conn, &p->q->config.publication, p->shape->def->table,
+    if (!table_use_lock(p->q, p->use))
+        return err_set(err, ERR_CANCELLED, "the server is stopping");
+    int rc = 0;
+    if (on_cancelled(p)) {
+        rc = err_set(err, ERR_CANCELLED, "the shape was removed");
+    } else {
+        bool added = !atomic_load(&p->use->ensured);
+        rc = publication_ensure(conn, &p->q->config.publication, p->shape->def->table,
                                 &added, err);
-    /* A failure leaves it unknown which writers the stream misses: the next try waits
-     * again. */
-    p->use->ensured = rc == 0;
-    pthread_mutex_unlock(&p->use->lock);
+        /* A failure leaves it unknown which writers the stream misses: the next try waits
+         * again. */
+        atomic_store(&p->use->ensured, rc == 0);
+    }
+    table_use_unlock(p->use);
     return rc;
 }
 

@@ -13,8 +13,9 @@
 
 struct reconcile_job {
     struct sequencer *q;
-    struct publication_check *checks; /* in and out; names owned by the uses below */
+    struct publication_check *checks; /* in and out; names owned by the tables below */
     struct table_use **uses;          /* references */
+    struct table **tables;            /* references */
     size_t count;
     struct err err; /* of the publication as a whole, or of the connection */
     uint64_t retained_wal_bytes;
@@ -25,9 +26,11 @@ static void reconcile_free(struct reconcile_job *job)
     for (size_t i = 0; i < job->count; i++) {
         table_release(job->checks[i].now);
         table_use_release(job->uses[i]);
+        table_release(job->tables[i]);
     }
     free(job->checks);
     free(job->uses);
+    free(job->tables);
     free(job);
 }
 
@@ -53,12 +56,13 @@ static void repair_identities(struct reconcile_job *job, PGconn *conn)
         if (c->fault != PUBLICATION_IDENTITY_LOST || c->now == NULL)
             continue;
         bool added = false;
-        pthread_mutex_lock(&job->uses[i]->lock);
+        if (!table_use_lock(job->q, job->uses[i]))
+            return;
         int rc =
             publication_ensure(conn, &job->q->config.publication, c->now, &added, NULL);
         if (rc < 0 && added)
-            job->uses[i]->ensured = false;
-        pthread_mutex_unlock(&job->uses[i]->lock);
+            atomic_store(&job->uses[i]->ensured, false);
+        table_use_unlock(job->uses[i]);
     }
 }
 
@@ -97,7 +101,8 @@ static struct reconcile_job *reconcile_new(struct sequencer *q)
     job->q = q;
     job->checks = calloc(q->tables.len + 1, sizeof *job->checks);
     job->uses = calloc(q->tables.len + 1, sizeof(*job->uses));
-    if (job->checks == NULL || job->uses == NULL) {
+    job->tables = calloc(q->tables.len + 1, sizeof(*job->tables));
+    if (job->checks == NULL || job->uses == NULL || job->tables == NULL) {
         reconcile_free(job);
         return NULL;
     }
@@ -105,14 +110,12 @@ static struct reconcile_job *reconcile_new(struct sequencer *q)
     void *value;
     while (map_next(&q->tables, &it, NULL, &value)) {
         struct table_use *use = value;
-        pthread_mutex_lock(&use->lock);
-        bool known = use->ensured;
-        pthread_mutex_unlock(&use->lock);
-        if (!known || atomic_load(&use->shapes) == 0)
+        if (!atomic_load(&use->ensured) || atomic_load(&use->shapes) == 0)
             continue; /* being prepared, or on its way out */
         job->uses[job->count] = table_use_retain(use);
+        job->tables[job->count] = table_retain(use->table);
         job->checks[job->count++] = (struct publication_check){
-            .oid = use->oid, .schema = use->schema, .name = use->name};
+            .oid = use->oid, .schema = use->table->schema, .name = use->table->name};
     }
     return job;
 }
@@ -216,9 +219,7 @@ static void act_on(struct sequencer *q, const struct publication_check *c,
         break;
     case PUBLICATION_TABLE_MISSING:
         forget(q, c);
-        pthread_mutex_lock(&use->lock);
-        use->ensured = false;
-        pthread_mutex_unlock(&use->lock);
+        atomic_store(&use->ensured, false);
         drop_all_of(q, c->oid, OBS_SHAPE_PUBLICATION, NULL, "it was taken out");
         break;
     case PUBLICATION_IDENTITY_LOST:
@@ -373,8 +374,8 @@ static void drop_namesakes(struct sequencer *q, const struct decode_relation *re
     uint32_t old = 0;
     while (old == 0 && map_next(&q->tables, &it, NULL, &value)) {
         const struct table_use *use = value;
-        if (use->oid != relation->oid && slice_eq(use->name, relation->name) &&
-            slice_eq(use->schema, relation->schema))
+        if (use->oid != relation->oid && slice_eq(use->table->name, relation->name) &&
+            slice_eq(use->table->schema, relation->schema))
             old = use->oid;
     }
     if (old != 0)

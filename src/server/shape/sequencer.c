@@ -332,7 +332,7 @@ static void on_restored(void *ctx, struct shapelog_shape *log, struct slice defi
     if (rc == 0 && (rc = shape_register(q, shape)) < 0)
         err_set(&err, rc, "no memory for a shape");
     if (rc == 0) { /* it was in the publication when it was made */
-        shape->use->ensured = true;
+        atomic_store(&shape->use->ensured, true);
     } else {
         log_event(q->config.log, LOG_WARNING, "shape.not_restored",
                   LOG_TEXT("handle", shapelog_handle(log)),
@@ -759,6 +759,9 @@ void sequencer_open_mail(struct sequencer *q, struct mail *mail)
     case MAIL_RECONCILED:
         reconcile_finish(q, ((struct mail_reconciled *)(void *)mail)->job);
         free(mail);
+        break;
+    case MAIL_TABLE_LEFT:
+        tables_left(q, mail);
         break;
     case MAIL_STOP:
         stop_begin(q);

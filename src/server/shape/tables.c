@@ -10,22 +10,19 @@
 #include "server/shape/internal.h"
 
 #define IDLE_BEFORE_LEAVING_MS 250
+#define LEAVE_TIMEOUT_MS       250
+#define LOCK_PAUSE_MS          5
 
-static struct table_use *table_use_new(const struct table *table)
+static struct table_use *table_use_new(struct table *table)
 {
     struct table_use *use = calloc(1, sizeof *use);
     if (use == NULL)
         return NULL;
     use->oid = table->oid;
-    use->schema = slice_make(slice_dup(table->schema), table->schema.len);
-    use->name = slice_make(slice_dup(table->name), table->name.len);
+    use->table = table_retain(table);
     atomic_init(&use->refs, 1);
     pthread_mutex_init(&use->lock, NULL);
     list_init(&use->in_idle);
-    if (use->schema.ptr == NULL || use->name.ptr == NULL) {
-        table_use_release(use);
-        return NULL;
-    }
     return use;
 }
 
@@ -40,12 +37,38 @@ void table_use_release(struct table_use *use)
     if (atomic_fetch_sub(&use->refs, 1) != 1)
         return;
     pthread_mutex_destroy(&use->lock);
-    free((void *)(uintptr_t)use->schema.ptr);
-    free((void *)(uintptr_t)use->name.ptr);
+    table_release(use->table);
     free(use);
 }
 
-struct table_use *table_use_get(struct sequencer *q, const struct table *table)
+/* Looked for again and again: whoever has the lock may be waiting for another session's
+ * lock, on a connection that only its own pool can cancel. */
+bool table_use_lock(struct sequencer *q, struct table_use *use)
+{
+    while (!atomic_load(&q->stop_requested)) {
+        if (pthread_mutex_trylock(&use->lock) == 0)
+            return true;
+        clock_sleep_ms(LOCK_PAUSE_MS);
+    }
+    return false;
+}
+
+void table_use_unlock(struct table_use *use)
+{
+    pthread_mutex_unlock(&use->lock);
+}
+
+/* A renamed table is still the same; its new name is what it is looked for by. */
+static void table_use_rename(struct table_use *use, struct table *table)
+{
+    if (slice_eq(use->table->name, table->name) &&
+        slice_eq(use->table->schema, table->schema))
+        return;
+    table_release(use->table);
+    use->table = table_retain(table);
+}
+
+struct table_use *table_use_get(struct sequencer *q, struct table *table)
 {
     struct table_use *use = map_get_u64(&q->tables, table->oid);
     if (use == NULL) {
@@ -56,6 +79,7 @@ struct table_use *table_use_get(struct sequencer *q, const struct table *table)
         }
     }
     if (use != NULL) {
+        table_use_rename(use, table);
         list_remove(&use->in_idle);
         atomic_fetch_add(&use->shapes, 1);
     }
@@ -70,45 +94,83 @@ void table_use_put(struct sequencer *q, struct table_use *use)
     list_push(&q->idle_tables, &use->in_idle);
 }
 
+/* --- Leaving --- */
+
 struct leave_job {
+    struct mail mail; /* first: comes back as MAIL_TABLE_LEFT */
     struct sequencer *q;
-    struct table_use *use;
+    struct table_use *use; /* references */
+    struct table *table;
 };
+
+static void leave_free(struct leave_job *job)
+{
+    table_release(job->table);
+    table_use_release(job->use);
+    free(job);
+}
+
+/* It is not worth waiting for: a member without shapes costs some WAL, while the threads
+ * here answer the catalog's questions. */
+static void leave_publication(struct leave_job *job, PGconn *conn)
+{
+    struct publication_config config = job->q->config.publication;
+    struct err err = {0};
+    config.lock_timeout_ms = LEAVE_TIMEOUT_MS;
+    atomic_store(&job->use->ensured, false);
+    if (publication_drop(conn, &config, job->use->oid, &err) < 0)
+        log_event(job->q->config.log, LOG_WARNING, "publication.drop_failed",
+                  LOG_SLICE("schema", job->table->schema),
+                  LOG_SLICE("table", job->table->name), LOG_TEXT("reason", err.message));
+}
 
 static void leave_run(void *ctx, PGconn *conn, const struct err *why)
 {
     struct leave_job *job = ctx;
-    struct table_use *use = job->use;
     (void)why;
-    pthread_mutex_lock(&use->lock);
-    if (conn != NULL && atomic_load(&use->shapes) == 0) {
-        struct err err = {0};
-        use->ensured = false;
-        if (publication_drop(conn, &job->q->config.publication, use->oid, &err) < 0)
-            log_event(job->q->config.log, LOG_WARNING, "publication.drop_failed",
-                      LOG_SLICE("schema", use->schema), LOG_SLICE("table", use->name),
-                      LOG_TEXT("reason", err.message));
+    if (conn != NULL && table_use_lock(job->q, job->use)) {
+        if (atomic_load(&job->use->shapes) == 0)
+            leave_publication(job, conn);
+        table_use_unlock(job->use);
     }
-    pthread_mutex_unlock(&use->lock);
+    if (mailbox_send(&job->q->mailbox, &job->mail, true) < 0)
+        leave_free(job);
+}
+
+/* Not before a job that may still take the table out is through: a new use would have a
+ * lock of its own, and the job would take the table from under new shapes. */
+static void table_forget_if_unused(struct sequencer *q, struct table_use *use)
+{
+    if (atomic_load(&use->shapes) > 0 || use->leaving > 0 || !list_empty(&use->in_idle))
+        return;
+    map_del_u64(&q->tables, use->oid);
     table_use_release(use);
-    free(job);
+}
+
+void tables_left(struct sequencer *q, struct mail *mail)
+{
+    struct leave_job *job = (struct leave_job *)(void *)mail;
+    job->use->leaving--;
+    table_forget_if_unused(q, job->use);
+    leave_free(job);
 }
 
 static void table_leave(struct sequencer *q, struct table_use *use)
 {
     list_remove(&use->in_idle);
-    map_del_u64(&q->tables, use->oid);
     struct leave_job *job = q->config.publication.manual ? NULL : calloc(1, sizeof *job);
-    if (job == NULL) {
-        table_use_release(use);
-        return;
+    if (job != NULL) {
+        job->mail.kind = MAIL_TABLE_LEFT;
+        job->q = q;
+        job->use = table_use_retain(use);
+        job->table = table_retain(use->table);
+        use->leaving++;
+        if (pool_submit(q->config.admin_pool, leave_run, job) == 0)
+            return;
+        use->leaving--;
+        leave_free(job);
     }
-    job->q = q;
-    job->use = use; /* the map's reference */
-    if (pool_submit(q->config.admin_pool, leave_run, job) < 0) {
-        table_use_release(use);
-        free(job);
-    }
+    table_forget_if_unused(q, use);
 }
 
 void tables_leave_idle(struct sequencer *q, int64_t now_ms)
