@@ -54,6 +54,7 @@ struct shape_link {
     struct shape *shape;
     const struct decode_relation *relation; /* that `order` was made for, or NULL */
     uint16_t *order; /* table column -> relation column; NULL: the same order */
+    bool absent;     /* the catalog's last answer lacked it */
 };
 
 struct shape_header {

@@ -158,19 +158,33 @@ static void drop_all_of(struct sequencer *q, uint32_t oid, enum obs_shape_reason
     }
 }
 
+/* Whether all that the shape is linked to is still the table or below it. A partition that
+ * the stream told of may be younger than the answer: it is missing only when the next one
+ * lacks it too. */
+static bool children_remain(struct sequencer *q, struct shape *shape,
+                            const struct table *now)
+{
+    for (size_t i = 0; i < shape->link_count; i++) {
+        struct shape_link *link = &shape->links[i];
+        bool still = link->route.oid == now->oid;
+        for (size_t j = 0; j < now->child_count; j++)
+            still = still || now->children[j] == link->route.oid;
+        if (!still && link->absent)
+            return false;
+        link->absent = !still;
+        if (!still)
+            q->next_reconcile_ms = 0;
+    }
+    return true;
+}
+
 /* Partitions that came are linked; for one that went, and for other children, the shape
  * has rows too many or too few that no change will tell of. */
 static bool follow_children(struct sequencer *q, struct shape *shape,
                             const struct table *now)
 {
-    const struct table *was = shape->def->table;
-    for (size_t i = 0; i < was->child_count; i++) {
-        bool still = false;
-        for (size_t j = 0; j < now->child_count; j++)
-            still = still || now->children[j] == was->children[i];
-        if (!still)
-            return false;
-    }
+    if (!children_remain(q, shape, now))
+        return false;
     for (size_t j = 0; j < now->child_count; j++) {
         bool linked = false;
         for (size_t i = 0; i < shape->link_count; i++)
