@@ -1,6 +1,6 @@
 // The recordings about settings: each scenario names its own, so each has its server.
 import { afterAll, beforeAll, describe, test } from 'vitest';
-import { sleep } from '../support/process.js';
+import { sleep, until } from '../support/process.js';
 import { differenceOf, type Difference } from './differences.js';
 import { Replay } from './replay.js';
 import { goldenFolder, loadRecording } from './recording.js';
@@ -91,10 +91,16 @@ if (!goldenFolder()) {
                     kind: 'driven', reason: '', ...listed, ...mode.play,
                 };
                 try {
-                    if (!mode.second) await replay.server.stop();
+                    await replay.server.stop();
+                    const first = mode.second ? await replay.another() : undefined;
+                    await first?.active();
                     replay.server = await replay.another(mode.env);
                     const alone = !mode.second && mode.env.DATABASE_URL === undefined;
                     if (alone) await replay.server.active();
+                    if (mode.second) {
+                        await until('the second instance to wait', async () =>
+                            (await replay.server.get('/v1/health')).text.includes('waiting'));
+                    }
                     await mode.prepare?.(replay);
                     await replay.run(scenario, difference);
                 } catch (error) {
@@ -103,7 +109,7 @@ if (!goldenFolder()) {
                 } finally {
                     await replay.server.stop();
                     // The next scenario starts its own.
-                    if (mode.second) replay.server = replay.servers[0];
+                    for (const server of replay.servers) await server.stop();
                 }
             }, 60_000);
         }
