@@ -176,7 +176,10 @@ test('changes_only starts without rows and still follows', async () => {
 });
 
 test('offset=now skips what was before', async () => {
+    const other = realClient(suite.server.shapeUrl, { table: 'empty_one' });
+    await other.upToDate();
     await suite.db.sql("insert into empty_one values (60, 'old') on conflict do nothing");
+    await other.until('the old row', (rows) => rows.some((r) => r.id === 60));
     const client = realClient(suite.server.shapeUrl, { table: 'empty_one' }, { offset: 'now' });
     await client.upToDate();
     expect(client.rows).toEqual([]);

@@ -169,9 +169,11 @@ describe('two instances of one stream', () => {
     test('the second waits, then takes over storage, slot and handles', async () => {
         const before = await readToEnd(suite.server, { table: 'items' });
         const second = await suite.another({ ELECTRIC_STORAGE_DIR: suite.server.storageDir });
-        const health = await second.get('/v1/health');
-        expect(health.status).toBe(202);
-        expect(health.json().status).toBe('waiting');
+        await until('the second to wait', async () => {
+            const health = await second.get('/v1/health');
+            expect(health.status).toBe(202);
+            return health.json().status === 'waiting';
+        });
         await suite.server.stop();
         await suite.db.sql("insert into items values (500, 'between')");
         await second.active();
