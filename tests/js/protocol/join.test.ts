@@ -31,6 +31,11 @@ function follow(table: string): Follower {
     return follower;
 }
 
+/** A later transaction ends, so that those open now lie below the next snapshot's xmax. */
+async function passIt(): Promise<void> {
+    await suite.db.sql('select pg_current_xact_id()');
+}
+
 const truth = (table: string) => (): Promise<any[]> => suite.db.sql(`select * from ${table}`);
 
 describe('a transaction open while the snapshot is taken', () => {
@@ -44,8 +49,7 @@ describe('a transaction open while the snapshot is taken', () => {
         await readToEnd(suite.server, { table, columns: 'id' });
         const session = await suite.db.session();
         await session.query(OPEN(table));
-        // A later transaction ends, so that the open one lies below xmax.
-        await suite.db.sql('select pg_current_xact_id()');
+        await passIt();
         const first = await readToEnd(suite.server, { table });
         expect(changesOf(first.messages).length).toBe(20);
         const end = first.messages.find((m) => m.headers.control === 'snapshot-end');
@@ -76,6 +80,7 @@ describe('a transaction open while the snapshot is taken', () => {
             `begin; savepoint a; insert into ${table} values (100, 'kept'); release a;
              savepoint b; insert into ${table} values (101, 'lost'); update ${table} set v = 'lost'`,
         );
+        await passIt();
         const follower = follow(table);
         await until('the first sync', () => follower.upToDate);
         await session.query(
@@ -92,6 +97,7 @@ describe('a transaction open while the snapshot is taken', () => {
         await suite.db.sql(
             `begin; insert into ${table} values (100, 'prepared'); prepare transaction '${name}'`,
         );
+        await passIt();
         const follower = follow(table);
         await until('the first sync', () => follower.upToDate);
         expect(follower.rows.size).toBe(20);
