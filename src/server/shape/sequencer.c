@@ -325,6 +325,7 @@ static void on_restored(void *ctx, struct shapelog_shape *log, struct slice defi
         shape->log = shapelog_retain(log);
         shape->phase = JOIN_JOINED;
         atomic_store(&shape->state, SHAPE_LIVE);
+        shape_touch(shape); /* no younger than those read from now on */
         rc = view_read(shapelog_view(log), &shape->view);
         if (rc < 0)
             err_set(&err, rc, "the stored view is not readable");
