@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,7 +30,8 @@
 #include "base/list.h"
 
 #define IDLE_CLOSE_S     60
-#define CANCEL_AGAIN_MS  100
+#define CLOSE_GRACE_MS   250
+#define CLOSE_AGAIN_MS   20
 #define NAME_MAX_BYTES   32
 #define CANCEL_TEXT_SIZE 256
 
@@ -52,6 +54,7 @@ struct worker {
     unsigned cancels; /* PQcancel requests under way against `job` */
     PGconn *conn;     /* the worker's thread only */
     PGcancel *handle; /* of conn; changed under the lock */
+    int socket;       /* of conn, or -1; changed under the lock */
     bool over;
 };
 
@@ -77,6 +80,7 @@ static void drop_connection(struct worker *w)
     pthread_mutex_lock(&w->pool->lock);
     PGcancel *handle = w->handle;
     w->handle = NULL;
+    w->socket = -1;
     while (w->cancels)
         pthread_cond_wait(&w->pool->quiet, &w->pool->lock);
     pthread_mutex_unlock(&w->pool->lock);
@@ -145,6 +149,7 @@ static void ensure_connection(struct worker *w, struct err *why)
     w->conn = conn;
     pthread_mutex_lock(&p->lock);
     w->handle = handle;
+    w->socket = conn ? PQsocket(conn) : -1;
     pthread_mutex_unlock(&p->lock);
     tell_reachability(p, why);
 }
@@ -347,6 +352,7 @@ int pool_new(const struct pool_config *config, struct pool **out, struct err *er
     pthread_cond_init(&p->quiet, &monotonic);
     for (unsigned i = 0; i < config->max_connections; i++) {
         workers[i].pool = p;
+        workers[i].socket = -1;
         list_init(&workers[i].link);
         pthread_cond_init(&workers[i].wake, &monotonic);
     }
@@ -355,22 +361,56 @@ int pool_new(const struct pool_config *config, struct pool **out, struct err *er
     return 0;
 }
 
-/* Under the lock: cancels what runs, again and again since a job may begin another query.
- */
+static void *run_cancel(void *arg)
+{
+    char complaint[CANCEL_TEXT_SIZE];
+    PQcancel(arg, complaint, (int)sizeof(complaint));
+    PQfreeCancel(arg);
+    return NULL;
+}
+
+/* Under the lock, for the last time. PQcancel connects and waits, for ever when Postgres
+ * or the network is stuck: on a thread that nobody waits for. It can't hit a later job's
+ * query, since there are no more. */
+static void cancel_last(struct worker *w)
+{
+    pthread_t thread;
+    PGcancel *handle = w->handle;
+    if (!w->job || !handle)
+        return;
+    w->handle = NULL;
+    if (pthread_create(&thread, NULL, run_cancel, handle) != 0)
+        PQfreeCancel(handle);
+    else
+        pthread_detach(thread);
+}
+
+/* Under the lock: waits for all workers until then; false when some are not over. */
+static bool await_workers(struct pool *p, int64_t ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += ms * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    for (unsigned i = 0; i < p->worker_count; i++) {
+        while (!p->workers[i].over)
+            if (pthread_cond_timedwait(&p->quiet, &p->lock, &until) == ETIMEDOUT)
+                return false;
+    }
+    return true;
+}
+
+/* Under the lock: cancels what runs. A job that begins another query, or that Postgres
+ * does not answer, finds its connection shut. */
 static void cancel_until_over(struct pool *p)
 {
-    for (unsigned i = 0; i < p->worker_count; i++) {
-        while (!p->workers[i].over) {
-            struct timespec until;
-            for (unsigned k = i; k < p->worker_count; k++)
-                cancel_worker(&p->workers[k]);
-            clock_gettime(CLOCK_MONOTONIC, &until);
-            until.tv_nsec += CANCEL_AGAIN_MS * 1000000L;
-            until.tv_sec += until.tv_nsec / 1000000000L;
-            until.tv_nsec %= 1000000000L;
-            if (!p->workers[i].over)
-                pthread_cond_timedwait(&p->quiet, &p->lock, &until);
-        }
+    for (unsigned i = 0; i < p->worker_count; i++)
+        cancel_last(&p->workers[i]);
+    for (int64_t ms = CLOSE_GRACE_MS; !await_workers(p, ms); ms = CLOSE_AGAIN_MS) {
+        for (unsigned i = 0; i < p->worker_count; i++)
+            if (p->workers[i].socket >= 0)
+                shutdown(p->workers[i].socket, SHUT_RDWR);
     }
 }
 

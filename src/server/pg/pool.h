@@ -24,7 +24,8 @@ struct pool_config {
 };
 
 int pool_new(const struct pool_config *config, struct pool **out, struct err *err);
-/* Waits for running jobs after cancelling their queries; queued jobs run with conn NULL and
+/* Waits for running jobs after cancelling their queries, and shuts their connections when that
+ * does not end them soon; queued jobs run with conn NULL and
  * ERR_CANCELLED, so that every job is called exactly once. */
 void pool_free(struct pool *pool);
 /* Any thread. ERR_LIMIT when the queue is full, ERR_CANCELLED while closing. */

@@ -24,7 +24,7 @@
 #define BURST_US        2000
 #define REPORT_PAUSE_MS 100
 #define STEADY_MS       30000 /* of streaming end the backoff */
-#define FAREWELL_MS     1000
+#define FAREWELL_MS     300
 #define XLOGDATA_HEADER 25
 #define KEEPALIVE_BYTES 18
 #define STATUS_BYTES    34

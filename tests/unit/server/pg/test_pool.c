@@ -5,6 +5,8 @@
 
 #include <cmocka.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -310,6 +312,34 @@ static void test_closing_cancels_what_runs_and_calls_what_waits(void **state)
     pg_config_free(pg);
 }
 
+static void sleep_for_long(void *ctx, PGconn *conn, const struct err *why)
+{
+    atomic_int *pid = ctx;
+    (void)why;
+    atomic_store(pid, PQbackendPID(conn));
+    PQclear(PQexec(conn, "SELECT pg_sleep(60)"));
+}
+
+static void test_closing_does_not_wait_for_a_postgres_that_hangs(void **state)
+{
+    (void)state;
+    atomic_int pid = 0;
+    struct pg_config *pg = configure(pgcluster_url(cluster));
+    struct pool *pool = make_pool(pg, 1, 10);
+    assert_int_equal(pool_submit(pool, sleep_for_long, &pid), 0);
+    for (int i = 0; i < 5000 && atomic_load(&pid) == 0; i++)
+        clock_sleep_ms(1);
+    assert_int_not_equal(atomic_load(&pid), 0);
+    clock_sleep_ms(50);
+    assert_int_equal(kill(atomic_load(&pid), SIGSTOP), 0);
+    int64_t begin = clock_mono_ms();
+    pool_free(pool);
+    int64_t took = clock_mono_ms() - begin;
+    assert_int_equal(kill(atomic_load(&pid), SIGCONT), 0);
+    assert_true(took < 5000);
+    pg_config_free(pg);
+}
+
 static void test_an_unused_pool_makes_no_connection(void **state)
 {
     (void)state;
@@ -344,6 +374,7 @@ int main(void)
         cmocka_unit_test(test_without_a_server_jobs_get_the_reason),
         cmocka_unit_test(test_cancel_ends_only_the_jobs_of_that_context),
         cmocka_unit_test(test_closing_cancels_what_runs_and_calls_what_waits),
+        cmocka_unit_test(test_closing_does_not_wait_for_a_postgres_that_hangs),
         cmocka_unit_test(test_an_unused_pool_makes_no_connection),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
