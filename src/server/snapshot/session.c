@@ -12,12 +12,16 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <time.h>
 
 #include "base/clock.h"
 
 #define POLL_SLICE_MS      50
 #define ABANDON_TIMEOUT_MS 5000
+#define CANCEL_WAIT_S      1
 
 /* What an SQLSTATE means to whoever waits for the snapshot; the longest prefix wins. */
 static const struct meaning {
@@ -202,15 +206,41 @@ static int drain(struct session *s)
     return rc;
 }
 
-static void cancel_query(PGconn *conn)
+static void *run_cancel(void *arg)
 {
-    PGcancel *cancel = PQgetCancel(conn);
     char why[256];
 
-    /* When it fails, the answers are still read, up to the deadline. */
-    if (cancel)
-        PQcancel(cancel, why, sizeof(why));
+    PQcancel(arg, why, sizeof(why));
+    PQfreeCancel(arg);
+    return NULL;
+}
+
+/* PQcancel connects and waits, for ever when Postgres or the network is stuck: it does so
+ * on a thread of its own. When it fails, the answers are still read, up to the deadline.
+ */
+static bool cancel_begin(PGconn *conn, pthread_t *thread)
+{
+    PGcancel *cancel = PQgetCancel(conn);
+
+    if (cancel && pthread_create(thread, NULL, run_cancel, cancel) == 0)
+        return true;
     PQfreeCancel(cancel);
+    return false;
+}
+
+/* A request that is still on its way could hit the next query of the connection, which is
+ * therefore given up. */
+static void cancel_end(PGconn *conn, pthread_t thread, bool answered)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += CANCEL_WAIT_S;
+    if (answered && pthread_timedjoin_np(thread, NULL, &until) == 0)
+        return;
+    pthread_detach(thread);
+    if (PQsocket(conn) >= 0)
+        shutdown(PQsocket(conn), SHUT_RDWR);
 }
 
 void session_abandon(struct session *s)
@@ -223,8 +253,13 @@ void session_abandon(struct session *s)
     };
 
     if (PQtransactionStatus(s->conn) == PQTRANS_ACTIVE) {
-        cancel_query(s->conn);
-        if (drain(&rest) != 0)
+        pthread_t thread;
+        bool sent = cancel_begin(s->conn, &thread);
+        int rc = drain(&rest);
+
+        if (sent)
+            cancel_end(s->conn, thread, rc == 0);
+        if (rc != 0)
             return;
     }
     if (PQtransactionStatus(s->conn) == PQTRANS_INTRANS ||
