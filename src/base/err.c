@@ -46,7 +46,7 @@ format_cut(char *text, size_t size, const char *format, va_list args)
     return strlen(text);
 }
 
-int err_vset(struct err *err, int code, const char *format, va_list args)
+int(err_vset)(struct err *err, int code, const char *format, va_list args)
 {
     char text[sizeof(err->message)];
 
@@ -55,7 +55,7 @@ int err_vset(struct err *err, int code, const char *format, va_list args)
     return fill(err, code, text, format_cut(text, sizeof(text), format, args));
 }
 
-int err_set(struct err *err, int code, const char *format, ...)
+int(err_set)(struct err *err, int code, const char *format, ...)
 {
     va_list args;
 
@@ -65,7 +65,7 @@ int err_set(struct err *err, int code, const char *format, ...)
     return code;
 }
 
-int err_errno(struct err *err, int code, int errnum, const char *format, ...)
+int(err_errno)(struct err *err, int code, int errnum, const char *format, ...)
 {
     char text[sizeof(err->message)];
     char reason[128];

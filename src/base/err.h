@@ -40,6 +40,12 @@ int err_vset(struct err *err, int code, const char *format, va_list args)
 /* err_set with ": <strerror(errnum)>" behind it. */
 int err_errno(struct err *err, int code, int errnum, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* What clang's analyzer can't see for itself: these return their code, and so not 0. */
+#ifdef __clang_analyzer__
+#define err_set(err, code, ...)   (err_set((err), (code), __VA_ARGS__), (code))
+#define err_vset(err, code, ...)  (err_vset((err), (code), __VA_ARGS__), (code))
+#define err_errno(err, code, ...) (err_errno((err), (code), __VA_ARGS__), (code))
+#endif
 void err_clear(struct err *err);
 /* A fixed lower-case name for logs and metric labels, such as "retry". */
 const char *err_name(int code);

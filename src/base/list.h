@@ -36,6 +36,17 @@ static inline void list_remove(struct list *item)
     list_init(item);
 }
 
+/* Takes the first item out of a list that is not empty. */
+static inline struct list *list_pop(struct list *head)
+{
+    struct list *first = head->next;
+
+    head->next = first->next;
+    first->next->prev = head;
+    list_init(first);
+    return first;
+}
+
 /* The struct that holds this link as `member`. */
 #define LIST_ENTRY(link, type, member)                                                   \
     ((type *)(void *)((char *)(link)-offsetof(type, member)))

@@ -143,8 +143,7 @@ static void keep(struct catalog *c, struct slice key, struct table *table,
 static void lookup_free(struct lookup *l)
 {
     while (!list_empty(&l->waiters)) {
-        struct waiter *w = LIST_ENTRY(l->waiters.next, struct waiter, link);
-        list_remove(&w->link);
+        struct waiter *w = LIST_ENTRY(list_pop(&l->waiters), struct waiter, link);
         free(w);
     }
     free(l->schema);
@@ -168,8 +167,7 @@ static void answer(struct lookup *l, struct table *table, const struct err *err,
     buf_fini(&key);
     /* Nobody can join any more. */
     while (!list_empty(&l->waiters)) {
-        struct waiter *w = LIST_ENTRY(l->waiters.next, struct waiter, link);
-        list_remove(&w->link);
+        struct waiter *w = LIST_ENTRY(list_pop(&l->waiters), struct waiter, link);
         w->fn(w->ctx, table, table ? NULL : err);
         free(w);
     }

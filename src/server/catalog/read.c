@@ -170,8 +170,9 @@ static struct table *table_from_rows(const PGresult *rows, int *row)
     t->replica_identity = *PQgetvalue(rows, first, F_IDENTITY);
     t->is_partition = truth(rows, first, F_IS_PARTITION);
     t->column_count = (uint16_t)count;
-    t->columns = calloc(count, sizeof(*t->columns));
-    t->pk = calloc(count, sizeof(*t->pk));
+    t->columns =
+        calloc(count + 1, sizeof(*t->columns)); /* never 0, which calloc may refuse */
+    t->pk = calloc(count + 1, sizeof(*t->pk));
     bool ok =
         read_oids(PQgetvalue(rows, first, F_CHILDREN), &t->children, &t->child_count);
     ok = ok && t->columns && t->pk && t->schema.ptr && t->name.ptr;

@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 
+#include "base/assert.h"
 #include "json/json.h"
 
 /* --- Making --- */
@@ -148,6 +149,7 @@ struct slice shape_def_identity(const struct shape_def *def)
 static void put_number_list(struct buf *out, const char *name, const uint32_t *wide,
                             const uint16_t *narrow, size_t count)
 {
+    ASSERT(count == 0 || wide != NULL || narrow != NULL);
     buf_printf(out, ",\"%s\":[", name);
     for (size_t i = 0; i < count; i++)
         buf_printf(out, "%s%u", i == 0 ? "" : ",", wide != NULL ? wide[i] : narrow[i]);

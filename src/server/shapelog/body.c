@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+#include "base/assert.h"
+
 void shapelog_bodies_init(struct bodies *bodies)
 {
     pthread_mutex_init(&bodies->lock, NULL);
@@ -50,6 +52,7 @@ struct body *shapelog_body_find(struct bodies *bodies, struct body **slot, uint6
 /* Takes the body out of the cache; the caller drops the cache's reference, unlocked. */
 static void evict(struct bodies *bodies, struct body *body, struct list *gone)
 {
+    ASSERT(body->slot != NULL);
     bodies->bytes -= body->len;
     *body->slot = NULL;
     body->slot = NULL;

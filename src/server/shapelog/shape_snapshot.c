@@ -18,8 +18,8 @@
 
 static int no_memory(struct shapelog_shape *shape, struct err *err)
 {
-    err_set(err, ERR_MEMORY, "no memory for the snapshot of %s", shape->handle);
-    return shapelog_break(shape, ERR_MEMORY);
+    (void)shapelog_break(shape, ERR_MEMORY);
+    return err_set(err, ERR_MEMORY, "no memory for the snapshot of %s", shape->handle);
 }
 
 void shapelog_snapshot_writer_free(struct shapelog_shape *shape)
