@@ -117,9 +117,10 @@ int shape_set_header(struct shape *shape, struct shape_def *def);
 struct table_use {
     uint32_t oid;
     atomic_uint refs;
-    atomic_uint shapes;   /* that exist */
-    pthread_mutex_t lock; /* worker threads only: the publication is being altered for it */
-    atomic_bool ensured;  /* this process saw it safely in the publication */
+    atomic_uint shapes; /* that exist */
+    pthread_mutex_t
+        lock; /* worker threads only: the publication is being altered for it */
+    atomic_bool ensured; /* this process saw it safely in the publication */
 
     /* The sequencer's. */
     struct table *table; /* a reference: what the newest shape takes it for */
