@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "client.h"
+// NOLINTNEXTLINE(bugprone-suspicious-include): in the place of server/shape
 #include "fake_shapes.c"
 #include "server/http/http.h"
 

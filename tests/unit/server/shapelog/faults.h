@@ -73,44 +73,44 @@ static void fault_exit(void)
         _exit(FAULT_EXIT_CODE);
 }
 
-ssize_t pwrite(int fd, const void *from, size_t n, off_t pos)
+ssize_t pwrite(int fd, const void *buf, size_t n, off_t offset)
 {
     if (fault_now(FAULT_WRITE)) {
         if (atomic_load(&faults.torn))
-            syscall(SYS_pwrite64, fd, from, n / 2, pos);
+            syscall(SYS_pwrite64, fd, buf, n / 2, offset);
         fault_exit();
         return -1;
     }
-    return syscall(SYS_pwrite64, fd, from, n, pos);
+    return syscall(SYS_pwrite64, fd, buf, n, offset);
 }
 
-ssize_t pwrite64(int fd, const void *from, size_t n, off64_t pos)
+ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t offset)
 {
-    return pwrite(fd, from, n, pos);
+    return pwrite(fd, buf, n, offset);
 }
 
-ssize_t pread(int fd, void *to, size_t n, off_t pos)
+ssize_t pread(int fd, void *buf, size_t nbytes, off_t offset)
 {
-    return fault_now(FAULT_READ) ? -1 : syscall(SYS_pread64, fd, to, n, pos);
+    return fault_now(FAULT_READ) ? -1 : syscall(SYS_pread64, fd, buf, nbytes, offset);
 }
 
-ssize_t pread64(int fd, void *to, size_t n, off64_t pos)
+ssize_t pread64(int fd, void *buf, size_t nbytes, off64_t offset)
 {
-    return pread(fd, to, n, pos);
+    return pread(fd, buf, nbytes, offset);
 }
 
-int ftruncate64(int fd, off64_t size)
+int ftruncate64(int fd, off64_t length)
 {
-    return ftruncate(fd, size);
+    return ftruncate(fd, length);
 }
 
-int fdatasync(int fd)
+int fdatasync(int fildes)
 {
     if (fault_now(FAULT_SYNC)) {
         fault_exit();
         return -1;
     }
-    return (int)syscall(SYS_fdatasync, fd);
+    return (int)syscall(SYS_fdatasync, fildes);
 }
 
 int fsync(int fd)
@@ -122,61 +122,63 @@ int fsync(int fd)
     return (int)syscall(SYS_fsync, fd);
 }
 
-int ftruncate(int fd, off_t size)
+int ftruncate(int fd, off_t length)
 {
     if (fault_now(FAULT_TRUNCATE)) {
         fault_exit();
         return -1;
     }
-    return (int)syscall(SYS_ftruncate, fd, size);
+    return (int)syscall(SYS_ftruncate, fd, length);
 }
 
-int openat(int dir, const char *path, int flags, ...)
+int openat(int fd, const char *file, int oflag, ...)
 {
     mode_t mode = 0;
 
-    if (flags & O_CREAT) {
+    if (oflag & O_CREAT) {
         va_list args;
 
-        va_start(args, flags);
+        va_start(args, oflag);
         mode = (mode_t)va_arg(args, unsigned);
         va_end(args);
     }
-    return fault_now(FAULT_OPEN) ? -1 : (int)syscall(SYS_openat, dir, path, flags, mode);
+    return fault_now(FAULT_OPEN) ? -1 : (int)syscall(SYS_openat, fd, file, oflag, mode);
 }
 
-int renameat(int from_dir, const char *from, int to_dir, const char *to)
+int renameat(int oldfd, const char *old, int newfd, const char *new)
 {
     if (fault_now(FAULT_RENAME)) {
         fault_exit();
         return -1;
     }
-    return (int)syscall(SYS_renameat2, from_dir, from, to_dir, to, 0);
+    return (int)syscall(SYS_renameat2, oldfd, old, newfd, new, 0);
 }
 
-int mkdirat(int dir, const char *path, mode_t mode)
+int mkdirat(int fd, const char *path, mode_t mode)
 {
-    return fault_now(FAULT_MKDIR) ? -1 : (int)syscall(SYS_mkdirat, dir, path, mode);
+    return fault_now(FAULT_MKDIR) ? -1 : (int)syscall(SYS_mkdirat, fd, path, mode);
 }
 
 #ifndef COULOMB_SANITIZED /* whose allocator must stay in charge */
-void *__libc_malloc(size_t n);
-void *__libc_calloc(size_t count, size_t n);
-void *__libc_realloc(void *old, size_t n);
+// glibc's own names of its allocator. NOLINTBEGIN(bugprone-reserved-identifier)
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t nmemb, size_t size);
+void *__libc_realloc(void *ptr, size_t size);
+// NOLINTEND(bugprone-reserved-identifier)
 
-void *malloc(size_t n)
+void *malloc(size_t size)
 {
-    return fault_now(FAULT_MEMORY) ? NULL : __libc_malloc(n);
+    return fault_now(FAULT_MEMORY) ? NULL : __libc_malloc(size);
 }
 
-void *calloc(size_t count, size_t n)
+void *calloc(size_t nmemb, size_t size)
 {
-    return fault_now(FAULT_MEMORY) ? NULL : __libc_calloc(count, n);
+    return fault_now(FAULT_MEMORY) ? NULL : __libc_calloc(nmemb, size);
 }
 
-void *realloc(void *old, size_t n)
+void *realloc(void *ptr, size_t size)
 {
-    return fault_now(FAULT_MEMORY) ? NULL : __libc_realloc(old, n);
+    return fault_now(FAULT_MEMORY) ? NULL : __libc_realloc(ptr, size);
 }
 #endif
 

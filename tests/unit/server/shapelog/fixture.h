@@ -96,6 +96,7 @@ static inline void fixture_init(struct fixture *f, uint64_t chunk_bytes)
     assert_non_null(mkdtemp(f->dir));
 }
 
+// NOLINTNEXTLINE(misc-no-recursion): as deep as the folders that the test made
 static inline void remove_below(int parent, const char *name)
 {
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY);
