@@ -8,10 +8,12 @@ scripts/install.sh lint
 format_check() { project_files '*.[ch]' | xargs -r clang-format-14 --dry-run --Werror; }
 
 # What depends on the path taken is left to clang's analyzer, which sees more of it.
+# readdir is safe as long as threads don't share the DIR; readdir_r is deprecated.
 cppcheck_check() {
     cppcheck --quiet --std=c11 --library=posix,gnu --enable=warning,portability \
         --inline-suppr --error-exitcode=1 --suppress=uninitvar --suppress=nullPointer \
         --suppress=ctunullpointer --suppress=zerodivcond --suppress=internalAstError \
+        --suppress=readdirCalled \
         -j "$(nproc)" -D_GNU_SOURCE -DCOULOMB_VERSION='""' -Isrc src
 }
 

@@ -74,7 +74,8 @@ static int find_user(struct cluster *c, struct err *err)
     c->as_user = geteuid() == 0;
     if (!c->as_user)
         return 0;
-    const struct passwd *user = getpwnam("postgres");
+    /* Before any other thread. */
+    const struct passwd *user = getpwnam("postgres"); // cppcheck-suppress getpwnamCalled
     if (!user)
         return err_set(
             err, ERR_NOT_FOUND,
