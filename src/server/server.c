@@ -97,7 +97,8 @@ static void on_lost(void *ctx, enum obs_stream_reason reason, const struct err *
     struct server *s = ctx;
     (void)reason;
     txn_reset(s->txn);
-    sequencer_lost(s->sequencer, err != NULL ? err->message : "");
+    (void)err; /* it is in the log; clients are not told addresses and roles */
+    sequencer_lost(s->sequencer, "");
 }
 
 static void on_state(void *ctx, enum replica_state state, const char *detail)

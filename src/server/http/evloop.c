@@ -11,6 +11,9 @@
  * - When a connection fails under a request that the user has not completed, evhttp leaves the
  *   request to the user (on_closed frees it); in all other cases it frees it itself.
  * - It has no per-connection user data: a map from connections to `struct conn`.
+ * - It is lax about where a request ends (framing.h): such requests are refused.
+ * - It tries again at once, and for ever, when no descriptor is left for a new connection. The
+ *   listener then rests; connections wait in the kernel's queue.
  *
  *   request arrives ──▶ WATCHED ──reply──▶ ENDED ──written──▶ finish(true)
  *                          │ └─start─▶ STREAMING ──end──▲
@@ -32,8 +35,11 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/map.h"
+#include "server/http/framing.h"
 
 #define LISTENERS_MAX       2
+#define ACCEPT_REST_MS      100
+#define ACCEPT_LOG_MS       10000
 #define WATCHED_INPUT_BYTES 4096 /* pipelined requests read ahead of their turn */
 #define STREAMED_FILE_FLAGS EVBUF_FS_DISABLE_LOCKING
 
@@ -64,6 +70,8 @@ struct listener {
     struct evloop *loop;
     struct evhttp *http;
     struct evhttp_bound_socket *socket;
+    struct event *rest; /* set while it does not accept */
+    int64_t told_ms;    /* when that was logged last, or 0 */
     evloop_request_fn *fn;
     void *ctx;
 };
@@ -177,6 +185,7 @@ void evloop_close(struct evloop *loop)
 {
     while (!list_empty(&loop->requests))
         evreq_abort(LIST_ENTRY(loop->requests.next, struct evreq, link));
+    evloop_stop_listening(loop);
     for (unsigned i = 0; i < loop->listener_count; i++)
         evhttp_free(loop->listeners[i].http);
     loop->listener_count = 0;
@@ -353,6 +362,16 @@ static void on_complete(struct evhttp_request *ev, void *arg)
     finish(req, true);
 }
 
+static bool is_framed(struct evhttp_request *ev)
+{
+    const struct evkeyvalq *headers = evhttp_request_get_input_headers(ev);
+    struct framing framing = {.bad = false};
+
+    for (const struct evkeyval *h = headers->tqh_first; h; h = h->next.tqe_next)
+        framing_see(&framing, slice_of(h->key), slice_of(h->value));
+    return framing_fine(&framing);
+}
+
 static void on_request(struct evhttp_request *ev, void *arg)
 {
     struct listener *listener = arg;
@@ -374,7 +393,64 @@ static void on_request(struct evhttp_request *ev, void *arg)
     loop->request_count++;
     evhttp_request_set_on_complete_cb(ev, on_complete, req);
     watch(conn);
-    listener->fn(listener->ctx, req);
+    if (is_framed(ev))
+        listener->fn(listener->ctx, req);
+    else
+        evreq_reply_close(req, 400, slice_make("", 0));
+}
+
+/* --- Listening --- */
+
+static int is_of_loop(const struct event_base *base, const struct event *event, void *arg)
+{
+    struct evloop **loop = arg;
+
+    (void)base;
+    if (event_get_callback(event) != on_mail)
+        return 0;
+    *loop = event_get_callback_arg(event);
+    return 1;
+}
+
+/* libevent hands over nothing of ours but the evhttp; this is rare enough to search. */
+static struct listener *listener_of(struct event_base *base, const struct evhttp *http)
+{
+    struct evloop *loop = NULL;
+
+    event_base_foreach_event(base, is_of_loop, &loop);
+    for (unsigned i = 0; loop && i < loop->listener_count; i++)
+        if (loop->listeners[i].http == http)
+            return &loop->listeners[i];
+    return NULL;
+}
+
+static void on_accept_error(struct evconnlistener *bound, void *http)
+{
+    int error = EVUTIL_SOCKET_ERROR();
+    struct listener *l = listener_of(evconnlistener_get_base(bound), http);
+    struct timeval rest = timeval_of(ACCEPT_REST_MS);
+    int64_t now = clock_mono_ms();
+
+    if (!l || event_add(l->rest, &rest) != 0)
+        return;
+    evconnlistener_disable(bound);
+    if (l->told_ms != 0 && now - l->told_ms < ACCEPT_LOG_MS)
+        return;
+    l->told_ms = now;
+    log_event(l->loop->config.log, LOG_ERROR, "http.accept_failed",
+              LOG_TEXT("reason", strerror(error)),
+              LOG_TEXT("advice", "new connections wait; raise the limit of open files "
+                                 "(ulimit -n) above that of requests"));
+}
+
+static void on_rest_over(evutil_socket_t fd, short what, void *arg)
+{
+    struct listener *l = arg;
+
+    (void)fd;
+    (void)what;
+    if (l->socket)
+        evconnlistener_enable(evhttp_bound_socket_get_listener(l->socket));
 }
 
 int evloop_listen(struct evloop *loop, int fd, evloop_request_fn *fn, void *ctx,
@@ -390,7 +466,10 @@ int evloop_listen(struct evloop *loop, int fd, evloop_request_fn *fn, void *ctx,
         return err_errno(err, ERR_IO, errno, "cannot copy the listening socket");
     *l = (struct listener){.loop = loop, .fn = fn, .ctx = ctx};
     l->http = evhttp_new(loop->base);
-    if (!l->http) {
+    l->rest = l->http ? event_new(loop->base, -1, 0, on_rest_over, l) : NULL;
+    if (!l->rest) {
+        if (l->http)
+            evhttp_free(l->http);
         close(copy);
         return err_set(err, ERR_MEMORY, "out of memory for an HTTP listener");
     }
@@ -409,6 +488,8 @@ int evloop_listen(struct evloop *loop, int fd, evloop_request_fn *fn, void *ctx,
         close(copy);
         return err_set(err, ERR_IO, "cannot accept on the listening socket");
     }
+    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(l->socket),
+                                on_accept_error);
     return 0;
 }
 
@@ -421,6 +502,9 @@ void evloop_stop_listening(struct evloop *loop)
         if (l->socket)
             evhttp_del_accept_socket(l->http, l->socket);
         l->socket = NULL;
+        if (l->rest)
+            event_free(l->rest);
+        l->rest = NULL;
     }
 }
 

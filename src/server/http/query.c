@@ -78,9 +78,27 @@ int query_next(struct slice *rest, struct arena *arena, struct query_pair *out)
     return 0;
 }
 
+/* Without "http://host", which a client may put in front (RFC 9112, 3.2.2). */
+static struct slice origin_form(struct slice target)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+
+    for (size_t i = 0; i < 2; i++) {
+        size_t at = strlen(schemes[i]);
+
+        if (target.len < at ||
+            !slice_eq_nocase(slice_make(target.ptr, at), slice_of(schemes[i])))
+            continue;
+        while (at < target.len && !strchr("/?#", target.ptr[at]))
+            at++;
+        return slice_make(target.ptr + at, target.len - at);
+    }
+    return target;
+}
+
 void query_split_target(struct slice target, struct slice *path, struct slice *query)
 {
-    *query = target;
+    *query = origin_form(target);
     *path = cut(query, '?');
     /* A fragment has no business in a request, but must not end in a value. */
     *query = cut(query, '#');

@@ -293,8 +293,11 @@ static int apply_relation(void *ctx, const struct decode_relation *relation,
      * stream is behind it may describe the table as it was before the shape's snapshot.
      */
     struct route_entry *const *entries = route_entries(q->route, relation->oid, &count);
-    for (size_t i = 0; i < count; i++)
-        ((struct shape_link *)(void *)entries[i])->relation = NULL;
+    for (size_t i = 0; i < count; i++) {
+        struct shape_link *link = (struct shape_link *)(void *)entries[i];
+        link->relation = NULL;
+        link->shape->verify_serial = q->reconcile_started + 1;
+    }
     /* The table may have been altered in what the message does not tell (its primary key). */
     if (count > 0)
         reconcile_soon(q);

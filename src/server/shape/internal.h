@@ -88,7 +88,9 @@ struct shape {
     uint16_t strict_count;
     struct list in_touched; /* has entries of the open transaction; or is in `dropped` */
     struct list in_committed; /* has committed entries that are not published */
-    uint64_t txn_serial;      /* of the transaction that txn_mode was decided for */
+    uint64_t
+        verify_serial;   /* the look at the catalog that must pass before more is shown */
+    uint64_t txn_serial; /* of the transaction that txn_mode was decided for */
     enum txn_mode txn_mode;
     enum join_phase phase;
     struct snapshot_view view;  /* JOINED: what the snapshot holds */
@@ -198,11 +200,7 @@ struct mail_durable {
     struct err err;
 };
 
-struct reconcile_job;
-struct mail_reconciled {
-    struct mail mail;
-    struct reconcile_job *job;
-};
+struct reconcile_job; /* begins with its mail */
 
 /* --- The sequencer --- */
 
@@ -239,6 +237,7 @@ struct sequencer {
     bool unpublished;       /* a commit was processed since the last publication */
     uint64_t processed_lsn; /* commit LSN of the last complete transaction of this run */
     uint64_t processed_end; /* its end */
+    uint64_t published_end; /* readers may see everything up to here */
     uint64_t wal_end;       /* everything before it has come */
     int64_t oldest_commit_us; /* arrival of the first unpublished commit, monotonic */
     int64_t last_commit_us;   /* wall clock of the last processed commit */
@@ -261,6 +260,8 @@ struct sequencer {
     int64_t last_handle_us;
     int64_t next_reconcile_ms;
     int64_t last_reconcile_ms;
+    uint64_t reconcile_started; /* how many looks at the catalog have begun, */
+    uint64_t reconcile_passed;  /* and which one was the last to be acted on */
     bool reconcile_running;
 
     struct value *row_scratch[2]; /* rows put into a table's column order */
@@ -303,6 +304,8 @@ int join_buffer_put(struct sequencer *q, struct shape *shape, uint64_t op,
 #define JOIN_MARK_TRUNCATE UINT32_MAX
 void join_buffer_mark(struct sequencer *q, struct shape *shape, uint32_t mark);
 void join_abandon_open(struct shape *shape);
+bool join_sees_passed(const struct sequencer *q, const struct snapshot_view *view,
+                      uint64_t ordinal);
 
 /* preparation.c: the snapshot's job on a worker thread */
 int preparation_start(struct sequencer *q, struct shape *shape);

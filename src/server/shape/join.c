@@ -92,16 +92,16 @@ static uint64_t le(const char *p, unsigned bytes)
     return v;
 }
 
-/* Whether every transaction that passed before the subscription is in the view. */
-static bool passed_are_visible(const struct sequencer *q, const struct shape *shape,
-                               const struct snapshot_view *view)
+/* Whether every transaction that began in the stream up to that ordinal is in the view. */
+bool join_sees_passed(const struct sequencer *q, const struct snapshot_view *view,
+                      uint64_t ordinal)
 {
-    if (q->txn_ordinal == 0 || shape->subscribe_ordinal == 0)
+    if (q->txn_ordinal == 0 || ordinal == 0)
         return true;
     for (size_t i = 0; i < view->xip_count; i++) {
         uint32_t xid = (uint32_t)view->xip[i];
         const struct recent_xid *r = &q->recent[xid % RECENT_XIDS];
-        if (r->ordinal != 0 && r->xid == xid && r->ordinal <= shape->subscribe_ordinal)
+        if (r->ordinal != 0 && r->xid == xid && r->ordinal <= ordinal)
             return false;
     }
     uint32_t ahead = q->newest_xid - (uint32_t)view->xmax; /* modulo 2^32 */
@@ -110,7 +110,7 @@ static bool passed_are_visible(const struct sequencer *q, const struct shape *sh
     for (uint32_t i = 0; i <= ahead; i++) {
         uint32_t xid = (uint32_t)view->xmax + i;
         const struct recent_xid *r = &q->recent[xid % RECENT_XIDS];
-        if (r->ordinal != 0 && r->xid == xid && r->ordinal <= shape->subscribe_ordinal)
+        if (r->ordinal != 0 && r->xid == xid && r->ordinal <= ordinal)
             return false;
     }
     return true;
@@ -196,7 +196,8 @@ void join_join(struct sequencer *q, struct mail_join *mail)
         join_answer(mail, ERR_CANCELLED, "the shape was removed");
         return;
     }
-    if (shape->join_broken || !passed_are_visible(q, shape, mail->view)) {
+    if (shape->join_broken ||
+        !join_sees_passed(q, mail->view, shape->subscribe_ordinal)) {
         shape->phase = JOIN_UNSUBSCRIBED;
         buf_reset(&shape->join_buffer, 0);
         join_answer(mail, ERR_RETRY, "the stream has passed the snapshot");

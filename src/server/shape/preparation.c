@@ -9,8 +9,9 @@
 
 struct preparation {
     struct sequencer *q;
-    struct shape *shape;   /* a reference */
-    struct table_use *use; /* a reference */
+    struct mail_shape *told; /* what the sequencer hears at the end */
+    struct shape *shape;     /* a reference */
+    struct table_use *use;   /* a reference */
 };
 
 static int preparation_ask(struct preparation *p, int kind,
@@ -167,15 +168,13 @@ static void preparation_run(void *ctx, PGconn *conn, const struct err *why)
     } else {
         rc = preparation_work(p, conn, &err);
     }
-    struct mail_shape *m = calloc(1, sizeof *m);
-    if (m != NULL) {
-        m->mail.kind = rc < 0 ? MAIL_SNAPSHOT_FAILED : MAIL_SNAPSHOT_DONE;
-        m->shape = shape_retain(p->shape);
-        m->err = err;
-        if (mailbox_send(&q->mailbox, &m->mail, true) < 0) {
-            shape_release(m->shape);
-            free(m);
-        }
+    struct mail_shape *m = p->told;
+    m->mail.kind = rc < 0 ? MAIL_SNAPSHOT_FAILED : MAIL_SNAPSHOT_DONE;
+    m->shape = shape_retain(p->shape);
+    m->err = err;
+    if (mailbox_send(&q->mailbox, &m->mail, true) < 0) {
+        shape_release(m->shape);
+        free(m);
     }
     table_use_release(p->use);
     shape_release(p->shape);
@@ -185,8 +184,13 @@ static void preparation_run(void *ctx, PGconn *conn, const struct err *why)
 int preparation_start(struct sequencer *q, struct shape *shape)
 {
     struct preparation *p = calloc(1, sizeof *p);
-    if (p == NULL)
+    struct mail_shape *told = calloc(1, sizeof *told);
+    if (p == NULL || told == NULL) {
+        free(p);
+        free(told);
         return ERR_MEMORY;
+    }
+    p->told = told;
     p->q = q;
     p->shape = shape_retain(shape);
     p->use = table_use_retain(shape->use);
@@ -194,6 +198,7 @@ int preparation_start(struct sequencer *q, struct shape *shape)
     if (rc < 0) {
         table_use_release(p->use);
         shape_release(p->shape);
+        free(told);
         free(p);
     }
     return rc;

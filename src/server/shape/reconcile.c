@@ -9,15 +9,19 @@
 #include "base/clock.h"
 #include "server/shape/internal.h"
 
-#define RECONCILE_PAUSE_MS 100 /* between two, however often one is wanted */
+#define RECONCILE_PAUSE_MS 20 /* between two, however often one is wanted */
 
 struct reconcile_job {
+    struct mail mail;
     struct sequencer *q;
     struct publication_check *checks; /* in and out; names owned by the tables below */
     struct table_use **uses;          /* references */
     struct table **tables;            /* references */
     size_t count;
-    struct err err; /* of the publication as a whole, or of the connection */
+    uint64_t serial;
+    uint64_t ordinal;          /* transactions begun in the stream before it was asked */
+    struct snapshot_view view; /* taken before the answers */
+    struct err err;            /* of the publication as a whole, or of the connection */
     uint64_t retained_wal_bytes;
 };
 
@@ -31,7 +35,18 @@ static void reconcile_free(struct reconcile_job *job)
     free(job->checks);
     free(job->uses);
     free(job->tables);
+    snapshot_view_fini(&job->view);
     free(job);
+}
+
+static int read_view(struct reconcile_job *job, PGconn *conn, struct err *err)
+{
+    PGresult *r = NULL;
+    int rc = pg_exec(conn, "SELECT pg_current_snapshot()", &r, err);
+    if (rc == 0)
+        rc = snapshot_view_parse(slice_of(PQgetvalue(r, 0, 0)), &job->view, err);
+    PQclear(r);
+    return rc;
 }
 
 static void read_retained(struct reconcile_job *job, PGconn *conn)
@@ -73,24 +88,16 @@ static void reconcile_run(void *ctx, PGconn *conn, const struct err *why)
         job->err = *why;
         if (job->err.code == 0)
             job->err.code = ERR_RETRY;
-    } else {
+    } else if (read_view(job, conn, &job->err) == 0) {
         publication_verify(conn, &job->q->config.publication, job->checks, job->count,
                            &job->err);
         read_retained(job, conn);
         if (job->err.code == 0)
             repair_identities(job, conn);
     }
-    struct mail_reconciled *m = calloc(1, sizeof *m);
-    if (m == NULL) {
+    job->mail.kind = MAIL_RECONCILED;
+    if (mailbox_send(&job->q->mailbox, &job->mail, true) < 0)
         reconcile_free(job);
-        return;
-    }
-    m->mail.kind = MAIL_RECONCILED;
-    m->job = job;
-    if (mailbox_send(&job->q->mailbox, &m->mail, true) < 0) {
-        reconcile_free(job);
-        free(m);
-    }
 }
 
 static struct reconcile_job *reconcile_new(struct sequencer *q)
@@ -136,10 +143,15 @@ void reconcile_start(struct sequencer *q, int64_t now_ms)
     q->next_reconcile_ms = now_ms + q->config.reconcile_period_ms;
     q->last_reconcile_ms = now_ms;
     struct reconcile_job *job = reconcile_new(q);
-    if (job == NULL)
+    if (job == NULL) {
+        reconcile_soon(q);
         return;
+    }
+    job->serial = ++q->reconcile_started;
+    job->ordinal = q->txn_ordinal;
     if (pool_submit(q->config.admin_pool, reconcile_run, job) < 0) {
         reconcile_free(job);
+        reconcile_soon(q);
         return;
     }
     q->reconcile_running = true;
@@ -247,6 +259,7 @@ static void act_on(struct sequencer *q, const struct publication_check *c,
 void reconcile_finish(struct sequencer *q, struct reconcile_job *job)
 {
     q->reconcile_running = false;
+    bool passed = job->err.code == 0 && join_sees_passed(q, &job->view, job->ordinal);
     if (job->err.code == 0) {
         for (size_t i = 0; i < job->count; i++)
             act_on(q, &job->checks[i], job->uses[i]);
@@ -262,6 +275,12 @@ void reconcile_finish(struct sequencer *q, struct reconcile_job *job)
             q->stream.reconnect(q->stream.ctx);
         }
     }
+    /* A commit is in the stream a moment before it is visible: an answer without it is no
+     * answer to a question that it raised, and shapes are held back until there is one. */
+    if (passed)
+        q->reconcile_passed = job->serial;
+    else
+        reconcile_soon(q);
     reconcile_free(job);
 }
 

@@ -468,7 +468,8 @@ static bool same_origin(const struct shapelog_origin *a, const struct shapelog_o
  * that runs may still tell one of those. */
 static void forget_positions(struct sequencer *q)
 {
-    q->processed_lsn = q->processed_end = q->wal_end = q->durable_lsn = 0;
+    q->processed_lsn = q->processed_end = q->published_end = 0;
+    q->wal_end = q->durable_lsn = 0;
     atomic_store(&q->shapes.last_lsn, 0);
     memset(q->recent, 0, RECENT_XIDS * sizeof *q->recent);
     q->txn_ordinal = 0;
@@ -573,22 +574,36 @@ static int64_t wall_lag_ms(int64_t commit_us)
     return lag > 0 ? lag : 0;
 }
 
+static void publish_shape(struct sequencer *q, struct shape *shape)
+{
+    struct err err = {0};
+    list_remove(&shape->in_committed);
+    if (shapelog_publish(shape->log, &err) < 0) {
+        sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, err.message);
+        return;
+    }
+    q->unsaved = true;
+    shape_notify(shape);
+}
+
+/* A shape whose table the stream has described anew is held back until the catalog was looked
+ * at: its primary key may have changed, which the description does not tell, and the keys of
+ * the new rows would be wrong. */
 static void publish(struct sequencer *q)
 {
-    while (!list_empty(&q->committed)) {
-        struct shape *shape = LIST_ENTRY(q->committed.next, struct shape, in_committed);
-        list_remove(&shape->in_committed);
-        struct err err = {0};
-        if (shapelog_publish(shape->log, &err) < 0) {
-            sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, err.message);
-            continue;
-        }
-        q->unsaved = true;
-        shape_notify(shape);
+    bool held = false;
+    for (struct list *at = q->committed.next, *next; at != &q->committed; at = next) {
+        struct shape *shape = LIST_ENTRY(at, struct shape, in_committed);
+        next = at->next;
+        if (shape->verify_serial > q->reconcile_passed)
+            held = true;
+        else
+            publish_shape(q, shape);
     }
-    if (!q->unpublished)
+    if (!q->unpublished || held)
         return;
     q->unpublished = false;
+    q->published_end = q->processed_end;
     atomic_store(&q->shapes.last_lsn, q->processed_lsn);
     obs_time(q->config.obs, OBS_H_LIVE_US, clock_mono_us() - q->oldest_commit_us);
 }
@@ -596,7 +611,7 @@ static void publish(struct sequencer *q)
 /* Up to where all is done with, once what is published is on disk. */
 static uint64_t finished_lsn(const struct sequencer *q)
 {
-    uint64_t lsn = q->durable_lsn > q->processed_end ? q->durable_lsn : q->processed_end;
+    uint64_t lsn = q->durable_lsn > q->published_end ? q->durable_lsn : q->published_end;
     bool between = !q->txn_open && !q->unpublished && list_empty(&q->committed);
     return between && q->wal_end > lsn ? q->wal_end : lsn;
 }
@@ -758,8 +773,7 @@ void sequencer_open_mail(struct sequencer *q, struct mail *mail)
         checkpoint_mail(q, (struct mail_durable *)(void *)mail);
         break;
     case MAIL_RECONCILED:
-        reconcile_finish(q, ((struct mail_reconciled *)(void *)mail)->job);
-        free(mail);
+        reconcile_finish(q, (struct reconcile_job *)(void *)mail);
         break;
     case MAIL_TABLE_LEFT:
         tables_left(q, mail);
