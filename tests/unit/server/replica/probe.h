@@ -346,6 +346,27 @@ static inline long probe_number(const char *url, const char *sql)
 
 #define PROBE_TRIES 3000
 
+/* Drops the slot, if it is there, and the publication of that name. A busy machine takes
+ * its time to end the walsender of a connection that was closed. */
+static inline void probe_drop_all(const char *url, const char *name)
+{
+    char sql[256];
+
+    snprintf(
+        sql, sizeof(sql),
+        "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '%s' AND active",
+        name);
+    for (int i = 0; i < PROBE_TRIES && probe_number(url, sql) > 0; i++)
+        clock_sleep_ms(10);
+    snprintf(sql, sizeof(sql),
+             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE "
+             "slot_name = '%s'",
+             name);
+    probe_sql(url, sql, NULL, 0);
+    snprintf(sql, sizeof(sql), "DROP PUBLICATION IF EXISTS %s", name);
+    probe_sql(url, sql, NULL, 0);
+}
+
 /* Waits up to 30 s for the condition over p's fields. */
 #define PROBE_WAIT(p, condition)                                                         \
     do {                                                                                 \

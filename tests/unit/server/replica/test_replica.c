@@ -35,16 +35,6 @@ static void start_on_item(struct probe *p, const char *url, const char *name)
     PROBE_WAIT(p, p->state == REPLICA_STREAMING);
 }
 
-static void drop_all(const char *url, const char *name)
-{
-    char sql[256];
-
-    snprintf(sql, sizeof(sql), "SELECT pg_drop_replication_slot('%s')", name);
-    probe_sql(url, sql, NULL, 0);
-    snprintf(sql, sizeof(sql), "DROP PUBLICATION %s", name);
-    probe_sql(url, sql, NULL, 0);
-}
-
 static void insert(const char *url, int from, int to)
 {
     char sql[256];
@@ -100,7 +90,7 @@ static void a_fresh_start_makes_publication_and_slot_and_streams(void **state)
     assert_int_equal(p.obs->stream_lost[OBS_STREAM_STOPPED], 1);
     assert_int_equal(p.state, REPLICA_STOPPED);
     probe_fini(&p);
-    drop_all(url, "fresh");
+    probe_drop_all(url, "fresh");
 }
 
 static void values_come_in_the_display_settings(void **state)
@@ -119,7 +109,7 @@ static void values_come_in_the_display_settings(void **state)
     assert_int_equal(p.ids[0], 42); /* ISO: 0042-03-04 */
     probe_stop(&p);
     probe_fini(&p);
-    drop_all(url, "display");
+    probe_drop_all(url, "display");
     probe_sql(url, "ALTER ROLE postgres RESET DateStyle", NULL, 0);
 }
 
@@ -146,7 +136,7 @@ static void a_restart_resumes_from_the_confirmed_position(void **state)
     assert_ids(&p, 1, 5);
     assert_int_equal(p.repeated, 0);
     probe_fini(&p);
-    drop_all(url, "resume");
+    probe_drop_all(url, "resume");
 }
 
 static void what_was_not_flushed_comes_again(void **state)
@@ -167,7 +157,7 @@ static void what_was_not_flushed_comes_again(void **state)
     probe_stop(&p);
     assert_ids(&p, 1, 4);
     probe_fini(&p);
-    drop_all(url, "unflushed");
+    probe_drop_all(url, "unflushed");
 }
 
 static void flushed_positions_are_reported_soon_when_asked(void **state)
@@ -194,7 +184,7 @@ static void flushed_positions_are_reported_soon_when_asked(void **state)
     assert_true(confirmed);
     probe_stop(&p);
     probe_fini(&p);
-    drop_all(url, "soon");
+    probe_drop_all(url, "soon");
 }
 
 static void a_second_instance_waits_for_the_lock_and_takes_over(void **state)
@@ -230,7 +220,7 @@ static void a_second_instance_waits_for_the_lock_and_takes_over(void **state)
     assert_ids(&second, 3, 4);
     probe_fini(&first);
     probe_fini(&second);
-    drop_all(url, "shared");
+    probe_drop_all(url, "shared");
 }
 
 static void a_cancelled_wait_for_the_lock_is_tried_again(void **state)
@@ -254,7 +244,7 @@ static void a_cancelled_wait_for_the_lock_is_tried_again(void **state)
     probe_stop(&second);
     probe_fini(&first);
     probe_fini(&second);
-    drop_all(url, "cancelled");
+    probe_drop_all(url, "cancelled");
 }
 
 static void a_stop_while_waiting_for_the_lock_is_prompt(void **state)
@@ -283,7 +273,7 @@ static void a_stop_while_waiting_for_the_lock_is_prompt(void **state)
     probe_stop(&first);
     probe_fini(&first);
     probe_fini(&second);
-    drop_all(url, "prompt");
+    probe_drop_all(url, "prompt");
 }
 
 static void a_killed_walsender_loses_and_skips_nothing(void **state)
@@ -305,7 +295,7 @@ static void a_killed_walsender_loses_and_skips_nothing(void **state)
     probe_stop(&p);
     assert_ids(&p, 1, 6000);
     probe_fini(&p);
-    drop_all(url, "killed");
+    probe_drop_all(url, "killed");
 }
 
 static void a_crashed_server_is_waited_for(void **state)
@@ -328,7 +318,7 @@ static void a_crashed_server_is_waited_for(void **state)
     probe_stop(&p);
     assert_ids(&p, 1, 200);
     probe_fini(&p);
-    drop_all(url, "crash");
+    probe_drop_all(url, "crash");
 }
 
 static void an_orderly_shutdown_of_the_server_is_survived(void **state)
@@ -347,7 +337,7 @@ static void an_orderly_shutdown_of_the_server_is_survived(void **state)
     probe_stop(&p);
     assert_ids(&p, 1, 20);
     probe_fini(&p);
-    drop_all(url, "orderly");
+    probe_drop_all(url, "orderly");
 }
 
 static void a_slow_sink_keeps_the_connection_alive(void **state)
@@ -370,7 +360,7 @@ static void a_slow_sink_keeps_the_connection_alive(void **state)
     probe_stop(&p);
     assert_ids(&p, 1, 32);
     probe_fini(&p);
-    drop_all(url, "slow");
+    probe_drop_all(url, "slow");
     probe_sql(url, "ALTER ROLE postgres RESET wal_sender_timeout", NULL, 0);
 }
 
@@ -393,7 +383,7 @@ static void an_idle_stream_is_acknowledged_up_to_the_wal_end(void **state)
     assert_true(p.attached.confirmed_lsn > before);
     probe_stop(&p);
     probe_fini(&p);
-    drop_all(url, "idle");
+    probe_drop_all(url, "idle");
 }
 
 static void a_sink_error_ends_the_stream_and_its_code_decides(void **state)
@@ -416,7 +406,7 @@ static void a_sink_error_ends_the_stream_and_its_code_decides(void **state)
     assert_int_equal(p.state, REPLICA_STOPPED);
     assert_ids(&p, 1, 5);
     probe_fini(&p);
-    drop_all(url, "sink");
+    probe_drop_all(url, "sink");
 }
 
 static void told_to_reconnect_it_does_so_at_once(void **state)
@@ -434,7 +424,7 @@ static void told_to_reconnect_it_does_so_at_once(void **state)
     PROBE_WAIT(&p, p.committed == 1);
     probe_stop(&p);
     probe_fini(&p);
-    drop_all(url, "again");
+    probe_drop_all(url, "again");
 }
 
 int main(void)

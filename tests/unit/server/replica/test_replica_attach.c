@@ -29,26 +29,6 @@ static int stop_cluster(void **state)
     return 0;
 }
 
-static void drop_slot(const char *url, const char *name)
-{
-    char sql[256];
-
-    snprintf(sql, sizeof(sql),
-             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE "
-             "slot_name = '%s'",
-             name);
-    probe_sql(url, sql, NULL, 0);
-}
-
-static void drop_all(const char *url, const char *name)
-{
-    char sql[256];
-
-    drop_slot(url, name);
-    snprintf(sql, sizeof(sql), "DROP PUBLICATION IF EXISTS %s", name);
-    probe_sql(url, sql, NULL, 0);
-}
-
 /* Runs until the stream stands, then stops. */
 static void run_once(struct probe *p)
 {
@@ -98,7 +78,7 @@ static void a_newly_made_publication_drops_an_old_slot(void **state)
                                   "'newpub'"),
                      1);
     probe_fini(&p);
-    drop_all(url, "newpub");
+    probe_drop_all(url, "newpub");
 }
 
 static void an_existing_publication_without_a_slot_is_kept(void **state)
@@ -114,7 +94,7 @@ static void an_existing_publication_without_a_slot_is_kept(void **state)
                                        "pubname = 'keeppub'"),
                      1);
     probe_fini(&p);
-    drop_all(url, "keeppub");
+    probe_drop_all(url, "keeppub");
 }
 
 static void a_publication_dropped_while_streaming_starts_anew(void **state)
@@ -139,7 +119,7 @@ static void a_publication_dropped_while_streaming_starts_anew(void **state)
     PROBE_WAIT(&p, p.committed > 0 && p.ids[p.committed - 1] == 3);
     probe_stop(&p);
     probe_fini(&p);
-    drop_all(url, "gone");
+    probe_drop_all(url, "gone");
 }
 
 static void lose_slot(const char *url, const char *name)
@@ -181,7 +161,7 @@ static void an_invalidated_slot_is_made_anew_with_its_publication(void **state)
                                        "pubname = 'lost'"),
                      0);
     probe_fini(&p);
-    drop_all(url, "lost");
+    probe_drop_all(url, "lost");
 }
 
 static void an_invalidated_slot_leaves_a_manual_publication_alone(void **state)
@@ -200,7 +180,7 @@ static void an_invalidated_slot_leaves_a_manual_publication_alone(void **state)
                                        "pubname = 'manual'"),
                      1);
     probe_fini(&p);
-    drop_all(url, "manual");
+    probe_drop_all(url, "manual");
 }
 
 static void a_temporary_slot_goes_with_its_session(void **state)
@@ -219,12 +199,13 @@ static void a_temporary_slot_goes_with_its_session(void **state)
     probe_stop(&p);
     run_once(&p);
     assert_true(p.attached.slot_created);
-    for (int i = 0;
-         i < 100 && probe_number(url, "SELECT count(*) FROM pg_replication_slots"); i++)
-        clock_sleep_ms(20);
+    for (int i = 0; i < PROBE_TRIES &&
+                    probe_number(url, "SELECT count(*) FROM pg_replication_slots");
+         i++)
+        clock_sleep_ms(10);
     assert_int_equal(probe_number(url, "SELECT count(*) FROM pg_replication_slots"), 0);
     probe_fini(&p);
-    drop_all(url, "temporary");
+    probe_drop_all(url, "temporary");
 }
 
 static void slot_creation_says_that_it_waits_and_can_be_stopped(void **state)
@@ -254,7 +235,7 @@ static void slot_creation_says_that_it_waits_and_can_be_stopped(void **state)
     assert_true(p.attached.slot_created);
     probe_stop(&p);
     probe_fini(&p);
-    drop_all(url, "waits");
+    probe_drop_all(url, "waits");
 }
 
 static void a_slot_that_is_still_active_is_asked_for_again(void **state)
@@ -280,7 +261,7 @@ static void a_slot_that_is_still_active_is_asked_for_again(void **state)
     assert_false(p.attached.slot_created);
     probe_stop(&p);
     probe_fini(&p);
-    drop_all(url, "active");
+    probe_drop_all(url, "active");
 }
 
 static void a_foreign_slot_is_left_alone(void **state)
@@ -295,7 +276,7 @@ static void a_foreign_slot_is_left_alone(void **state)
                                        "slot_name = 'alien'"),
                      1);
     probe_fini(&p);
-    drop_all(url, "alien");
+    probe_drop_all(url, "alien");
 }
 
 static void no_free_slot_is_fatal_and_names_the_setting(void **state)
@@ -313,7 +294,7 @@ static void no_free_slot_is_fatal_and_names_the_setting(void **state)
     probe_sql(url, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots",
               NULL, 0);
     probe_fini(&p);
-    drop_all(url, "toomany");
+    probe_drop_all(url, "toomany");
 }
 
 static void a_role_without_the_replication_attribute_is_told_how_to_get_it(void **state)
@@ -349,7 +330,7 @@ static void a_role_that_may_not_publish_needs_a_publication(void **state)
     run_once(&p);
     assert_true(p.attached.slot_created);
     probe_fini(&p);
-    drop_all(admin, "granted");
+    probe_drop_all(admin, "granted");
 }
 
 static void an_unknown_role_is_fatal(void **state)
