@@ -2,8 +2,8 @@
 .PHONY: help run test build lint format fresh matrix soak clean
 help:   ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
-run:    ## install what is missing, build, start Postgres, server and demo
-	@scripts/run.sh
+run:    ## install what is missing, build, start Postgres, server and demo (ARGS=--help)
+	@scripts/run.sh $(ARGS)
 test:   ## install what is missing, build, run every test
 	@scripts/test.sh
 build:  ## the everyday build in build/dev

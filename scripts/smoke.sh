@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# smoke.sh: what a newcomer does after cloning. Starts `make run`, waits for the demo
+# smoke.sh [own]: what a newcomer does after cloning. Starts `make run`, waits for the demo
 # page and the server it prints, deletes a row in psql and sees that arrive in a waiting
 # live request, sends SIGTERM and expects an end in time. Needs bash, no HTTP client.
+# With "own" the data are in a temporary folder, and not where `coulomb dev` keeps a
+# person's.
 
 . "$(dirname "$0")/common.sh"
 
@@ -11,6 +13,11 @@ STOP_SECONDS=10
 work=$(mktemp -d)
 log=$work/run.log
 run=
+args=
+if [ "${1:-}" = own ]; then
+    chmod 755 "$work" # as root, Postgres runs as another user
+    args="--data-dir $work/data"
+fi
 
 finish() {
     if [ -n "$run" ] && kill -0 "$run" 2>/dev/null; then
@@ -104,7 +111,7 @@ find_psql() {
     [ -n "$psql" ]
 }
 
-sql() { bash -c "$psql -X -q -A -t" <<<"$1"; }
+sql() { bash -c "$psql -X -q -A -t -v ON_ERROR_STOP=1" <<<"$1"; }
 
 find_table() {
     table=$(sql "SELECT quote_ident(c.relname) FROM pg_class c
@@ -135,7 +142,12 @@ live_delete() {
     http "$server/v1/shape?table=$table&$position&live=true" >"$work/live" &
     local waiting=$!
     sleep 1
-    sql "DELETE FROM $table WHERE ctid = (SELECT min(ctid) FROM $table)" || return 1
+    # And put back, for whoever does this often.
+    sql "BEGIN;
+        CREATE TEMP TABLE one AS SELECT * FROM $table WHERE ctid = (SELECT min(ctid) FROM $table);
+        DELETE FROM $table WHERE ctid = (SELECT min(ctid) FROM $table);
+        COMMIT;
+        INSERT INTO $table OVERRIDING SYSTEM VALUE SELECT * FROM one" || return 1
     until_true 15 gone "$waiting" || return 1
     grep -q '"operation":"delete"' "$work/live" || { cat "$work/live"; return 1; }
 }
@@ -155,7 +167,7 @@ silent() { ! ok "$server/v1/health"; }
 
 say "make run"
 set -m # a process group of its own
-make run >"$log" 2>&1 </dev/null &
+make run ARGS="$args" >"$log" 2>&1 </dev/null &
 run=$!
 set +m
 server=
