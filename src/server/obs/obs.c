@@ -186,6 +186,14 @@ static void put_reasons(struct buf *out, const char *name, const char *help,
     }
 }
 
+static void put_gauge(struct buf *out, size_t which, int64_t value)
+{
+    if (which == OBS_G_LAG_MS && value >= 0)
+        put_seconds(out, (uint64_t)value * 1000);
+    else
+        buf_put_i64(out, value);
+}
+
 void obs_render(const struct obs *o, struct buf *out)
 {
     for (size_t i = 0; i < OBS_COUNTER_COUNT; i++) {
@@ -197,7 +205,7 @@ void obs_render(const struct obs *o, struct buf *out)
     for (size_t i = 0; i < OBS_GAUGE_COUNT; i++) {
         put_head(out, gauges[i].name, gauges[i].help, "gauge");
         buf_printf(out, "%s ", gauges[i].name);
-        buf_put_i64(out, atomic_load_explicit(&o->gauge[i], memory_order_relaxed));
+        put_gauge(out, i, atomic_load_explicit(&o->gauge[i], memory_order_relaxed));
         buf_putc(out, '\n');
     }
     for (size_t i = 0; i < OBS_HISTOGRAM_COUNT; i++)

@@ -30,7 +30,7 @@
 
 #define OBS_GAUGES(X)                                                                    \
     X(LAG_BYTES, "coulomb_replication_lag_bytes", "WAL written but not yet processed")   \
-    X(LAG_MS, "coulomb_replication_lag_milliseconds",                                    \
+    X(LAG_MS, "coulomb_replication_lag_seconds", /* set in ms */                         \
       "Age of the newest processed commit while behind, else 0")                         \
     X(RETAINED_WAL, "coulomb_retained_wal_bytes",                                        \
       "WAL that the slot makes Postgres keep")                                           \

@@ -74,12 +74,14 @@ static void counters_and_gauges_show_what_was_recorded(void **state)
     obs_count(&o, OBS_SNAPSHOT_ROWS, 1);
     obs_set(&o, OBS_G_LAG_BYTES, 7);
     obs_add(&o, OBS_G_LAG_BYTES, -10);
+    obs_set(&o, OBS_G_LAG_MS, 2500);
     obs_shape_removed(&o, OBS_SHAPE_TRUNCATE);
     obs_refused(&o, OBS_REFUSED_ADMISSION);
     obs_stream_lost(&o, OBS_STREAM_SLOT);
     text = render(&o);
     assert_true(has_line(text, "coulomb_snapshot_rows_total 42"));
     assert_true(has_line(text, "coulomb_replication_lag_bytes -3"));
+    assert_true(has_line(text, "coulomb_replication_lag_seconds 2.5"));
     assert_true(has_line(text, "coulomb_shapes_removed_total{reason=\"truncate\"} 1"));
     assert_true(has_line(text, "coulomb_http_refused_total{reason=\"admission\"} 1"));
     assert_true(has_line(text, "coulomb_replication_lost_total{reason=\"slot\"} 1"));
