@@ -74,33 +74,15 @@ project_files() {
         -type f -name "$1" -print | sed 's,^\./,,' | sort
 }
 
-# report_number JSON NAME: a top-level count of vitest's report.
-report_number() { sed -n "s/.*\"$2\":\([0-9][0-9]*\).*/\1/p" <<<"$1" | head -n 1; }
-
 # js_suite LOG-NAME [ARGUMENT…]: the JavaScript suite (real clients and a real Postgres
 # against the built binary) into the tally. Arguments go to tests/js/run.sh.
 js_suite() {
-    local log=$RESULTS/$1.log report=tests/js/.results.json status=0 json failed
-    local seconds=${JS_SECONDS:-1500}
+    local log=$RESULTS/$1.log status=0 seconds=${JS_SECONDS:-1500}
     shift
-    rm -f "$report"
     COULOMB_BIN=$ROOT/build/dev/coulomb timeout -k 30 "$seconds" \
         tests/js/run.sh "$@" </dev/null 2>&1 | tee "$log" || status=$?
     if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
         printf 'FAILED  the JavaScript suite took longer than %d seconds\n' "$seconds"
     fi
-    if [ ! -f "$report" ]; then
-        printf 'FAILED  the JavaScript suite left no report (status %d)\n' "$status"
-        count 0 1
-        return
-    fi
-    json=$(head -c 2000 "$report")
-    failed=$(report_number "$json" numFailedTests)
-    # A file that does not even load has no test to fail.
-    if [ "$status" -ne 0 ] && [ "${failed:-0}" -eq 0 ]; then
-        printf 'FAILED  the JavaScript suite ended with status %d\n' "$status"
-        failed=1
-    fi
-    count "$(report_number "$json" numPassedTests)" "${failed:-1}" \
-        "$(report_number "$json" numPendingTests)"
+    count_log "$log" "$status"
 }
