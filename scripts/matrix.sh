@@ -11,6 +11,7 @@ versions=("$@")
 scripts/install.sh test
 scripts/npm-ci.sh tests/matrix
 scripts/npm-ci.sh tests/js
+scripts/npm-ci.sh web/demo
 cmake --preset dev >/dev/null
 cmake --build --preset dev >/dev/null || die "the build failed; make build shows why"
 
