@@ -10,13 +10,20 @@ command -v npm >/dev/null || die "npm is missing; run scripts/install.sh run"
 
 stamp=$dir/node_modules/.coulomb-lock
 lock=$(sha256sum <"$dir/package-lock.json")
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$lock" ]; then
+current() { [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$lock" ]; }
+if current; then
     exit 0
 fi
 
-say "npm ci in $dir"
 mkdir -p "$ROOT/build"
 log=$ROOT/build/npm-$(printf '%s' "$dir" | tr -c 'a-zA-Z0-9\n' -).log
+# Another make in the same checkout may be at it; then it is done when the lock is free.
+exec 9>"${log%.log}.lock"
+flock 9
+if current; then
+    exit 0
+fi
+say "npm ci in $dir"
 for attempt in 1 2 3; do
     if (cd "$dir" && npm ci --ignore-scripts --no-audit --no-fund \
         --no-update-notifier --loglevel=error) >"$log" 2>&1 </dev/null; then
