@@ -63,7 +63,7 @@ void shape_request_removed(struct shape_request *r, const struct err *err)
         return;
     }
     shape_request_enter(r, REQUEST_ANSWERED);
-    evreq_add_header(r->req, "vary", "accept-encoding");
+    respond_vary(r->req);
     evreq_add_header(r->req, "content-type", RESPOND_JSON);
     evreq_add_header(r->req, "cache-control", "no-cache");
     evreq_add_header(r->req, "electric-has-data", "true");

@@ -570,6 +570,7 @@ void evreq_trim(struct evreq *req)
         /* evhttp looks at these when the answer is complete. */
         if (!slice_eq_nocase(name, SLICE_LIT("connection")) &&
             !slice_eq_nocase(name, SLICE_LIT("proxy-connection")) &&
+            !slice_eq_nocase(name, SLICE_LIT("origin")) &&
             !slice_eq_nocase(name, SLICE_LIT("if-none-match")))
             evhttp_remove_header(headers, h->key);
     }

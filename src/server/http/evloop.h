@@ -100,7 +100,7 @@ struct slice evreq_target(const struct evreq *req); /* as sent: path and query *
 /* The first header of the name, or an empty slice with a NULL pointer. */
 struct slice evreq_header(const struct evreq *req, const char *name);
 struct slice evreq_body(struct evreq *req);
-/* For a request that will wait long: forgets its headers but If-None-Match. */
+/* For a request that will wait long: forgets its headers but those that its answer needs. */
 void evreq_trim(struct evreq *req);
 
 typedef void evreq_finish_fn(void *ctx, bool complete);

@@ -34,15 +34,18 @@ void respond_base(struct evreq *req, const struct respond_config *config,
                                             : "GET, HEAD");
 }
 
-static void add_vary(struct evreq *req)
+/* A shared cache must not show one origin what was allowed to another. */
+void respond_vary(struct evreq *req)
 {
-    evreq_add_header(req, "vary", "accept-encoding");
+    bool echoed = evreq_header(req, "origin").len > 0;
+
+    evreq_add_header(req, "vary", echoed ? "accept-encoding, origin" : "accept-encoding");
 }
 
 void respond_plain(struct evreq *req, int status, const char *content_type,
                    struct slice body)
 {
-    add_vary(req);
+    respond_vary(req);
     evreq_add_header(req, "cache-control", PLAIN_CACHE_CONTROL);
     if (content_type)
         evreq_add_header(req, "content-type", content_type);
@@ -93,7 +96,7 @@ void respond_options(struct evreq *req)
 
 void respond_error(struct evreq *req, const struct respond_error *error)
 {
-    add_vary(req);
+    respond_vary(req);
     evreq_add_header(req, "content-type", RESPOND_JSON);
     evreq_add_header(req, "cache-control", is_read(req) ? "no-store" : "no-cache");
     if (is_read(req) || error->known)
@@ -134,7 +137,7 @@ void respond_refetch(struct evreq *req, const char *handle)
 {
     char etag[RESPOND_ETAG_MAX];
 
-    add_vary(req);
+    respond_vary(req);
     evreq_add_header(req, "content-type", RESPOND_JSON);
     if (handle) {
         snprintf(etag, sizeof etag, "\"%s::\"", handle);
@@ -225,7 +228,7 @@ void respond_log_headers(struct evreq *req, const struct respond_config *config,
     bool live = answer->kind == RESPOND_LIVE || answer->kind == RESPOND_SSE;
     char text[128];
 
-    add_vary(req);
+    respond_vary(req);
     evreq_add_header(req, "content-type",
                      answer->kind == RESPOND_SSE ? "text/event-stream" : RESPOND_JSON);
     put_cache_control(config, answer, text, sizeof text);

@@ -24,6 +24,9 @@ enum respond_route { RESPOND_SHAPE, RESPOND_OTHER };
 void respond_base(struct evreq *req, const struct respond_config *config,
                   enum respond_route route, uint64_t request_id);
 
+/* What the answer depends on beside its URL; answers that are not made here call it. */
+void respond_vary(struct evreq *req);
+
 /* --- Plain answers --- */
 
 /* Root, 404, 401 and the like; content_type may be NULL. */

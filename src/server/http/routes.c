@@ -52,7 +52,7 @@ static void health(struct http_loop *loop, struct evreq *req)
         body = SLICE_LIT("{\"status\":\"waiting\"}");
     else if (service == SHAPES_STARTING)
         body = SLICE_LIT("{\"status\":\"starting\"}");
-    evreq_add_header(req, "vary", "accept-encoding");
+    respond_vary(req);
     evreq_add_header(req, "cache-control", "no-cache, no-store, must-revalidate");
     evreq_add_header(req, "content-type", RESPOND_JSON);
     evreq_reply(req, service == SHAPES_ACTIVE ? 200 : 202, body);

@@ -97,6 +97,34 @@ static void a_long_poll_times_out_up_to_date(void **state)
     shut(&f);
 }
 
+static void what_names_an_origin_is_not_shared(void **state)
+{
+    static const char *const targets[] = {
+        "/v1/shape?table=items&offset=-1", "/v1/shape?table=nope&offset=-1",
+        "/v1/shape?table=items&offset=0_0&handle=nope", LIVE "0_inf", "/v1/health"};
+    struct fixture f;
+
+    (void)state;
+    memset(&f, 0, sizeof f);
+    f.config = defaults();
+    f.config.long_poll_timeout_ms = 50;
+    open_with(&f, 1000);
+    for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++) {
+        struct client_answer a =
+            ask(&f, "GET", targets[i], "Origin: https://a.example\r\n");
+
+        assert_string_equal(client_header(&a, "access-control-allow-origin"),
+                            "https://a.example");
+        assert_string_equal(client_header(&a, "vary"), "accept-encoding, origin");
+        client_free(&a);
+        a = ask(&f, "GET", targets[i], "");
+        assert_string_equal(client_header(&a, "access-control-allow-origin"), "*");
+        assert_string_equal(client_header(&a, "vary"), "accept-encoding");
+        client_free(&a);
+    }
+    shut(&f);
+}
+
 static void a_matching_etag_gives_304(void **state)
 {
     struct fixture f;
@@ -450,6 +478,7 @@ int main(void)
         cmocka_unit_test(serves_the_snapshot_then_the_end_of_the_log),
         cmocka_unit_test(a_commit_wakes_a_long_poll),
         cmocka_unit_test(a_long_poll_times_out_up_to_date),
+        cmocka_unit_test(what_names_an_origin_is_not_shared),
         cmocka_unit_test(a_matching_etag_gives_304),
         cmocka_unit_test(handles_that_do_not_fit_are_sent_on),
         cmocka_unit_test(a_departed_client_is_noticed_at_once),
