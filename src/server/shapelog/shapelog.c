@@ -419,10 +419,9 @@ static void free_list(struct list *shapes, unsigned refs)
 {
     while (!list_empty(shapes)) {
         struct shapelog_shape *shape =
-            LIST_ENTRY(shapes->next, struct shapelog_shape, link);
+            LIST_ENTRY(list_pop(shapes), struct shapelog_shape, link);
 
         ASSERT(atomic_load(&shape->refs) == refs); /* or somebody did not release it */
-        list_remove(&shape->link);
         shapelog_shape_free(shape);
     }
 }
