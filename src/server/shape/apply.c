@@ -370,7 +370,6 @@ static int apply_commit(void *ctx, uint64_t lsn, uint64_t end_lsn, struct err *e
     q->unpublished = true;
     q->processed_lsn = lsn;
     q->processed_end = end_lsn;
-    q->last_commit_us = q->txn_commit_us;
     return 0;
 }
 

@@ -108,7 +108,6 @@ void shapes_set_service(struct shapes *s, enum shapes_service service,
 void shapes_notify_all(struct shapes *s);
 /* Tells the watchers that asked; any thread. */
 void shape_notify(struct shape *shape);
-void shape_fini_links(struct shape *shape);
 /* Takes the definition as the header; finds `strict` anew. ERR_MEMORY. */
 int shape_set_header(struct shape *shape, struct shape_def *def);
 
@@ -240,7 +239,6 @@ struct sequencer {
     uint64_t published_end; /* readers may see everything up to here */
     uint64_t wal_end;       /* everything before it has come */
     int64_t oldest_commit_us; /* arrival of the first unpublished commit, monotonic */
-    int64_t last_commit_us;   /* wall clock of the last processed commit */
     uint64_t catch_up_lsn;    /* replay is over once this is reached */
 
     uint64_t durable_lsn;
@@ -273,17 +271,29 @@ struct sequencer {
                   * changes, when no list of hits can name them any more */
 };
 
-/* sequencer.c */
+/* sequencer.c: does what one message asks, and frees it. */
+void sequencer_open_mail(struct sequencer *q, struct mail *mail);
+
+/* lifecycle.c */
+struct shape *sequencer_make(struct sequencer *q, struct shape_def *def, struct err *err);
+/* A shapelog_restored_fn. */
+void sequencer_restored(void *ctx, struct shapelog_shape *log, struct slice definition);
 void sequencer_drop(struct sequencer *q, struct shape *shape,
                     enum obs_shape_reason reason, const struct err *failure,
                     const char *detail);
-/* Does what one message asks, and frees it. */
-void sequencer_open_mail(struct sequencer *q, struct mail *mail);
+void sequencer_drop_everything(struct sequencer *q, enum obs_shape_reason reason,
+                               const char *detail);
+/* Gives back the references to dropped shapes: not while hits are being walked. */
+void sequencer_release_dropped(struct sequencer *q);
+/* Down to the limit of shapes. */
+void sequencer_evict(struct sequencer *q);
 /* Collects the shapes that have a link to the relation: a borrowed array of *count, or
  * NULL. */
 struct shape **sequencer_shapes_of(struct sequencer *q, uint32_t oid, size_t *count);
 /* Links the shape to one more relation (a partition). */
 int sequencer_link(struct sequencer *q, struct shape *shape, uint32_t oid);
+/* Takes its links out of the router. */
+void sequencer_unlink(struct sequencer *q, struct shape *shape);
 
 /* apply.c */
 void apply_note_joined(struct sequencer *q, struct shape *shape, bool open_txn_kept);

@@ -137,7 +137,7 @@ struct shape *shape_retain(struct shape *shape)
     return shape;
 }
 
-void shape_fini_links(struct shape *shape)
+static void shape_fini_links(struct shape *shape)
 {
     for (size_t i = 0; i < shape->link_count; i++)
         free(shape->links[i].order);

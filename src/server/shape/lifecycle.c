@@ -1,0 +1,294 @@
+/* How shapes come and go: linked to their relations, made, restored, dropped, evicted.
+ *
+ * A shape is known in four places: the registry, the router (a link for each relation whose
+ * changes concern it), its table's use, its log. shape_register and sequencer_drop keep them
+ * in step. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "server/shape/internal.h"
+
+/* --- Relations and shapes --- */
+
+struct shape **sequencer_shapes_of(struct sequencer *q, uint32_t oid, size_t *count)
+{
+    struct route_entry *const *entries = route_entries(q->route, oid, count);
+    if (*count > q->scratch_cap) {
+        struct shape **grown = realloc(q->scratch, *count * 2 * sizeof(*grown));
+        if (grown == NULL) {
+            *count = 0;
+            log_event(q->config.log, LOG_ERROR, "sequencer.out_of_memory",
+                      LOG_U64("relation", oid));
+            return NULL;
+        }
+        q->scratch = grown;
+        q->scratch_cap = *count * 2;
+    }
+    for (size_t i = 0; i < *count; i++)
+        q->scratch[i] = ((struct shape_link *)(void *)entries[i])->shape;
+    return q->scratch;
+}
+
+/* links is allocated with room for growth here only; entries are pointers into it, so it
+ * is taken out of the router while it moves. */
+int sequencer_link(struct sequencer *q, struct shape *shape, uint32_t oid)
+{
+    for (size_t i = 0; i < shape->link_count; i++) {
+        if (shape->links[i].route.oid == oid)
+            return 0;
+    }
+    struct shape_link *links = calloc(shape->link_count + 1, sizeof *links);
+    if (links == NULL)
+        return ERR_MEMORY;
+    for (size_t i = 0; i < shape->link_count; i++) {
+        route_remove(q->route, &shape->links[i].route);
+        links[i] = shape->links[i];
+    }
+    links[shape->link_count] = (struct shape_link){.route.oid = oid, .shape = shape};
+    free(shape->links);
+    shape->links = links;
+    size_t wanted = shape->link_count + 1;
+    shape->link_count = 0;
+    for (size_t i = 0; i < wanted; i++) {
+        if (route_add(q->route, &links[i].route) < 0) {
+            for (size_t j = i; j < wanted; j++)
+                free(links[j].order);
+            return ERR_MEMORY;
+        }
+        shape->link_count++;
+    }
+    return 0;
+}
+
+static int link_table(struct sequencer *q, struct shape *shape)
+{
+    const struct table *t = shape->def->table;
+    int rc = sequencer_link(q, shape, t->oid);
+    for (size_t i = 0; rc == 0 && i < t->child_count; i++)
+        rc = sequencer_link(q, shape, t->children[i]);
+    return rc;
+}
+
+void sequencer_unlink(struct sequencer *q, struct shape *shape)
+{
+    for (size_t i = 0; i < shape->link_count; i++)
+        route_remove(q->route, &shape->links[i].route);
+}
+
+/* --- Making and removing --- */
+
+static struct shape *shape_new(struct sequencer *q, struct shape_def *def)
+{
+    struct shape *shape = calloc(1, sizeof *shape);
+    if (shape == NULL)
+        return NULL;
+    atomic_init(&shape->refs, 1);
+    shape->owner = &q->shapes;
+    shape->def = shape_def_retain(def);
+    list_init(&shape->in_touched);
+    list_init(&shape->in_committed);
+    buf_init(&shape->join_buffer, 16u << 20);
+    if (shape_set_header(shape, def) < 0) {
+        shape_release(shape);
+        return NULL;
+    }
+    return shape;
+}
+
+/* Everything that makes a shape known: table use, router, registry. */
+static int shape_register(struct sequencer *q, struct shape *shape)
+{
+    shape->use = table_use_get(q, shape->def->table);
+    if (shape->use == NULL)
+        return ERR_MEMORY;
+    if (link_table(q, shape) < 0 || shapes_insert(&q->shapes, shape) < 0) {
+        sequencer_unlink(q, shape);
+        table_use_put(q, shape->use);
+        return ERR_MEMORY;
+    }
+    q->parent_shapes += shape->def->table->kind == 'p';
+    return 0;
+}
+
+/* <hash of the definition>-<microseconds>: never the same twice. */
+static void shape_name(struct sequencer *q, struct shape *shape)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a: only to tell shapes apart by eye */
+    struct slice identity = shape_def_identity(shape->def);
+    for (size_t i = 0; i < identity.len; i++)
+        hash = (hash ^ (unsigned char)identity.ptr[i]) * 16777619u;
+    int64_t now = clock_wall_us();
+    q->last_handle_us = now > q->last_handle_us ? now : q->last_handle_us + 1;
+    snprintf(shape->handle, sizeof shape->handle, "%" PRIu32 "-%" PRId64, hash,
+             q->last_handle_us);
+}
+
+static int shape_make_log(struct sequencer *q, struct shape *shape, struct err *err)
+{
+    struct buf text;
+    buf_init(&text, SHAPE_DEF_TEXT_MAX);
+    int rc = shape_def_print(shape->def, &text);
+    if (rc < 0)
+        err_set(err, rc, "the definition of the shape is too large to be stored");
+    else
+        rc = shapelog_create(q->shapelog, slice_of(shape->handle), buf_slice(&text),
+                             &shape->log, err);
+    buf_fini(&text);
+    return rc;
+}
+
+struct shape *sequencer_make(struct sequencer *q, struct shape_def *def, struct err *err)
+{
+    struct shape *shape = shape_new(q, def);
+    if (shape == NULL) {
+        err_set(err, ERR_MEMORY, "no memory for a shape");
+        return NULL;
+    }
+    shape_name(q, shape);
+    if (shape_make_log(q, shape, err) < 0) {
+        shape_release(shape);
+        return NULL;
+    }
+    if (shape_register(q, shape) < 0) {
+        err_set(err, ERR_MEMORY, "no memory for a shape");
+        shapelog_remove(shape->log);
+        shape_release(shape);
+        return NULL;
+    }
+    obs_count(q->config.obs, OBS_SHAPES_CREATED, 1);
+    log_event(q->config.log, LOG_INFO, "shape.created", LOG_TEXT("handle", shape->handle),
+              LOG_SLICE("schema", def->table->schema),
+              LOG_SLICE("table", def->table->name));
+    if (preparation_start(q, shape) < 0) {
+        struct err busy = {0};
+        err_set(&busy, ERR_RETRY, "too many snapshots wait for a connection");
+        busy.http_status = 503;
+        sequencer_drop(q, shape, OBS_SHAPE_SNAPSHOT, &busy, busy.message);
+    }
+    shape_release(shape); /* the registry, or `dropped`, has its own */
+    return shape;
+}
+
+void sequencer_drop(struct sequencer *q, struct shape *shape,
+                    enum obs_shape_reason reason, const struct err *failure,
+                    const char *detail)
+{
+    if (shape_state(shape) == SHAPE_GONE)
+        return;
+    if (failure != NULL)
+        shape->failure = *failure;
+    atomic_store(&shape->state, SHAPE_GONE);
+    sequencer_unlink(q, shape);
+    q->parent_shapes -= shape->def->table->kind == 'p';
+    list_remove(&shape->in_touched);
+    list_remove(&shape->in_committed);
+    shape_retain(shape);
+    list_push(&q->dropped, &shape->in_touched);
+    shapes_erase(&q->shapes, shape);
+    shapelog_remove(shape->log);
+    table_use_put(q, shape->use);
+    shape->use = NULL;
+    q->unsaved = true;
+    atomic_fetch_add(&q->config.obs->shapes_removed[reason], 1);
+    log_event(q->config.log, LOG_INFO, "shape.removed", LOG_TEXT("handle", shape->handle),
+              LOG_TEXT("reason", obs_shape_reason_name(reason)),
+              LOG_TEXT("detail", detail));
+    catalog_forget(q->config.catalog, shape->def->table->schema, shape->def->table->name);
+    shape_notify(shape);
+}
+
+void sequencer_release_dropped(struct sequencer *q)
+{
+    while (!list_empty(&q->dropped)) {
+        struct shape *shape = LIST_ENTRY(q->dropped.next, struct shape, in_touched);
+        list_remove(&shape->in_touched);
+        shape_release(shape);
+    }
+}
+
+void sequencer_drop_everything(struct sequencer *q, enum obs_shape_reason reason,
+                               const char *detail)
+{
+    for (;;) {
+        size_t it = 0;
+        void *value;
+        if (!map_next(&q->shapes.by_handle, &it, NULL, &value))
+            break;
+        sequencer_drop(q, value, reason, NULL, detail);
+    }
+    sequencer_release_dropped(q);
+}
+
+/* Beyond the limit the least recently read go; a shape that was never read is young. */
+void sequencer_evict(struct sequencer *q)
+{
+    unsigned max = q->config.max_shapes;
+    while (max > 0 && q->shapes.by_handle.len > max) {
+        struct shape *oldest = NULL;
+        int64_t oldest_ms = INT64_MAX;
+        size_t it = 0;
+        void *value;
+        while (map_next(&q->shapes.by_handle, &it, NULL, &value)) {
+            struct shape *shape = value;
+            int64_t read_ms = atomic_load(&shape->read_ms);
+            if (read_ms != 0 && read_ms < oldest_ms) {
+                oldest = shape;
+                oldest_ms = read_ms;
+            }
+        }
+        if (oldest == NULL)
+            return;
+        sequencer_drop(q, oldest, OBS_SHAPE_EVICTED, NULL, "");
+    }
+}
+
+/* --- Restoring --- */
+
+/* Reads back what preparation.c wrote: "xmin:xmax:xip,xip@wal_lsn". */
+static int view_read(struct slice text, struct snapshot_view *out)
+{
+    const char *at = text.len == 0 ? NULL : memchr(text.ptr, '@', text.len);
+    if (at == NULL)
+        return ERR_CORRUPT;
+    size_t head = (size_t)(at - text.ptr);
+    int rc = snapshot_view_parse(slice_make(text.ptr, head), out, NULL);
+    if (rc < 0)
+        return rc;
+    struct slice lsn = slice_make(at + 1, text.len - head - 1);
+    return slice_to_u64(lsn, &out->wal_lsn) ? 0 : ERR_CORRUPT;
+}
+
+void sequencer_restored(void *ctx, struct shapelog_shape *log, struct slice definition)
+{
+    struct sequencer *q = ctx;
+    struct shape_def *def = NULL;
+    struct shape *shape = NULL;
+    struct err err = {0};
+    int rc = shape_def_parse(definition, &def, &err);
+    if (rc == 0 && (shape = shape_new(q, def)) == NULL)
+        rc = err_set(&err, ERR_MEMORY, "no memory for a shape");
+    if (rc == 0) {
+        snprintf(shape->handle, sizeof shape->handle, "%s", shapelog_handle(log));
+        shape->log = shapelog_retain(log);
+        shape->phase = JOIN_JOINED;
+        atomic_store(&shape->state, SHAPE_LIVE);
+        shape_touch(shape); /* no younger than those read from now on */
+        rc = view_read(shapelog_view(log), &shape->view);
+        if (rc < 0)
+            err_set(&err, rc, "the stored view is not readable");
+    }
+    if (rc == 0 && (rc = shape_register(q, shape)) < 0)
+        err_set(&err, rc, "no memory for a shape");
+    if (rc == 0) { /* it was in the publication when it was made */
+        atomic_store(&shape->use->ensured, true);
+    } else {
+        log_event(q->config.log, LOG_WARNING, "shape.not_restored",
+                  LOG_TEXT("handle", shapelog_handle(log)),
+                  LOG_TEXT("reason", err.message));
+        shapelog_remove(log);
+    }
+    shape_release(shape);
+    shape_def_release(def);
+}
