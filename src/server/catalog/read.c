@@ -6,7 +6,8 @@
  * nothing needs a privilege.
  *
  * Rows: oid, schema, name, kind, replica identity, is_partition, descendants ("1 2 3"),
- * column, attnum, type OID, typmod, dims, not null, generated, type name, position in
+ * column, attnum, type OID, typmod, dims, not null, generated (and never in the stream:
+ * Postgres 18 publishes stored columns, no version virtual ones), type name, position in
  * primary key. */
 #include "server/catalog/read.h"
 
@@ -52,7 +53,8 @@ enum field {
     "SELECT rel.oid, rel.nspname, rel.relname, rel.relkind, rel.relreplident,"           \
     " rel.relispartition, coalesce(below.oids, ''),"                                     \
     " a.attname, a.attnum, a.atttypid, a.atttypmod, a.attndims, a.attnotnull,"           \
-    " a.attgenerated <> '',"                                                             \
+    " a.attgenerated <> '' AND NOT (a.attgenerated = 's' AND"                            \
+    "  pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 180000),"    \
     " CASE WHEN a.attndims > 0 THEN coalesce(e.typname, t.typname) ELSE t.typname END,"  \
     " coalesce((SELECT k.position - 1 FROM "                                             \
     "pg_catalog.unnest(x.indkey::pg_catalog.int2[])"                                     \

@@ -15,7 +15,7 @@ struct table_column {
     int16_t attnum;
     int16_t pk_index; /* position in the primary key, -1 outside it */
     bool not_null;
-    bool generated;
+    bool generated; /* by an expression, and this Postgres does not publish it */
 };
 
 struct table {
