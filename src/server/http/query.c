@@ -133,11 +133,15 @@ static bool is_secret_name(struct slice raw_key)
 {
     static const char *const names[] = {"secret",       "api_secret", "token",
                                         "access_token", "api_key",    "password"};
-    char decoded[64];
+    char decoded[256];
 
+    /* Of a longer key no more is needed: "secret[…" hides its value too. */
     if (raw_key.len > sizeof decoded)
-        return false;
+        raw_key.len = sizeof decoded;
     struct slice key = slice_make(decoded, decode(raw_key, true, decoded));
+    const char *open = memchr(key.ptr, '[', key.len);
+    if (open)
+        key.len = (size_t)(open - key.ptr);
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (slice_eq_nocase(key, slice_of(names[i])))

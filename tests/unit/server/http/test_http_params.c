@@ -344,12 +344,14 @@ static void secrets_are_redacted(void **state)
 
     (void)state;
     buf_init(&out, 4096);
-    query_redact(SLICE_LIT("table=t&secret=a&API_KEY=b&%70assword=c&token&x=secret"),
+    query_redact(SLICE_LIT("table=t&secret=a&API_KEY=b&%70assword=c&token&x=secret"
+                           "&secret[]=d&secret%5Bx][y]=e&secrets=f"),
                  &out);
     buf_putc(&out, '\0');
     assert_string_equal(out.ptr,
                         "table=t&secret=redacted&API_KEY=redacted&%70assword=redacted"
-                        "&token=redacted&x=secret");
+                        "&token=redacted&x=secret&secret[]=redacted"
+                        "&secret%5Bx][y]=redacted&secrets=f");
     buf_fini(&out);
 }
 
