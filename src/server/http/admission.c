@@ -18,12 +18,13 @@ static enum obs_gauge gauge_of(enum permit which)
 
 bool admission_enter(struct admission *a, enum permit which)
 {
-    unsigned now = atomic_fetch_add(&a->held[which], 1);
+    unsigned held = atomic_load(&a->held[which]);
 
-    if (now >= a->limit[which]) {
-        atomic_fetch_sub(&a->held[which], 1);
-        return false;
-    }
+    /* Never above the limit, not even for a moment: that would refuse others. */
+    do {
+        if (held >= a->limit[which])
+            return false;
+    } while (!atomic_compare_exchange_weak(&a->held[which], &held, held + 1));
     obs_add(a->obs, gauge_of(which), 1);
     return true;
 }
