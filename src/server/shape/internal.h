@@ -216,6 +216,7 @@ struct sequencer {
     struct shapes shapes;
     struct mailbox mailbox;
     struct mail stop_mail;
+    struct mail_durable checkpoint_mail;
     atomic_bool stop_requested;
     struct shapelog *shapelog; /* NULL while another process holds the storage */
     struct route *route;

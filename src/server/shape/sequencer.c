@@ -25,28 +25,21 @@
 
 /* --- Storage --- */
 
+/* What a checkpoint came to. There is one at a time, and its mail was there before it: one
+ * that could not tell would be the last. */
 static void on_durable(void *ctx, uint64_t lsn)
 {
     struct sequencer *q = ctx;
-    struct mail_durable *m = calloc(1, sizeof *m);
-    if (m == NULL)
-        return; /* the next checkpoint will tell */
-    m->mail.kind = MAIL_DURABLE;
-    m->lsn = lsn;
-    if (mailbox_send(&q->mailbox, &m->mail, true) < 0)
-        free(m);
+    q->checkpoint_mail = (struct mail_durable){.mail.kind = MAIL_DURABLE, .lsn = lsn};
+    mailbox_send(&q->mailbox, &q->checkpoint_mail.mail, true);
 }
 
 static void on_checkpoint_failed(void *ctx, const struct err *err)
 {
     struct sequencer *q = ctx;
-    struct mail_durable *m = calloc(1, sizeof *m);
-    if (m == NULL)
-        return;
-    m->mail.kind = MAIL_CHECKPOINT_FAILED;
-    m->err = *err;
-    if (mailbox_send(&q->mailbox, &m->mail, true) < 0)
-        free(m);
+    q->checkpoint_mail =
+        (struct mail_durable){.mail.kind = MAIL_CHECKPOINT_FAILED, .err = *err};
+    mailbox_send(&q->mailbox, &q->checkpoint_mail.mail, true);
 }
 
 static void on_corrupt(void *ctx, struct shapelog_shape *log)
@@ -440,7 +433,7 @@ static void shape_mail(struct sequencer *q, struct mail_shape *m)
     free(m);
 }
 
-static void checkpoint_mail(struct sequencer *q, struct mail_durable *m)
+static void checkpoint_over(struct sequencer *q, const struct mail_durable *m)
 {
     bool stale = q->checkpoint_stale;
     q->checkpoint_running = q->checkpoint_stale = false;
@@ -456,7 +449,6 @@ static void checkpoint_mail(struct sequencer *q, struct mail_durable *m)
         log_event(q->config.log, LOG_ERROR, "checkpoint.failed",
                   LOG_TEXT("reason", m->err.message));
     }
-    free(m);
 }
 
 static void stop_begin(struct sequencer *q)
@@ -487,7 +479,7 @@ void sequencer_open_mail(struct sequencer *q, struct mail *mail)
         break;
     case MAIL_DURABLE:
     case MAIL_CHECKPOINT_FAILED:
-        checkpoint_mail(q, (struct mail_durable *)(void *)mail);
+        checkpoint_over(q, (const struct mail_durable *)(void *)mail);
         break;
     case MAIL_RECONCILED:
         reconcile_finish(q, (struct reconcile_job *)(void *)mail);
