@@ -221,27 +221,42 @@ void sequencer_drop_everything(struct sequencer *q, enum obs_shape_reason reason
     sequencer_release_dropped(q);
 }
 
+struct candidate {
+    struct shape *shape;
+    int64_t read_ms;
+};
+
+static int by_read_time(const void *a, const void *b)
+{
+    struct candidate x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return x.read_ms < y.read_ms ? -1 : x.read_ms > y.read_ms;
+}
+
 /* Beyond the limit the least recently read go; a shape that was never read is young. */
 void sequencer_evict(struct sequencer *q)
 {
-    unsigned max = q->config.max_shapes;
-    while (max > 0 && q->shapes.by_handle.len > max) {
-        struct shape *oldest = NULL;
-        int64_t oldest_ms = INT64_MAX;
-        size_t it = 0;
-        void *value;
-        while (map_next(&q->shapes.by_handle, &it, NULL, &value)) {
-            struct shape *shape = value;
-            int64_t read_ms = atomic_load(&shape->read_ms);
-            if (read_ms != 0 && read_ms < oldest_ms) {
-                oldest = shape;
-                oldest_ms = read_ms;
-            }
-        }
-        if (oldest == NULL)
-            return;
-        sequencer_drop(q, oldest, OBS_SHAPE_EVICTED, NULL, "");
+    size_t held = q->shapes.by_handle.len;
+    if (q->config.max_shapes == 0 || held <= q->config.max_shapes)
+        return;
+    struct candidate *all = calloc(held, sizeof *all);
+    if (all == NULL)
+        return; /* the next look tries again */
+    size_t count = 0;
+    size_t it = 0;
+    void *value;
+    while (map_next(&q->shapes.by_handle, &it, NULL, &value)) {
+        struct shape *shape = value;
+        int64_t read_ms = atomic_load(&shape->read_ms);
+        if (read_ms != 0)
+            all[count++] = (struct candidate){shape, read_ms};
     }
+    qsort(all, count, sizeof *all, by_read_time);
+    size_t over = held - q->config.max_shapes;
+    for (size_t i = 0; i < count && i < over; i++)
+        sequencer_drop(q, all[i].shape, OBS_SHAPE_EVICTED, NULL, "");
+    free(all);
 }
 
 /* --- Restoring --- */
