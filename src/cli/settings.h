@@ -69,7 +69,9 @@ enum setting_group {
       "name are verified.") \
     X(DB_POOL_SIZE, POSTGRES, "ELECTRIC_DB_POOL_SIZE", NULL, "db-pool-size", COUNT, \
       2, 1000, "20", \
-      "Connections to Postgres at the most, besides the replication connection.") \
+      "Connections to Postgres at the most, besides the replication connection. 2 at " \
+      "least; from 3 on, two ask the catalog (four from 9 on) and the others take " \
+      "snapshots.") \
     X(STREAM_ID, POSTGRES, "ELECTRIC_REPLICATION_STREAM_ID", NULL, \
       "replication-stream-id", TEXT, 0, 0, "default", \
       "The end of the names of slot and publication: electric_slot_ID, " \

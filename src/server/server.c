@@ -166,6 +166,15 @@ static int make_names(struct server *s, struct err *err)
     return 0;
 }
 
+/* Two at least, where there are three in all: a look at the catalog that takes its time
+ * must not be in the way of a request's question. */
+static unsigned admin_connections(unsigned pool_size)
+{
+    if (pool_size > ADMIN_CONNECTIONS * 2)
+        return ADMIN_CONNECTIONS;
+    return pool_size > 2 ? 2 : 1;
+}
+
 static int make_postgres(struct server *s, struct err *err)
 {
     const struct server_config *c = &s->config;
@@ -178,7 +187,7 @@ static int make_postgres(struct server *s, struct err *err)
         rc = pg_config_new(&pooled, &s->pg_pooled, err);
     if (rc < 0)
         return rc;
-    unsigned admin = c->pool_size > ADMIN_CONNECTIONS * 2 ? ADMIN_CONNECTIONS : 1;
+    unsigned admin = admin_connections(c->pool_size);
     struct pool_config pool = {
         .pg = s->pg_pooled,
         .log = c->log,
