@@ -25,6 +25,7 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
+#include <event2/http_struct.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 #include <fcntl.h>
@@ -673,11 +674,21 @@ void evreq_reply_close(struct evreq *req, int status, struct slice body)
     evreq_reply(req, status, body);
 }
 
+/* Without chunks only the connection's end can show that of a body. To a client that asked to
+ * keep it, evhttp would announce the length that it knows so far: 0. */
+static void end_with_connection(struct evreq *req)
+{
+    evhttp_remove_header(evhttp_request_get_input_headers(req->ev), "connection");
+    close_behind(req);
+}
+
 void evreq_start(struct evreq *req, int status)
 {
     ASSERT(req->phase == PHASE_WATCHED);
     if (req->loop->stopping)
         close_behind(req);
+    if (req->ev->major == 1 && req->ev->minor == 0)
+        end_with_connection(req);
     req->phase = PHASE_STREAMING;
     evhttp_send_reply_start(req->ev, status, reason_of(status));
 }

@@ -97,6 +97,40 @@ static void a_long_poll_times_out_up_to_date(void **state)
     shut(&f);
 }
 
+static void an_old_client_reads_a_stream_to_the_end_of_the_connection(void **state)
+{
+    static const char *const asks[] = {"", "Connection: keep-alive\r\n",
+                                       "Connection: Keep-Alive\r\nKeep-Alive: 300\r\n"};
+    struct fixture f;
+    char text[4096];
+
+    (void)state;
+    open_default(&f);
+    for (size_t i = 0; i < sizeof asks / sizeof asks[0]; i++) {
+        int fd = client_connect(http_port(f.http));
+        size_t len = (size_t)snprintf(text, sizeof text,
+                                      "GET /v1/shape?table=items&offset=-1 HTTP/1.0\r\n"
+                                      "%s\r\n",
+                                      asks[i]);
+        ssize_t n;
+
+        client_write(fd, text, len);
+        for (len = 0; (n = client_read(fd, text + len, sizeof text - 1 - len,
+                                       CLIENT_WAIT_MS)) > 0;)
+            len += (size_t)n;
+        assert_int_equal(n, -1);
+        text[len] = '\0';
+        struct client_answer a = {.text = text};
+        assert_memory_equal(text, "HTTP/1.0 200", 12);
+        assert_null(client_header(&a, "content-length"));
+        assert_null(client_header(&a, "transfer-encoding"));
+        assert_string_equal(client_header(&a, "connection"), "close");
+        assert_string_equal(strstr(text, "\r\n\r\n") + 4, SNAP);
+        close(fd);
+    }
+    shut(&f);
+}
+
 static void what_names_an_origin_is_not_shared(void **state)
 {
     static const char *const targets[] = {
@@ -478,6 +512,7 @@ int main(void)
         cmocka_unit_test(serves_the_snapshot_then_the_end_of_the_log),
         cmocka_unit_test(a_commit_wakes_a_long_poll),
         cmocka_unit_test(a_long_poll_times_out_up_to_date),
+        cmocka_unit_test(an_old_client_reads_a_stream_to_the_end_of_the_connection),
         cmocka_unit_test(what_names_an_origin_is_not_shared),
         cmocka_unit_test(a_matching_etag_gives_304),
         cmocka_unit_test(handles_that_do_not_fit_are_sent_on),
