@@ -104,6 +104,8 @@ interface Client {
     label: string;
     params: Params;
     rows(): Iterable<Row>;
+    /** It has everything up to some moment; without, rows of the next chunk may be missing. */
+    upToDate(): boolean;
     failure(): Error | undefined;
     history: string[];
     stop(): Promise<void>;
@@ -378,6 +380,7 @@ export class Oracle {
             label: `follower ${this.joined}${sse ? ' (sse)' : ''} of ${JSON.stringify(params)}`,
             params,
             rows: () => follower.rows.values(),
+            upToDate: () => follower.upToDate,
             failure: () => follower.failure,
             history,
             stop: () => follower.stop(),
@@ -407,6 +410,7 @@ export class Oracle {
             label: `client ${this.joined}${sse ? ' (sse)' : ''} of ${JSON.stringify(params)}`,
             params,
             rows: () => shape.currentRows as unknown as Row[],
+            upToDate: () => stream.isUpToDate,
             failure: () => failure ?? (shape.error || undefined),
             history,
             stop: async () => {
@@ -467,6 +471,7 @@ export class Oracle {
         await until(`${client.label} to reach the end of round ${round}`, () => {
             const failure = client.failure();
             if (failure) throw new Hopeless(`${client.label}: ${failure.message}`);
+            if (!client.upToDate()) return false;
             for (const row of client.rows()) if (table.marked(row, round)) return true;
             return false;
         }, 30_000, 5).catch((error) => {
