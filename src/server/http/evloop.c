@@ -7,6 +7,8 @@
  *   to a small watermark, with a callback of ours that only cares for the end of the
  *   connection. As soon as something is written evhttp installs its own callbacks, which notice
  *   it too.
+ *   A client that sends more than the watermark is read no further, which would hide its
+ *   leaving: those few connections are looked at now and then.
  * - Its read timeout would also run while a request waits; it is lifted meanwhile.
  * - When a connection fails under a request that the user has not completed, evhttp leaves the
  *   request to the user (on_closed frees it); in all other cases it frees it itself.
@@ -29,6 +31,8 @@
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -41,6 +45,7 @@
 #define LISTENERS_MAX       2
 #define ACCEPT_REST_MS      100
 #define ACCEPT_LOG_MS       10000
+#define LOOK_MS             250
 #define WATCHED_INPUT_BYTES 4096 /* pipelined requests read ahead of their turn */
 #define STREAMED_FILE_FLAGS EVBUF_FS_DISABLE_LOCKING
 
@@ -49,8 +54,9 @@ enum evreq_phase { PHASE_WATCHED, PHASE_STREAMING, PHASE_ENDED };
 struct conn {
     struct evloop *loop;
     struct evhttp_connection *evcon;
-    struct evreq *req; /* the one being answered, or NULL */
-    bool ours;         /* closed by us: evhttp frees the request */
+    struct evreq *req;         /* the one being answered, or NULL */
+    struct evtimer_entry look; /* while too much is read ahead */
+    bool ours;                 /* closed by us: evhttp frees the request */
 };
 
 struct evreq {
@@ -84,6 +90,7 @@ struct evloop {
     struct event *mail_event;
     struct listener listeners[LISTENERS_MAX];
     unsigned listener_count;
+    struct evtimer_queue looks;
     struct map conns; /* evhttp_connection address -> struct conn */
     struct list requests;
     size_t request_count;
@@ -117,6 +124,8 @@ static void on_mail(evutil_socket_t fd, short what, void *arg)
     run_tasks(arg);
 }
 
+static void on_look(struct evtimer_entry *entry);
+
 int evloop_new(const struct evloop_config *config, struct evloop **out, struct err *err)
 {
     struct evloop *loop = calloc(1, sizeof *loop);
@@ -139,7 +148,8 @@ int evloop_new(const struct evloop_config *config, struct evloop **out, struct e
     if (loop->base)
         loop->mail_event =
             event_new(loop->base, loop->mailbox.fd, EV_READ | EV_PERSIST, on_mail, loop);
-    if (!loop->mail_event || event_add(loop->mail_event, NULL) != 0) {
+    if (!loop->mail_event || event_add(loop->mail_event, NULL) != 0 ||
+        evtimer_queue_init(&loop->looks, loop, LOOK_MS, on_look) != 0) {
         evloop_free(loop);
         return err_set(err, ERR_IO, "an event loop could not be made");
     }
@@ -152,6 +162,7 @@ void evloop_free(struct evloop *loop)
     if (!loop)
         return;
     ASSERT(loop->listener_count == 0 && list_empty(&loop->requests));
+    evtimer_queue_fini(&loop->looks);
     if (loop->mail_event)
         event_free(loop->mail_event);
     if (loop->base)
@@ -292,6 +303,7 @@ static void on_closed(struct evhttp_connection *evcon, void *arg)
             evhttp_request_free(req->ev);
         finish(req, false);
     }
+    evtimer_stop(&conn->look);
     map_del_u64(&conn->loop->conns, (uint64_t)(uintptr_t)conn->evcon);
     obs_add(conn->loop->config.obs, OBS_G_CONNECTIONS, -1);
     free(conn);
@@ -301,6 +313,37 @@ static void close_conn(struct conn *conn)
 {
     conn->ours = true;
     evhttp_connection_free(conn->evcon);
+}
+
+static bool is_open(struct conn *conn)
+{
+    int fd = bufferevent_getfd(evhttp_connection_get_bufferevent(conn->evcon));
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 ||
+           info.tcpi_state == TCP_ESTABLISHED;
+}
+
+static void on_look(struct evtimer_entry *entry)
+{
+    struct conn *conn = LIST_ENTRY(entry, struct conn, look);
+
+    if (!conn->req || conn->req->phase == PHASE_ENDED)
+        return;
+    if (is_open(conn))
+        evtimer_start(&conn->loop->looks, entry);
+    else
+        close_conn(conn);
+}
+
+static void on_watched_read(struct bufferevent *bev, void *arg)
+{
+    struct conn *conn = arg;
+    size_t ahead = evbuffer_get_length(bufferevent_get_input(bev));
+
+    if (ahead >= WATCHED_INPUT_BYTES && list_empty(&conn->look.link))
+        evtimer_start(&conn->loop->looks, &conn->look);
 }
 
 static void on_watched_event(struct bufferevent *bev, short what, void *arg)
@@ -319,8 +362,9 @@ static void watch(struct conn *conn)
 
     bufferevent_set_timeouts(bev, NULL, &send);
     bufferevent_setwatermark(bev, EV_READ, 0, WATCHED_INPUT_BYTES);
-    bufferevent_setcb(bev, NULL, NULL, on_watched_event, conn);
+    bufferevent_setcb(bev, on_watched_read, NULL, on_watched_event, conn);
     bufferevent_enable(bev, EV_READ);
+    on_watched_read(bev, conn);
 }
 
 static void unwatch(struct conn *conn)
@@ -329,6 +373,7 @@ static void unwatch(struct conn *conn)
     struct timeval recv = timeval_of(conn->loop->config.read_timeout_ms);
     struct timeval send = timeval_of(conn->loop->config.send_timeout_ms);
 
+    evtimer_stop(&conn->look);
     bufferevent_setwatermark(bev, EV_READ, 0, 0);
     bufferevent_set_timeouts(bev, &recv, &send);
 }
@@ -345,6 +390,7 @@ static struct conn *conn_of(struct evloop *loop, struct evhttp_connection *evcon
         return NULL;
     conn->loop = loop;
     conn->evcon = evcon;
+    list_init(&conn->look.link);
     if (map_put_u64(&loop->conns, key, conn, NULL) != 0) {
         free(conn);
         return NULL;

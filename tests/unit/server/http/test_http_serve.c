@@ -232,6 +232,36 @@ static void a_departed_client_is_noticed_at_once(void **state)
     shut(&f);
 }
 
+/* What it sent ahead hides the end of the connection. */
+static void a_departed_client_that_sent_much_ahead_is_noticed(void **state)
+{
+    static const char more[] = "GET /v1/health HTTP/1.1\r\nHost: t\r\n\r\n";
+    struct fixture f;
+
+    (void)state;
+    memset(&f, 0, sizeof f);
+    f.config = defaults();
+    f.config.long_poll_timeout_ms = 20000;
+    open_with(&f, 1000);
+    expect(&f, "GET", "/v1/shape?table=items&offset=-1", "", 200, NULL);
+    for (int reset = 0; reset < 2; reset++) {
+        struct linger linger = {.l_onoff = reset, .l_linger = 0};
+        int fd = client_connect(http_port(f.http));
+
+        client_send(fd, "GET", LIVE "0_inf", "");
+        for (int i = 0; i < 500; i++)
+            client_write(fd, more, sizeof more - 1);
+        wait_gauge(&f, OBS_G_READERS_LIVE, 1);
+        clock_sleep_ms(300); /* looked at once, and kept */
+        wait_gauge(&f, OBS_G_READERS_LIVE, 1);
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+        close(fd);
+        wait_gauge(&f, OBS_G_READERS_LIVE, 0);
+        wait_gauge(&f, OBS_G_REQUESTS_EXISTING, 0);
+    }
+    shut(&f);
+}
+
 static void a_growing_snapshot_is_streamed(void **state)
 {
     struct fixture f;
@@ -517,6 +547,7 @@ int main(void)
         cmocka_unit_test(a_matching_etag_gives_304),
         cmocka_unit_test(handles_that_do_not_fit_are_sent_on),
         cmocka_unit_test(a_departed_client_is_noticed_at_once),
+        cmocka_unit_test(a_departed_client_that_sent_much_ahead_is_noticed),
         cmocka_unit_test(a_growing_snapshot_is_streamed),
         cmocka_unit_test(a_snapshot_that_fails_amid_the_body_cuts_the_connection),
         cmocka_unit_test(a_failed_snapshot_is_told_to_who_waits),
