@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, inject, test } from 'vitest';
 import { Coulomb, type Env } from '../support/coulomb.js';
 import { OpenResponse, exchange } from '../support/http.js';
 import { connect } from '../support/postgres.js';
-import { sleep } from '../support/process.js';
+import { sleep, until } from '../support/process.js';
 import { Database, serverEnv } from '../support/suite.js';
 import { differenceOf, type Difference } from './differences.js';
 import {
@@ -209,9 +209,25 @@ class ScenarioRun {
             await this.replay.db.sql(this.sqlFor(restart[1]).at(-1)!);
             await this.replay.server.launch();
             await this.replay.server.active();
+            await this.caughtUp();
         } else {
             throw new Error(`no way to do: ${note}`);
         }
+    }
+
+    // An active server may still have to read what happened while it was away.
+    private async caughtUp(): Promise<void> {
+        const { db } = this.replay;
+        const [{ lsn }] = await db.sql('select pg_current_wal_lsn()::text as lsn');
+        await until('the stream to be caught up', async () => {
+            const [{ sent }] = await db.sql(
+                `select bool_or(r.sent_lsn >= '${lsn}') as sent from pg_stat_replication r
+                 join pg_replication_slots s on s.active_pid = r.pid
+                 where s.database = current_database()`,
+            );
+            return sent === true || sent === 't';
+        });
+        await sleep(300);
     }
 
     // A clause that only sets the scenario's rows apart is replaced by a copy of the
