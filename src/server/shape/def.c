@@ -1,7 +1,7 @@
 /* Definitions: their identity, their durable form, and whether a table still serves them.
  *
  * The identity is the durable form itself without what may change under a living shape
- * (nullability): two definitions are the same iff those bytes are. The durable form
+ * (nullability, partitions): two definitions are the same iff those bytes are. The durable form
  * carries the columns' types as they were at creation, so that a restarted server
  * compares the catalog and the stream with what its logs were made from. */
 #include "server/shape/def.h"
@@ -95,14 +95,12 @@ int shape_def_new(const struct shape_spec *spec, struct shape_def **out, struct 
     return 0;
 }
 
-int shape_def_relaxed(const struct shape_def *def, const uint16_t *columns, size_t count,
-                      struct shape_def **out, struct err *err)
+/* The definition over another copy of its table, whose identity is the same. */
+static int def_over(const struct shape_def *def, struct table *table,
+                    struct shape_def **out, struct err *err)
 {
-    struct table *table = table_copy(def->table);
     if (table == NULL)
         return err_set(err, ERR_MEMORY, "no memory for a shape's definition");
-    for (size_t i = 0; i < count; i++)
-        table->columns[columns[i]].not_null = false;
     struct shape_spec spec = {
         .table = table,
         .selected = def->all_columns ? NULL : def->selected,
@@ -110,7 +108,28 @@ int shape_def_relaxed(const struct shape_def *def, const uint16_t *columns, size
         .replica = def->replica,
         .log_mode = def->log_mode,
     };
-    int rc = shape_def_new(&spec, out, err);
+    return shape_def_new(&spec, out, err);
+}
+
+int shape_def_relaxed(const struct shape_def *def, const uint16_t *columns, size_t count,
+                      struct shape_def **out, struct err *err)
+{
+    struct table *table = table_copy(def->table);
+    for (size_t i = 0; table != NULL && i < count; i++)
+        table->columns[columns[i]].not_null = false;
+    int rc = def_over(def, table, out, err);
+    table_release(table);
+    return rc;
+}
+
+int shape_def_with_children(const struct shape_def *def, uint32_t *children, size_t count,
+                            struct shape_def **out, struct err *err)
+{
+    struct table model = *def->table;
+    model.children = children;
+    model.child_count = (uint32_t)count;
+    struct table *table = table_copy(&model);
+    int rc = def_over(def, table, out, err);
     table_release(table);
     return rc;
 }

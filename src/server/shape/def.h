@@ -42,6 +42,10 @@ struct slice shape_def_identity(const struct shape_def *def);
 int shape_def_relaxed(const struct shape_def *def, const uint16_t *columns, size_t count,
                       struct shape_def **out, struct err *err);
 
+/* The same shape with these as all that is below its table. ERR_MEMORY. */
+int shape_def_with_children(const struct shape_def *def, uint32_t *children, size_t count,
+                            struct shape_def **out, struct err *err);
+
 /* The durable form (a JSON document, described in def.c) and back. ERR_CORRUPT. */
 #define SHAPE_DEF_VERSION  1
 #define SHAPE_DEF_TEXT_MAX (8u << 20)

@@ -234,6 +234,37 @@ static void a_relaxed_definition_is_the_same_shape_with_another_header(void **st
     table_release(t);
 }
 
+/* Relaxed and with a partition more, stored and read back: all of it is kept. */
+static void a_definition_with_other_children_is_the_same_shape(void **state)
+{
+    (void)state;
+    struct table *t = make_table();
+    t->columns[1].not_null = true;
+    struct shape_def *def = make(t, NULL, 0, ENCODE_REPLICA_DEFAULT, SHAPE_LOG_FULL);
+    uint16_t second = 1;
+    uint32_t children[] = {77, 99, 101};
+    struct shape_def *relaxed = NULL, *wider = NULL, *again = NULL;
+    assert_int_equal(shape_def_relaxed(def, &second, 1, &relaxed, NULL), 0);
+    assert_int_equal(shape_def_with_children(relaxed, children, 3, &wider, NULL), 0);
+    assert_true(same(def, wider));
+    assert_string_equal(relaxed->schema_header, wider->schema_header);
+    struct buf text;
+    buf_init(&text, SHAPE_DEF_TEXT_MAX);
+    assert_int_equal(shape_def_print(wider, &text), 0);
+    assert_int_equal(shape_def_parse(buf_slice(&text), &again, NULL), 0);
+    assert_true(same(def, again));
+    assert_string_equal(relaxed->schema_header, again->schema_header);
+    assert_int_equal(again->table->child_count, 3);
+    assert_memory_equal(again->table->children, children, sizeof children);
+    assert_int_equal(def->table->child_count, 2);
+    buf_fini(&text);
+    shape_def_release(again);
+    shape_def_release(wider);
+    shape_def_release(relaxed);
+    shape_def_release(def);
+    table_release(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +273,7 @@ int main(void)
         cmocka_unit_test(a_damaged_durable_form_is_refused),
         cmocka_unit_test(which_changes_end_a_shape),
         cmocka_unit_test(a_relaxed_definition_is_the_same_shape_with_another_header),
+        cmocka_unit_test(a_definition_with_other_children_is_the_same_shape),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
