@@ -168,15 +168,9 @@ static int relax_header(struct sequencer *q, struct shape *shape, const struct v
         return 0;
     const struct shape_header *header = atomic_load(&shape->header);
     struct shape_def *def = NULL;
-    struct buf text;
-    buf_init(&text, SHAPE_DEF_TEXT_MAX);
     int rc = shape_def_relaxed(header->def, nulls, count, &def, NULL);
-    rc = rc < 0 ? rc : shape_def_print(def, &text);
-    rc = rc < 0 ? rc : shapelog_redefine(shape->log, buf_slice(&text), NULL);
-    rc = rc < 0 ? rc : shape_set_header(shape, def);
+    rc = rc < 0 ? rc : sequencer_redefine(q, shape, def);
     shape_def_release(def);
-    buf_fini(&text);
-    q->unsaved = true;
     return rc;
 }
 
@@ -283,15 +277,13 @@ static int apply_relation(void *ctx, const struct decode_relation *relation,
 {
     struct sequencer *q = ctx;
     catalog_forget(q->config.catalog, relation->schema, relation->name);
-    size_t count;
-    if (route_entries(q->route, relation->oid, &count) == NULL) {
-        int rc = reconcile_new_relation(q, relation, err);
-        if (rc < 0)
-            return rc;
-    }
+    int rc = reconcile_relation(q, relation, err);
+    if (rc < 0)
+        return rc;
     /* Whether it fits is asked at the first change that concerns the shape: while the
      * stream is behind it may describe the table as it was before the shape's snapshot.
      */
+    size_t count;
     struct route_entry *const *entries = route_entries(q->route, relation->oid, &count);
     for (size_t i = 0; i < count; i++) {
         struct shape_link *link = (struct shape_link *)(void *)entries[i];

@@ -70,8 +70,8 @@ struct shape {
     atomic_uint refs;
     struct shapes *owner;
     struct shape_def *def;
-    /* What clients are told of the columns: def, or def with fewer columns called not_null.
-     * Readers may hold an older text: all are kept to the end. */
+    /* What clients are told of the columns and what is stored: def, or def with fewer
+     * columns called not_null and with the partitions that came since. Readers may hold an older text: all are kept to the end. */
     struct shape_header *_Atomic header;
     char handle[SHAPELOG_HANDLE_MAX];
     struct shapelog_shape *log;
@@ -156,6 +156,7 @@ enum mail_kind {
     MAIL_CHECKPOINT_FAILED,
     MAIL_CORRUPT,
     MAIL_RECONCILED,
+    MAIL_PARTITIONS,
     MAIL_TABLE_LEFT,
     MAIL_STOP
 };
@@ -256,6 +257,9 @@ struct sequencer {
     struct map tables; /* OID -> struct table_use */
     struct list idle_tables;
     size_t parent_shapes; /* shapes on partitioned tables */
+    struct map arrivals;  /* OIDs of partitions to be asked about */
+    bool arrivals_running;
+    struct map settled; /* OIDs of relations whose place the catalog has told */
     int64_t last_handle_us;
     int64_t next_reconcile_ms;
     int64_t last_reconcile_ms;
@@ -293,6 +297,9 @@ void sequencer_evict(struct sequencer *q);
 struct shape **sequencer_shapes_of(struct sequencer *q, uint32_t oid, size_t *count);
 /* Links the shape to one more relation (a partition). */
 int sequencer_link(struct sequencer *q, struct shape *shape, uint32_t oid);
+/* Stores the definition, which is the shape's own but for what may change under it
+ * (def.h), and shows it as the header. ERR_MEMORY. */
+int sequencer_redefine(struct sequencer *q, struct shape *shape, struct shape_def *def);
 /* Takes its links out of the router. */
 void sequencer_unlink(struct sequencer *q, struct shape *shape);
 
@@ -326,9 +333,19 @@ void reconcile_start(struct sequencer *q, int64_t now_ms);
 /* Something hints that the catalog has changed. */
 void reconcile_soon(struct sequencer *q);
 void reconcile_finish(struct sequencer *q, struct reconcile_job *job);
-/* The relation is not known to the router: finds its ancestors and links their shapes to
- * it. */
-int reconcile_new_relation(struct sequencer *q, const struct decode_relation *relation,
-                           struct err *err);
+/* The stream describes a relation: before its changes are applied. */
+int reconcile_relation(struct sequencer *q, const struct decode_relation *relation,
+                       struct err *err);
+
+/* partitions.c */
+/* Finds whose partition the relation is, and links it to their shapes. Waits for Postgres
+ * (5 s at the most) unless that is known. */
+int partitions_described(struct sequencer *q, const struct decode_relation *relation,
+                         struct err *err);
+/* A look at the catalog shows a partition that a shape is not linked to: noted, until
+ * partitions_look asks about all that were. */
+int partitions_found(struct sequencer *q, uint32_t oid);
+void partitions_look(struct sequencer *q);
+void partitions_answered(struct sequencer *q, struct mail *mail);
 
 #endif

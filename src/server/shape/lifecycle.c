@@ -139,6 +139,18 @@ static int shape_make_log(struct sequencer *q, struct shape *shape, struct err *
     return rc;
 }
 
+int sequencer_redefine(struct sequencer *q, struct shape *shape, struct shape_def *def)
+{
+    struct buf text;
+    buf_init(&text, SHAPE_DEF_TEXT_MAX);
+    int rc = shape_def_print(def, &text);
+    rc = rc < 0 ? rc : shapelog_redefine(shape->log, buf_slice(&text), NULL);
+    rc = rc < 0 ? rc : shape_set_header(shape, def);
+    buf_fini(&text);
+    q->unsaved = true;
+    return rc;
+}
+
 struct shape *sequencer_make(struct sequencer *q, struct shape_def *def, struct err *err)
 {
     struct shape *shape = shape_new(q, def);

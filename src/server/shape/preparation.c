@@ -41,14 +41,23 @@ static int on_subscribe(void *ctx, struct err *err)
     return preparation_ask(ctx, MAIL_SUBSCRIBE, NULL, err);
 }
 
+static bool same_children(const struct table *a, const struct table *b)
+{
+    return a->child_count == b->child_count &&
+           (a->child_count == 0 ||
+            memcmp(a->children, b->children, a->child_count * sizeof *a->children) == 0);
+}
+
 /* The definition was made from the catalog a moment ago: is it still what the table is?
  * Asked in the snapshot's transaction, which holds a lock against changes. */
 static int on_verify(void *ctx, PGconn *conn, struct err *err)
 {
     struct preparation *p = ctx;
     struct table *now = NULL;
-    int rc = catalog_read_table_oid(conn, p->shape->def->table->oid, &now, err);
-    if (rc == ERR_NOT_FOUND || (rc == 0 && !shape_def_fits(p->shape->def, now, NULL))) {
+    const struct shape_def *def = p->shape->def;
+    int rc = catalog_read_table_oid(conn, def->table->oid, &now, err);
+    if (rc == ERR_NOT_FOUND || (rc == 0 && (!shape_def_fits(def, now, NULL) ||
+                                            !same_children(def->table, now)))) {
         rc = err_set(err, ERR_DB, "the table changed while its shape was being made");
         if (err != NULL)
             err->http_status = 409;

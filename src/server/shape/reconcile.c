@@ -1,10 +1,8 @@
 /* The periodic look at what the stream does not tell: tables dropped, renamed or altered
  * without a change following, tables taken out of the publication, identities reset
  * (shape-protocol.md 5.5, 5.7). The questions run on the admin pool; the sequencer acts
- * on the answers. Also: new partitions, found when the stream first names them. */
-#include <stdio.h>
+ * on the answers. */
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "server/shape/internal.h"
@@ -190,8 +188,8 @@ static bool children_remain(struct sequencer *q, struct shape *shape,
     return true;
 }
 
-/* Partitions that came are linked; for one that went, and for other children, the shape
- * has rows too many or too few that no change will tell of. */
+/* Partitions that came are asked about (partitions.c); for one that went, and for other
+ * children, the shape has rows too many or too few that no change will tell of. */
 static bool follow_children(struct sequencer *q, struct shape *shape,
                             const struct table *now)
 {
@@ -203,7 +201,7 @@ static bool follow_children(struct sequencer *q, struct shape *shape,
             linked = linked || shape->links[i].route.oid == now->children[j];
         if (linked)
             continue;
-        if (now->kind != 'p' || sequencer_link(q, shape, now->children[j]) < 0)
+        if (now->kind != 'p' || partitions_found(q, now->children[j]) < 0)
             return false;
     }
     return true;
@@ -263,6 +261,7 @@ void reconcile_finish(struct sequencer *q, struct reconcile_job *job)
     if (job->err.code == 0) {
         for (size_t i = 0; i < job->count; i++)
             act_on(q, &job->checks[i], job->uses[i]);
+        partitions_look(q);
         obs_set(q->config.obs, OBS_G_RETAINED_WAL, (int64_t)job->retained_wal_bytes);
     } else if (job->err.code == ERR_DB) {
         log_event(q->config.log, LOG_ERROR, "publication.unusable",
@@ -284,120 +283,7 @@ void reconcile_finish(struct sequencer *q, struct reconcile_job *job)
     reconcile_free(job);
 }
 
-/* --- New partitions --- */
-
-struct ancestors {
-    uint32_t oid;
-    uint32_t found[64];
-    size_t count;
-    bool exists;
-    int code;
-    pthread_mutex_t lock;
-    pthread_cond_t answered;
-    bool done;
-    bool abandoned; /* the asker no longer waits: the job frees it */
-};
-
-static void ancestors_read(struct ancestors *a, PGconn *conn)
-{
-    char oid[16];
-    snprintf(oid, sizeof oid, "%u", a->oid);
-    const char *values[] = {oid};
-    PGresult *r = PQexecParams(
-        conn,
-        "WITH RECURSIVE up(oid) AS ("
-        " SELECT $1::oid UNION SELECT inhparent FROM pg_inherits JOIN up ON inhrelid = "
-        "oid)"
-        " SELECT up.oid, EXISTS (SELECT 1 FROM pg_class WHERE oid = $1::oid) FROM up",
-        1, NULL, values, NULL, NULL, 0);
-    if (PQresultStatus(r) != PGRES_TUPLES_OK)
-        a->code = ERR_RETRY;
-    for (int i = 0; a->code == 0 && i < PQntuples(r); i++) {
-        uint64_t found = 0;
-        slice_to_u64(slice_of(PQgetvalue(r, i, 0)), &found);
-        a->exists = PQgetvalue(r, i, 1)[0] == 't';
-        if (found != a->oid && a->count < sizeof a->found / sizeof a->found[0])
-            a->found[a->count++] = (uint32_t)found;
-    }
-    PQclear(r);
-}
-
-static void ancestors_free(struct ancestors *a)
-{
-    pthread_cond_destroy(&a->answered);
-    pthread_mutex_destroy(&a->lock);
-    free(a);
-}
-
-static void ancestors_run(void *ctx, PGconn *conn, const struct err *why)
-{
-    struct ancestors *a = ctx;
-    (void)why;
-    if (conn == NULL)
-        a->code = ERR_RETRY;
-    else
-        ancestors_read(a, conn);
-    pthread_mutex_lock(&a->lock);
-    a->done = true;
-    bool abandoned = a->abandoned;
-    pthread_cond_signal(&a->answered);
-    pthread_mutex_unlock(&a->lock);
-    if (abandoned)
-        ancestors_free(a);
-}
-
-#define ANCESTORS_WAIT_S 5
-
-/* Waits for the answer, which is rare (the first change to a new partition) and short;
- * false when it does not come in time. Then a is the job's to free. */
-static bool ancestors_wait(struct ancestors *a)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += ANCESTORS_WAIT_S;
-    int rc = 0;
-    pthread_mutex_lock(&a->lock);
-    while (!a->done && rc == 0)
-        rc = pthread_cond_timedwait(&a->answered, &a->lock, &until);
-    bool done = a->done;
-    a->abandoned = !done;
-    pthread_mutex_unlock(&a->lock);
-    return done;
-}
-
-static void link_to_ancestors(struct sequencer *q, const struct ancestors *a)
-{
-    for (size_t i = 0; i < a->count; i++) {
-        size_t count;
-        struct shape **shapes = sequencer_shapes_of(q, a->found[i], &count);
-        for (size_t j = 0; j < count; j++) {
-            if (shapes[j]->def->table->oid == a->found[i] &&
-                sequencer_link(q, shapes[j], a->oid) < 0)
-                sequencer_drop(q, shapes[j], OBS_SHAPE_STORAGE, NULL, "no memory");
-        }
-    }
-}
-
-/* The partition is gone again: whose it was can't be known, so no partitioned table's
- * shape can be trusted to be complete. */
-static void drop_parents(struct sequencer *q)
-{
-    size_t it = 0;
-    void *value;
-    struct shape *found;
-    do {
-        found = NULL;
-        it = 0;
-        while (found == NULL && map_next(&q->shapes.by_handle, &it, NULL, &value)) {
-            struct shape *shape = value;
-            if (shape->def->table->kind == 'p')
-                found = shape;
-        }
-        if (found != NULL)
-            sequencer_drop(q, found, OBS_SHAPE_SCHEMA, NULL,
-                           "a partition came and went before it could be looked up");
-    } while (found != NULL);
-}
+/* --- Described by the stream --- */
 
 /* Shapes of an earlier table of this name can't be served any more. */
 static void drop_namesakes(struct sequencer *q, const struct decode_relation *relation)
@@ -415,34 +301,11 @@ static void drop_namesakes(struct sequencer *q, const struct decode_relation *re
         drop_all_of(q, old, OBS_SHAPE_DROPPED, NULL, "another table has its name now");
 }
 
-int reconcile_new_relation(struct sequencer *q, const struct decode_relation *relation,
-                           struct err *err)
+int reconcile_relation(struct sequencer *q, const struct decode_relation *relation,
+                       struct err *err)
 {
-    drop_namesakes(q, relation);
-    if (q->parent_shapes == 0)
-        return 0;
-    if (relation->replica_identity != 'f')
-        reconcile_soon(q); /* a partition begins with the default */
-    struct ancestors *a = calloc(1, sizeof *a);
-    if (a == NULL)
-        return err_set(err, ERR_MEMORY, "no memory for a question to the catalog");
-    a->oid = relation->oid;
-    pthread_mutex_init(&a->lock, NULL);
-    pthread_cond_init(&a->answered, NULL);
-    if (pool_submit(q->config.admin_pool, ancestors_run, a) < 0) {
-        ancestors_free(a);
-        return err_set(err, ERR_RETRY, "the catalog can't be asked about a new relation");
-    }
-    if (!ancestors_wait(a))
-        return err_set(err, ERR_RETRY,
-                       "the catalog did not tell of a new relation in time");
-    int rc = a->code;
-    if (rc < 0)
-        err_set(err, ERR_RETRY, "the catalog did not tell of a new relation");
-    else if (!a->exists)
-        drop_parents(q);
-    else
-        link_to_ancestors(q, a);
-    ancestors_free(a);
-    return rc;
+    size_t count;
+    if (route_entries(q->route, relation->oid, &count) == NULL)
+        drop_namesakes(q, relation);
+    return partitions_described(q, relation, err);
 }

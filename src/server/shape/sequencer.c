@@ -98,6 +98,8 @@ int sequencer_new(const struct sequencer_config *config, struct sequencer **out,
     list_init(&q->dropped);
     list_init(&q->idle_tables);
     map_init(&q->tables);
+    map_init(&q->arrivals);
+    map_init(&q->settled);
     buf_init(&q->encoded, ENCODED_MAX);
     shapes_init(&q->shapes, q, config->obs);
     int rc = mailbox_init(&q->mailbox, MAILBOX_MAX);
@@ -134,6 +136,8 @@ void sequencer_free(struct sequencer *q)
         shapelog_close(q->shapelog);
     route_free(q->route);
     tables_fini(q);
+    map_fini(&q->arrivals);
+    map_fini(&q->settled);
     shapes_fini(&q->shapes);
     if (q->mailbox.fd >= 0)
         mailbox_fini(&q->mailbox);
@@ -483,6 +487,9 @@ void sequencer_open_mail(struct sequencer *q, struct mail *mail)
         break;
     case MAIL_RECONCILED:
         reconcile_finish(q, (struct reconcile_job *)(void *)mail);
+        break;
+    case MAIL_PARTITIONS:
+        partitions_answered(q, mail);
         break;
     case MAIL_TABLE_LEFT:
         tables_left(q, mail);
