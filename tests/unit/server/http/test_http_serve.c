@@ -135,6 +135,7 @@ static void what_names_an_origin_is_not_shared(void **state)
 {
     static const char *const targets[] = {
         "/v1/shape?table=items&offset=-1", "/v1/shape?table=nope&offset=-1",
+        // NOLINTNEXTLINE(bugprone-suspicious-missing-comma): LIVE begins the text
         "/v1/shape?table=items&offset=0_0&handle=nope", LIVE "0_inf", "/v1/health"};
     struct fixture f;
 
