@@ -1,10 +1,12 @@
 /* Keeping the publication: members, replica identities, and the moment from which on
  * every change of a table is streamed.
  *
- * One transaction per table: first the publication, then identities in OID order, so that
- * two of these can't deadlock; each lock is waited for until one common deadline. ADD
- * TABLE lets writers go on; SET REPLICA IDENTITY excludes them for a moment and therefore
- * runs only where the identity isn't FULL yet. After the commit writers_wait sees to the
+ * One transaction per table: first the tables' locks in OID order, then the publication, so
+ * that two of these can't deadlock; each lock is waited for until one common deadline.
+ * Postgres locks the whole publication while it is altered: an ADD TABLE that waited for a
+ * table's lock would keep all other tables out. ADD TABLE lets writers go on; SET REPLICA
+ * IDENTITY excludes them for a moment and therefore runs only where the identity isn't FULL
+ * yet. After the commit writers_wait sees to the
  * transactions that had written before.
  *
  * Tables are named with ONLY, one by one: an INHERITS parent added later than its
@@ -96,6 +98,18 @@ static int fail_gone(const struct table *t, struct err *err)
 
 /* --- Altering --- */
 
+static bool is_asked(const struct coverage_table *t)
+{
+    return t->oid == t->root;
+}
+
+/* The table itself must be a member even when an ancestor is: that one may leave again.
+ */
+static bool must_add(const struct coverage_table *t)
+{
+    return coverage_missing(t) || (is_asked(t) && !t->member);
+}
+
 /* Runs e->sql under what is left of the time limit. */
 static int run(struct ensure *e, struct err *err)
 {
@@ -129,7 +143,7 @@ static int explain(struct ensure *e, const struct coverage_table *t, bool adding
     if (is_state(err, LOCK_TIMEOUT))
         return unavailable(err, err_set(err, ERR_RETRY, LOCK_TIMEOUT_TEXT));
     if (is_state(err, NO_PRIVILEGE))
-        return adding ? fail_missing(e, t, err) : fail_identity(e, t, err);
+        return adding || must_add(t) ? fail_missing(e, t, err) : fail_identity(e, t, err);
     if (is_state(err, UNDEFINED_TABLE))
         return fail_gone(e->table, err);
     if (adding && is_state(err, UNDEFINED))
@@ -139,18 +153,6 @@ static int explain(struct ensure *e, const struct coverage_table *t, bool adding
     if (is_state(err, QUERY_CANCELLED))
         err->code = ERR_RETRY;
     return unavailable(err, err->code);
-}
-
-static bool is_asked(const struct coverage_table *t)
-{
-    return t->oid == t->root;
-}
-
-/* The table itself must be a member even when an ancestor is: that one may leave again.
- */
-static bool must_add(const struct coverage_table *t)
-{
-    return coverage_missing(t) || (is_asked(t) && !t->member);
 }
 
 static int add_table(struct ensure *e, const struct coverage_table *t, struct err *err)
@@ -174,6 +176,22 @@ static int set_identity(struct ensure *e, const struct coverage_table *t, struct
     return rc ? explain(e, t, false, err) : 0;
 }
 
+static void put_lock(struct buf *out, struct slice schema, struct slice name)
+{
+    buf_puts(out, "LOCK TABLE ONLY ");
+    put_table(out, schema, name);
+    buf_puts(out, " IN SHARE UPDATE EXCLUSIVE MODE");
+}
+
+/* The lock that altering the publication takes. */
+static int lock_table(struct ensure *e, const struct coverage_table *t, struct err *err)
+{
+    buf_reset(&e->sql, SQL_MAX_BYTES);
+    put_lock(&e->sql, t->schema, t->name);
+    int rc = run(e, err);
+    return rc ? explain(e, t, true, err) : 0;
+}
+
 /* Partitions of a table that is about to be added are covered by it. */
 static bool added_with_root(const struct ensure *e, const struct coverage_table *t)
 {
@@ -185,12 +203,16 @@ static int alter(struct ensure *e, struct err *err)
     int rc = pg_exec(e->conn, "BEGIN", NULL, err);
     for (size_t i = 0; i < e->coverage.count && !rc; i++) {
         const struct coverage_table *t = &e->coverage.tables[i];
+        if (!t->full)
+            rc = set_identity(e, t, err);
+        else if (must_add(t) && !added_with_root(e, t))
+            rc = lock_table(e, t, err);
+    }
+    for (size_t i = 0; i < e->coverage.count && !rc; i++) {
+        const struct coverage_table *t = &e->coverage.tables[i];
         if (must_add(t) && !added_with_root(e, t))
             rc = add_table(e, t, err);
     }
-    for (size_t i = 0; i < e->coverage.count && !rc; i++)
-        if (!e->coverage.tables[i].full)
-            rc = set_identity(e, &e->coverage.tables[i], err);
     if (!rc)
         return pg_exec(e->conn, "COMMIT", NULL, err);
     /* When this fails too, the pool closes the connection. */
@@ -346,12 +368,16 @@ static int drop_member(struct ensure *e, const PGresult *rows, struct err *err)
     int rc = pg_exec(e->conn, "BEGIN", NULL, err);
     if (rc)
         return rc;
+    struct slice schema = slice_of(PQgetvalue(rows, 0, 0));
+    struct slice name = slice_of(PQgetvalue(rows, 0, 1));
+    put_lock(&e->sql, schema, name);
+    rc = run(e, err);
+    buf_reset(&e->sql, SQL_MAX_BYTES);
     buf_puts(&e->sql, "ALTER PUBLICATION ");
     pg_put_ident(&e->sql, e->config->name);
     buf_puts(&e->sql, " DROP TABLE ONLY ");
-    put_table(&e->sql, slice_of(PQgetvalue(rows, 0, 0)),
-              slice_of(PQgetvalue(rows, 0, 1)));
-    rc = run(e, err);
+    put_table(&e->sql, schema, name);
+    rc = rc ? rc : run(e, err);
     if (!rc)
         return pg_exec(e->conn, "COMMIT", NULL, err);
     pg_exec(e->conn, "ROLLBACK", NULL, NULL);
