@@ -127,7 +127,9 @@ struct table_use {
     struct table *table; /* a reference: what the newest shape takes it for */
     struct list in_idle; /* without shapes: waits to leave the publication */
     int64_t idle_since_ms;
-    unsigned leaving; /* jobs that may be taking it out */
+    unsigned leaving;   /* jobs that may be taking it out */
+    bool publishing;    /* a preparation is about to put it in, */
+    struct list parked; /* and these wait for it */
 };
 
 struct table_use *table_use_get(struct sequencer *q, struct table *table);
@@ -140,6 +142,7 @@ void table_use_unlock(struct table_use *use);
 /* Takes tables idle for long enough out of the publication. */
 void tables_leave_idle(struct sequencer *q, int64_t now_ms);
 void tables_left(struct sequencer *q, struct mail *mail);
+void table_forget_if_unused(struct sequencer *q, struct table_use *use);
 int64_t tables_deadline_ms(const struct sequencer *q);
 void tables_fini(struct sequencer *q);
 
@@ -150,6 +153,7 @@ enum mail_kind {
     MAIL_REMOVE,
     MAIL_SUBSCRIBE,
     MAIL_JOIN,
+    MAIL_PUBLISHED,
     MAIL_SNAPSHOT_DONE,
     MAIL_SNAPSHOT_FAILED,
     MAIL_DURABLE,
@@ -191,6 +195,13 @@ struct mail_shape { /* SNAPSHOT_DONE, SNAPSHOT_FAILED, CORRUPT */
     struct mail mail;
     struct shape *shape; /* a reference; NULL for CORRUPT */
     char handle[SHAPELOG_HANDLE_MAX];
+    struct err err;
+};
+
+/* A preparation's first step is done. */
+struct mail_published {
+    struct mail mail;
+    struct table_use *use; /* a reference */
     struct err err;
 };
 
@@ -297,6 +308,9 @@ void sequencer_evict(struct sequencer *q);
 struct shape **sequencer_shapes_of(struct sequencer *q, uint32_t oid, size_t *count);
 /* Links the shape to one more relation (a partition). */
 int sequencer_link(struct sequencer *q, struct shape *shape, uint32_t oid);
+/* Drops a shape whose snapshot can't be had. */
+void sequencer_fail_snapshot(struct sequencer *q, struct shape *shape,
+                             const struct err *why);
 /* Stores the definition, which is the shape's own but for what may change under it
  * (def.h), and shows it as the header. ERR_MEMORY. */
 int sequencer_redefine(struct sequencer *q, struct shape *shape, struct shape_def *def);
@@ -327,6 +341,8 @@ bool join_sees_passed(const struct sequencer *q, const struct snapshot_view *vie
 
 /* preparation.c: the snapshot's job on a worker thread */
 int preparation_start(struct sequencer *q, struct shape *shape);
+void preparation_published(struct sequencer *q, struct mail *mail);
+void preparation_forget_parked(struct table_use *use);
 
 /* reconcile.c */
 void reconcile_start(struct sequencer *q, int64_t now_ms);

@@ -211,6 +211,16 @@ void sequencer_drop(struct sequencer *q, struct shape *shape,
     shape_notify(shape);
 }
 
+void sequencer_fail_snapshot(struct sequencer *q, struct shape *shape,
+                             const struct err *why)
+{
+    struct err err = *why;
+    bool plain = err.http_status == 409 || err.code == ERR_CANCELLED;
+    if (!plain && err.http_status == 0)
+        err.http_status = err.code == ERR_RETRY ? 503 : 500;
+    sequencer_drop(q, shape, OBS_SHAPE_SNAPSHOT, plain ? NULL : &err, err.message);
+}
+
 void sequencer_release_dropped(struct sequencer *q)
 {
     while (!list_empty(&q->dropped)) {

@@ -1,6 +1,13 @@
 /* A new shape's way to its snapshot, on a worker of the snapshot pool: the table joins
  * the publication, then the snapshot is taken, joined to the stream and written to the
- * log. */
+ * log.
+ *
+ * The first step may wait for seconds for a lock that another session holds. So one shape of
+ * a table takes it at a time, and those that come meanwhile are parked with the table until
+ * it is answered, which answers for them too: a locked table occupies one worker, however
+ * many shapes want it.
+ *
+ *   start ──▶ (parked) ──▶ publish ──▶ MAIL_PUBLISHED ──▶ snapshot ──▶ DONE | FAILED */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,9 +16,12 @@
 
 struct preparation {
     struct sequencer *q;
-    struct mail_shape *told; /* what the sequencer hears at the end */
-    struct shape *shape;     /* a reference */
-    struct table_use *use;   /* a reference */
+    struct mail_shape *told;     /* what the sequencer hears at the end */
+    struct mail_published *step; /* and after the first step */
+    struct shape *shape;         /* a reference */
+    struct table_use *use;       /* a reference */
+    struct list in_parked;       /* of the table */
+    bool published;              /* somebody else took the first step */
 };
 
 static int preparation_ask(struct preparation *p, int kind,
@@ -133,12 +143,24 @@ static int preparation_publish(struct preparation *p, PGconn *conn, struct err *
     return rc;
 }
 
-static int preparation_work(struct preparation *p, PGconn *conn, struct err *err)
+/* Those that are parked go on, or fail with it. */
+static void tell_published(struct preparation *p, const struct err *err)
+{
+    struct mail_published *m = p->step;
+    p->step = NULL;
+    if (m == NULL)
+        return;
+    m->use = table_use_retain(p->use);
+    m->err = *err;
+    if (mailbox_send(&p->q->mailbox, &m->mail, true) < 0) {
+        table_use_release(m->use);
+        free(m);
+    }
+}
+
+static int preparation_snapshot(struct preparation *p, PGconn *conn, struct err *err)
 {
     const struct shape_def *def = p->shape->def;
-    int rc = preparation_publish(p, conn, err);
-    if (rc < 0)
-        return rc;
     struct snapshot_request request = {
         .table = def->table,
         .plan = def->plan,
@@ -161,54 +183,130 @@ static int preparation_work(struct preparation *p, PGconn *conn, struct err *err
     return snapshot_run(conn, &request, &sink, err);
 }
 
+static void preparation_free(struct preparation *p)
+{
+    table_use_release(p->use);
+    shape_release(p->shape);
+    free(p->step);
+    free(p->told);
+    free(p);
+}
+
+static int preparation_work(struct preparation *p, PGconn *conn, const struct err *why,
+                            struct err *err)
+{
+    int rc = 0;
+    if (conn == NULL) {
+        *err = *why;
+        rc = why->code;
+        if (err->http_status == 0)
+            err->http_status = 503;
+    } else if (on_cancelled(p)) {
+        rc = err_set(err, ERR_CANCELLED, "the shape was removed");
+    } else if (!p->published) {
+        rc = preparation_publish(p, conn, err);
+    }
+    tell_published(p, err);
+    return rc < 0 ? rc : preparation_snapshot(p, conn, err);
+}
+
 static void preparation_run(void *ctx, PGconn *conn, const struct err *why)
 {
     struct preparation *p = ctx;
-    struct sequencer *q = p->q;
     struct err err = {0};
-    int rc = 0;
-    if (conn == NULL) {
-        err = *why;
-        rc = why->code;
-        if (err.http_status == 0)
-            err.http_status = 503;
-    } else if (on_cancelled(p)) {
-        rc = err_set(&err, ERR_CANCELLED, "the shape was removed");
-    } else {
-        rc = preparation_work(p, conn, &err);
-    }
+    int rc = preparation_work(p, conn, why, &err);
     struct mail_shape *m = p->told;
     m->mail.kind = rc < 0 ? MAIL_SNAPSHOT_FAILED : MAIL_SNAPSHOT_DONE;
     m->shape = shape_retain(p->shape);
     m->err = err;
-    if (mailbox_send(&q->mailbox, &m->mail, true) < 0) {
+    if (mailbox_send(&p->q->mailbox, &m->mail, true) < 0)
         shape_release(m->shape);
-        free(m);
-    }
-    table_use_release(p->use);
-    shape_release(p->shape);
-    free(p);
+    else
+        p->told = NULL;
+    preparation_free(p);
+}
+
+/* --- The sequencer's side --- */
+
+static int preparation_submit(struct preparation *p)
+{
+    int rc = pool_submit(p->q->config.snapshot_pool, preparation_run, p);
+    if (rc == 0 && !p->published)
+        p->use->publishing = true;
+    return rc;
 }
 
 int preparation_start(struct sequencer *q, struct shape *shape)
 {
     struct preparation *p = calloc(1, sizeof *p);
     struct mail_shape *told = calloc(1, sizeof *told);
-    if (p == NULL || told == NULL) {
+    struct mail_published *step = calloc(1, sizeof *step);
+    if (p == NULL || told == NULL || step == NULL) {
         free(p);
         free(told);
+        free(step);
         return ERR_MEMORY;
     }
-    p->told = told;
-    p->q = q;
-    p->shape = shape_retain(shape);
-    p->use = table_use_retain(shape->use);
-    int rc = pool_submit(q->config.snapshot_pool, preparation_run, p);
-    if (rc < 0) {
-        table_use_release(p->use);
-        shape_release(p->shape);
-        free(told);
-        free(p);
+    step->mail.kind = MAIL_PUBLISHED;
+    *p = (struct preparation){
+        .q = q,
+        .told = told,
+        .step = step,
+        .shape = shape_retain(shape),
+        .use = table_use_retain(shape->use),
+    };
+    list_init(&p->in_parked);
+    if (p->use->publishing) {
+        list_push(&p->use->parked, &p->in_parked);
+        return 0;
     }
+    int rc = preparation_submit(p);
+    if (rc < 0)
+        preparation_free(p);
     return rc;
+}
+
+/* One that was parked, after the first step was taken for it. */
+static void preparation_resume(struct preparation *p, const struct err *err)
+{
+    struct err busy = {0};
+    if (err->code == 0) {
+        free(p->step);
+        p->step = NULL;
+        p->published = true;
+    }
+    if (err->code == 0 ||
+        err->code == ERR_CANCELLED) { /* which said nothing of the table */
+        if (preparation_submit(p) == 0)
+            return;
+        err_set(&busy, ERR_RETRY, "too many snapshots wait for a connection");
+        err = &busy;
+    }
+    sequencer_fail_snapshot(p->q, p->shape, err);
+    preparation_free(p);
+}
+
+void preparation_published(struct sequencer *q, struct mail *mail)
+{
+    struct mail_published *m = (struct mail_published *)(void *)mail;
+    struct table_use *use = m->use;
+    use->publishing = false;
+    while (!list_empty(&use->parked) && !use->publishing) {
+        struct preparation *p =
+            LIST_ENTRY(list_pop(&use->parked), struct preparation, in_parked);
+        if (on_cancelled(p))
+            preparation_free(p);
+        else
+            preparation_resume(p, &m->err);
+    }
+    table_forget_if_unused(q, use);
+    table_use_release(use);
+    free(m);
+}
+
+void preparation_forget_parked(struct table_use *use)
+{
+    while (!list_empty(&use->parked))
+        preparation_free(
+            LIST_ENTRY(list_pop(&use->parked), struct preparation, in_parked));
 }

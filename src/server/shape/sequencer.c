@@ -132,10 +132,10 @@ void sequencer_free(struct sequencer *q)
         shape_release(shape);
     }
     sequencer_release_dropped(q);
+    tables_fini(q); /* with the last references to shapes */
     if (q->shapelog != NULL)
         shapelog_close(q->shapelog);
     route_free(q->route);
-    tables_fini(q);
     map_fini(&q->arrivals);
     map_fini(&q->settled);
     shapes_fini(&q->shapes);
@@ -408,15 +408,6 @@ static void snapshot_done(struct sequencer *q, struct mail_shape *m)
     }
 }
 
-static void snapshot_failed(struct sequencer *q, struct mail_shape *m)
-{
-    struct err *err = &m->err;
-    bool plain = err->http_status == 409 || err->code == ERR_CANCELLED;
-    if (!plain && err->http_status == 0)
-        err->http_status = err->code == ERR_RETRY ? 503 : 500;
-    sequencer_drop(q, m->shape, OBS_SHAPE_SNAPSHOT, plain ? NULL : err, err->message);
-}
-
 static void corrupt_found(struct sequencer *q, const struct mail_shape *m)
 {
     struct shape *shape = map_get(&q->shapes.by_handle, slice_of(m->handle));
@@ -430,7 +421,7 @@ static void shape_mail(struct sequencer *q, struct mail_shape *m)
     if (m->mail.kind == MAIL_SNAPSHOT_DONE)
         snapshot_done(q, m);
     else if (m->mail.kind == MAIL_SNAPSHOT_FAILED)
-        snapshot_failed(q, m);
+        sequencer_fail_snapshot(q, m->shape, &m->err);
     else
         corrupt_found(q, m);
     shape_release(m->shape);
@@ -475,6 +466,9 @@ void sequencer_open_mail(struct sequencer *q, struct mail *mail)
         break;
     case MAIL_JOIN:
         join_join(q, (struct mail_join *)(void *)mail);
+        break;
+    case MAIL_PUBLISHED:
+        preparation_published(q, mail);
         break;
     case MAIL_SNAPSHOT_DONE:
     case MAIL_SNAPSHOT_FAILED:

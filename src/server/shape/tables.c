@@ -23,6 +23,7 @@ static struct table_use *table_use_new(struct table *table)
     atomic_init(&use->refs, 1);
     pthread_mutex_init(&use->lock, NULL);
     list_init(&use->in_idle);
+    list_init(&use->parked);
     return use;
 }
 
@@ -138,11 +139,12 @@ static void leave_run(void *ctx, PGconn *conn, const struct err *why)
         leave_free(job);
 }
 
-/* Not before a job that may still take the table out is through: a new use would have a
- * lock of its own, and the job would take the table from under new shapes. */
-static void table_forget_if_unused(struct sequencer *q, struct table_use *use)
+/* Not before a job that may still take the table out or put it in is through: a new use
+ * would have a lock of its own, and the job would take the table from under new shapes. */
+void table_forget_if_unused(struct sequencer *q, struct table_use *use)
 {
-    if (atomic_load(&use->shapes) > 0 || use->leaving > 0 || !list_empty(&use->in_idle))
+    if (atomic_load(&use->shapes) > 0 || use->leaving > 0 || use->publishing ||
+        !list_empty(&use->in_idle) || map_get_u64(&q->tables, use->oid) != use)
         return;
     map_del_u64(&q->tables, use->oid);
     table_use_release(use);
@@ -197,7 +199,9 @@ void tables_fini(struct sequencer *q)
 {
     size_t it = 0;
     void *value;
-    while (map_next(&q->tables, &it, NULL, &value))
+    while (map_next(&q->tables, &it, NULL, &value)) {
+        preparation_forget_parked(value);
         table_use_release(value);
+    }
     map_fini(&q->tables);
 }

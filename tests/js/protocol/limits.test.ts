@@ -90,4 +90,52 @@ describe('a small pool', () => {
         }
         await server.stop();
     });
+
+    test('a locked table with many new shapes holds up no other table', async () => {
+        const server = await suite.another({
+            ELECTRIC_DB_POOL_SIZE: '4', ELECTRIC_REPLICATION_STREAM_ID: `${suite.db.streamId}_lock`,
+        });
+        await server.active();
+        const session = await suite.db.session();
+        await session.query('begin; lock table items in access exclusive mode');
+        const columns = ['id', 'id,a', 'id,b', 'id,c', 'id,d', 'id,a,b', 'id,c,d'];
+        try {
+            const blocked = columns.map((c) => server.shape({ table: 'items', columns: c, offset: -1 }));
+            await sleep(100);
+            for (const table of ['other', 'calm']) {
+                const reply = await server.shape({ table, offset: -1 }, { timeoutMs: 2_000 });
+                expect(reply.status).toBe(200);
+            }
+            const began = Date.now();
+            for (const reply of await Promise.all(blocked)) {
+                expect(reply.status).toBe(503);
+                expect(reply.json().message).toContain('waiting for a table lock');
+            }
+            expect(Date.now() - began).toBeLessThan(8_000);
+        } finally {
+            await session.query('rollback');
+        }
+        for (const c of columns) expect((await server.shape({ table: 'items', columns: c, offset: -1 })).status).toBe(200);
+        await server.stop();
+    });
+
+    test('a shape that is removed while it waits for a lock leaves the others waiting for it', async () => {
+        const server = await suite.another({
+            ELECTRIC_DB_POOL_SIZE: '4', ELECTRIC_REPLICATION_STREAM_ID: `${suite.db.streamId}_gone`,
+        });
+        await server.active();
+        const session = await suite.db.session();
+        await session.query('begin; lock table items in access exclusive mode');
+        const columns = ['id,a', 'id,b', 'id,c'];
+        const waiting = columns.map((c) => server.shape({ table: 'items', columns: c, offset: -1 }));
+        await sleep(200);
+        for (const c of ['id,a', 'id,b']) {
+            await server.get(`/v1/shape?table=items&columns=${c}`, { method: 'DELETE' });
+        }
+        await session.query('rollback');
+        const replies = await Promise.all(waiting);
+        expect(replies[2].status).toBe(200);
+        for (const reply of replies.slice(0, 2)) expect([200, 409]).toContain(reply.status);
+        await server.stop();
+    });
 });

@@ -372,6 +372,10 @@ static void subject_start(struct sequencer *q, struct subject *subject, int numb
             struct mail_shape *m = (struct mail_shape *)(void *)mail;
             shape_release(m->shape);
             free(m);
+        } else if (mail->kind == MAIL_PUBLISHED) {
+            struct mail_published *m = (struct mail_published *)(void *)mail;
+            table_use_release(m->use);
+            free(m);
         } else {
             sequencer_open_mail(q, mail);
         }
