@@ -27,7 +27,13 @@ log=$ROOT/build/fresh.log
 work=$(mktemp -d /var/tmp/coulomb-fresh.XXXXXX)
 chmod 755 "$work"
 
+running= # the unshare of what runs in its own namespaces
+
 finish() {
+    if [ -n "$running" ]; then
+        kill -KILL "$running" # and with it everything in its process namespace
+        wait "$running" || true
+    fi
     if [ "${FRESH_KEEP:-}" = 1 ]; then
         say "kept: $work"
     else
@@ -35,6 +41,16 @@ finish() {
     fi
 }
 trap finish EXIT
+
+# apart COMMAND…: with mounts and processes of its own, which end with this script.
+apart() {
+    local status=0
+    unshare --mount --pid --fork --kill-child --propagation private "$@" </dev/null &
+    running=$!
+    wait "$running" || status=$?
+    running=
+    return "$status"
+}
 
 # Debian's own sources of this machine, as "URI suite component codename".
 sources() {
@@ -49,7 +65,7 @@ make_base() {
     proxy=$(apt-config dump Acquire::http::Proxy | sed -n 's/.*"\(.*\)";/\1/p')
     [ -z "$proxy" ] || export http_proxy=$proxy
     say "debootstrap"
-    debootstrap --variant=minbase bookworm "$base" "$mirror" >>"$log" 2>&1 ||
+    apart debootstrap --variant=minbase bookworm "$base" "$mirror" >>"$log" 2>&1 ||
         die "debootstrap failed (the whole log: $log)"
 
     sources | awk '{ print "deb " $1 " " $2 " " $3 }' >"$base/etc/apt/sources.list"
@@ -83,7 +99,7 @@ inside() {
         [ -z "${!name:-}" ] || env+=("$name=${!name}")
     done
     # shellcheck disable=SC2016
-    unshare --mount --pid --fork --kill-child --propagation private bash -c '
+    apart bash -c '
         set -e
         root=$1; shift
         mount -t proc proc "$root/proc"
@@ -100,7 +116,7 @@ inside() {
         ln -s pts/ptmx "$root/dev/ptmx"
         mount -t tmpfs -o mode=1777 shm "$root/dev/shm"
         exec chroot "$root" /usr/bin/env -i "$@"
-    ' inside "$root" "${env[@]}" bash -c "$2" </dev/null
+    ' inside "$root" "${env[@]}" bash -c "$2"
 }
 
 # try WHO: one copy of the base, one clone, both commands.
