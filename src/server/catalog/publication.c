@@ -417,7 +417,8 @@ int publication_members(PGconn *conn, const struct publication_config *config,
                      "BY m.prrelid), '') "
                      "FROM pg_catalog.pg_publication p "
                      "JOIN pg_catalog.pg_publication_rel m ON m.prpubid = p.oid "
-                     "WHERE p.pubname = $1::text",
+                     "WHERE p.pubname = $1::text"
+                     " AND pg_catalog.pg_has_role(p.pubowner, 'USAGE')",
                      1, NULL, (const char *const[]){config->name}, NULL, NULL, 0);
     uint32_t found = 0;
     int rc = 0;

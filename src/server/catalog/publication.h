@@ -51,9 +51,9 @@ struct publication_check {
 int publication_verify(PGconn *conn, const struct publication_config *config,
                        struct publication_check *checks, size_t count, struct err *err);
 
-/* OIDs of the tables that the publication names, sorted, malloc'd. INHERITS children are among
- * them (see publication_ensure): a caller that drops what has no shape spares the `children` of
- * tables that have some. */
+/* OIDs of the tables that the publication names, sorted, malloc'd; none when this role may not
+ * alter it. INHERITS children are among them (see publication_ensure): a caller that drops what
+ * has no shape spares the `children` of tables that have some. */
 int publication_members(PGconn *conn, const struct publication_config *config,
                         uint32_t **oids, size_t *count, struct err *err);
 

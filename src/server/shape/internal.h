@@ -142,6 +142,8 @@ void table_use_unlock(struct table_use *use);
 /* Takes tables idle for long enough out of the publication. */
 void tables_leave_idle(struct sequencer *q, int64_t now_ms);
 void tables_left(struct sequencer *q, struct mail *mail);
+/* Members of the publication at the start: those that no shape needs leave it. */
+void tables_take_over(struct sequencer *q, const uint32_t *members, size_t count);
 void table_forget_if_unused(struct sequencer *q, struct table_use *use);
 int64_t tables_deadline_ms(const struct sequencer *q);
 void tables_fini(struct sequencer *q);
@@ -267,6 +269,7 @@ struct sequencer {
 
     struct map tables; /* OID -> struct table_use */
     struct list idle_tables;
+    bool members_known;   /* what an earlier run left in the publication was looked at */
     size_t parent_shapes; /* shapes on partitioned tables */
     struct map arrivals;  /* OIDs of partitions to be asked about */
     bool arrivals_running;

@@ -21,6 +21,9 @@ struct reconcile_job {
     struct snapshot_view view; /* taken before the answers */
     struct err err;            /* of the publication as a whole, or of the connection */
     uint64_t retained_wal_bytes;
+    bool wants_members;
+    uint32_t *members; /* of the publication */
+    size_t member_count;
 };
 
 static void reconcile_free(struct reconcile_job *job)
@@ -33,6 +36,7 @@ static void reconcile_free(struct reconcile_job *job)
     free(job->checks);
     free(job->uses);
     free(job->tables);
+    free(job->members);
     snapshot_view_fini(&job->view);
     free(job);
 }
@@ -92,6 +96,9 @@ static void reconcile_run(void *ctx, PGconn *conn, const struct err *why)
         read_retained(job, conn);
         if (job->err.code == 0)
             repair_identities(job, conn);
+        if (job->err.code == 0 && job->wants_members)
+            publication_members(conn, &job->q->config.publication, &job->members,
+                                &job->member_count, &job->err);
     }
     job->mail.kind = MAIL_RECONCILED;
     if (mailbox_send(&job->q->mailbox, &job->mail, true) < 0)
@@ -145,6 +152,7 @@ void reconcile_start(struct sequencer *q, int64_t now_ms)
         reconcile_soon(q);
         return;
     }
+    job->wants_members = !q->members_known && !q->config.publication.manual;
     job->serial = ++q->reconcile_started;
     job->ordinal = q->txn_ordinal;
     if (pool_submit(q->config.admin_pool, reconcile_run, job) < 0) {
@@ -262,6 +270,9 @@ void reconcile_finish(struct sequencer *q, struct reconcile_job *job)
         for (size_t i = 0; i < job->count; i++)
             act_on(q, &job->checks[i], job->uses[i]);
         partitions_look(q);
+        if (job->wants_members)
+            tables_take_over(q, job->members, job->member_count);
+        q->members_known = true;
         obs_set(q->config.obs, OBS_G_RETAINED_WAL, (int64_t)job->retained_wal_bytes);
     } else if (job->err.code == ERR_DB) {
         log_event(q->config.log, LOG_ERROR, "publication.unusable",

@@ -3,7 +3,10 @@
  * A table joins the publication before its first snapshot (preparation.c) and leaves it a
  * while after its last shape is gone, so that a rotation doesn't take it out and in
  * again. Both run on worker threads; the table_use's lock keeps them apart, and the one
- * that takes it out looks again, under the lock, whether there are still no shapes. */
+ * that takes it out looks again, under the lock, whether there are still no shapes.
+ *
+ * Tables that an earlier run left in the publication and no restored shape needs leave the
+ * same way after the first look at the catalog. */
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -122,7 +125,7 @@ static void leave_publication(struct leave_job *job, PGconn *conn)
     atomic_store(&job->use->ensured, false);
     if (publication_drop(conn, &config, job->use->oid, &err) < 0)
         log_event(job->q->config.log, LOG_WARNING, "publication.drop_failed",
-                  LOG_SLICE("schema", job->table->schema),
+                  LOG_U64("oid", job->use->oid), LOG_SLICE("schema", job->table->schema),
                   LOG_SLICE("table", job->table->name), LOG_TEXT("reason", err.message));
 }
 
@@ -158,10 +161,27 @@ void tables_left(struct sequencer *q, struct mail *mail)
     leave_free(job);
 }
 
+/* Whether it is a member for the sake of a table above it, too (publication.h). */
+static bool is_inherited(const struct sequencer *q, uint32_t oid)
+{
+    size_t it = 0;
+    void *value;
+    while (map_next(&q->tables, &it, NULL, &value)) {
+        const struct table_use *use = value;
+        const struct table *t = use->table;
+        for (size_t i = 0; atomic_load(&use->shapes) > 0 && i < t->child_count; i++) {
+            if (t->children[i] == oid)
+                return true;
+        }
+    }
+    return false;
+}
+
 static void table_leave(struct sequencer *q, struct table_use *use)
 {
     list_remove(&use->in_idle);
-    struct leave_job *job = q->config.publication.manual ? NULL : calloc(1, sizeof *job);
+    bool stays = q->config.publication.manual || is_inherited(q, use->oid);
+    struct leave_job *job = stays ? NULL : calloc(1, sizeof *job);
     if (job != NULL) {
         job->mail.kind = MAIL_TABLE_LEFT;
         job->q = q;
@@ -184,6 +204,23 @@ void tables_leave_idle(struct sequencer *q, int64_t now_ms)
         if (now_ms < use->idle_since_ms + IDLE_BEFORE_LEAVING_MS)
             return;
         table_leave(q, use);
+    }
+}
+
+/* A use without shapes, which leaves as one does whose last shape is gone: a shape that comes
+ * first keeps it. */
+void tables_take_over(struct sequencer *q, const uint32_t *members, size_t count)
+{
+    struct slice unknown = {"", 0};
+    for (size_t i = 0; i < count; i++) {
+        if (map_get_u64(&q->tables, members[i]) != NULL || is_inherited(q, members[i]))
+            continue;
+        struct table model = {.oid = members[i], .schema = unknown, .name = unknown};
+        struct table *table = table_copy(&model);
+        struct table_use *use = table == NULL ? NULL : table_use_get(q, table);
+        if (use != NULL)
+            table_use_put(q, use);
+        table_release(table);
     }
 }
 

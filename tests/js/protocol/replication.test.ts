@@ -71,6 +71,43 @@ test('a table is published with full identity for its first shape, and leaves wi
     expect(await published()).toContain('second');
 });
 
+test('what an earlier run left in the publication and no shape needs leaves it at the start', async () => {
+    await suite.db.sql(`
+        create table family(id int primary key);
+        create table child() inherits (family);
+        create table left_over(id int primary key)`);
+    await readToEnd(suite.server, { table: 'family' });
+    await suite.server.stop();
+    await suite.db.sql(`alter publication ${suite.db.publication} add table left_over`);
+    expect(await published()).toEqual(expect.arrayContaining(['family', 'child', 'left_over']));
+    await suite.server.launch();
+    await suite.server.active();
+    await until('the table to leave', async () => !(await published()).includes('left_over'));
+    expect(await published()).toEqual(expect.arrayContaining(['family', 'child']));
+    const shape = await readToEnd(suite.server, { table: 'left_over' });
+    expect(await published()).toContain('left_over');
+    await suite.server.get('/v1/shape?table=family', { method: 'DELETE' });
+    await until('the family to leave', async () => !(await published()).includes('family'));
+    // Once at a start, not at every look.
+    await suite.db.sql(`alter publication ${suite.db.publication} add table only family`);
+    await sleep(1_500);
+    expect(await published()).toContain('family');
+    expect((await readToEnd(suite.server, { table: 'left_over' })).handle).toBe(shape.handle);
+});
+
+test('with manual publishing the publication is left alone', async () => {
+    const id = `${suite.db.streamId}_manual`;
+    await suite.db.sql(`create publication electric_publication_${id} for table second`);
+    const server = await suite.another({
+        ELECTRIC_REPLICATION_STREAM_ID: id, ELECTRIC_MANUAL_TABLE_PUBLISHING: 'true',
+    });
+    await server.active();
+    await sleep(1_500);
+    const rows = await suite.db.sql(`select tablename from pg_publication_tables where pubname = 'electric_publication_${id}'`);
+    expect(rows.map((r) => r.tablename)).toEqual(['second']);
+    await server.stop();
+});
+
 test('the confirmed position advances with use and while idle', async () => {
     await suite.db.sql(`alter database ${suite.db.name} set wal_sender_timeout = '3s'`);
     await suite.server.restart();
