@@ -21,7 +21,7 @@
 #define SSE_TIMEOUT_MS       60000
 #define SSE_KEEPALIVE_MS     21000
 #define READY_TIMEOUT_MS     5000
-#define HTTP_STOP_MS         300
+#define HTTP_STOP_MS         600
 
 struct server {
     struct server_config config;

@@ -48,7 +48,7 @@ static void health(struct http_loop *loop, struct evreq *req)
     struct slice body = SLICE_LIT("{\"status\":\"active\"}");
 
     if (service == SHAPES_WAITING ||
-        (service == SHAPES_STARTING && shapes_unreachable(shapes)))
+        (service == SHAPES_STARTING && shapes_contact(shapes) != SHAPES_CONTACT_MADE))
         body = SLICE_LIT("{\"status\":\"waiting\"}");
     else if (service == SHAPES_STARTING)
         body = SLICE_LIT("{\"status\":\"starting\"}");

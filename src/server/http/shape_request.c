@@ -560,7 +560,7 @@ static void resolve(struct shape_request *r)
         r->table = catalog_cached(config->catalog, p->table.schema, p->table.name);
     if (r->table)
         table_known(r);
-    else if (shapes_unreachable(config->shapes))
+    else if (shapes_contact(config->shapes) == SHAPES_CONTACT_FAILED)
         catalog_unreachable(r);
     else if (shapes_service(config->shapes) == SHAPES_STARTING)
         shape_request_wait_service(r);

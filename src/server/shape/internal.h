@@ -28,7 +28,7 @@ struct shapes {
     struct sequencer *sequencer; /* where questions are sent */
 
     atomic_int service; /* enum shapes_service */
-    atomic_bool unreachable;
+    atomic_int contact; /* enum shapes_contact */
     atomic_bool caught_up;
     atomic_uint_fast64_t last_lsn;
     pthread_mutex_t detail_lock;
@@ -234,8 +234,6 @@ struct sequencer {
     atomic_bool stop_requested;
     struct shapelog *shapelog; /* NULL while another process holds the storage */
     struct route *route;
-
-    bool reached; /* Postgres has been, since the start */
 
     /* the open transaction */
     bool txn_open;

@@ -20,7 +20,7 @@
 #define CHECKPOINT_PAUSE_MS 20
 #define CHECKPOINT_RETRY_MS 1000
 #define CHECKPOINT_IDLE_MS  1000 /* when only the end of WAL has moved */
-#define STOP_GRACE_MS       500
+#define STOP_GRACE_MS       300
 #define ENCODED_MAX         (1u << 30) /* Postgres's own limit of a value */
 
 /* --- Storage --- */
@@ -240,15 +240,14 @@ int sequencer_attached(struct sequencer *q, const struct sequencer_attach *attac
 void sequencer_lost(struct sequencer *q, const char *why)
 {
     atomic_store(&q->shapes.caught_up, false);
-    if (!q->reached)
-        atomic_store(&q->shapes.unreachable, true);
+    if (shapes_contact(&q->shapes) == SHAPES_CONTACT_NONE)
+        atomic_store(&q->shapes.contact, SHAPES_CONTACT_FAILED);
     shapes_set_service(&q->shapes, SHAPES_STARTING, why);
 }
 
 void sequencer_reached(struct sequencer *q)
 {
-    q->reached = true;
-    atomic_store(&q->shapes.unreachable, false);
+    atomic_store(&q->shapes.contact, SHAPES_CONTACT_MADE);
 }
 
 void sequencer_waiting(struct sequencer *q, enum shapes_service service,

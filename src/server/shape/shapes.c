@@ -43,9 +43,9 @@ void shapes_service_detail(const struct shapes *s, char *out, size_t size)
     pthread_mutex_unlock(&mutable_lock->detail_lock);
 }
 
-bool shapes_unreachable(const struct shapes *s)
+enum shapes_contact shapes_contact(const struct shapes *s)
 {
-    return atomic_load(&s->unreachable);
+    return (enum shapes_contact)atomic_load(&s->contact);
 }
 
 bool shapes_caught_up(const struct shapes *s)

@@ -36,8 +36,10 @@ enum shapes_service shapes_service(const struct shapes *s);
 /* What it waits for, for people (the body of a 503: shape-protocol.md 8.4), terminated.
  */
 void shapes_service_detail(const struct shapes *s, char *out, size_t size);
-/* True when Postgres could not be reached yet: the attempts since the start have failed. */
-bool shapes_unreachable(const struct shapes *s);
+/* Whether Postgres has been reached since the start: not tried to the end yet, tried in vain,
+ * or reached (it may have gone away again). */
+enum shapes_contact { SHAPES_CONTACT_NONE, SHAPES_CONTACT_FAILED, SHAPES_CONTACT_MADE };
+enum shapes_contact shapes_contact(const struct shapes *s);
 /* After a (re)start the slot repeats what was not durable: false until that is over.
  * Requests beyond the log's end are held meanwhile, never refused (design idea 1). */
 bool shapes_caught_up(const struct shapes *s);

@@ -35,7 +35,7 @@ struct shapes {
     } watchers[SHAPES_WATCHERS_MAX];
     unsigned watcher_count;
     atomic_int service;
-    atomic_bool unreachable;
+    atomic_int contact; /* enum shapes_contact */
     atomic_bool caught_up;
     atomic_uint_fast64_t last_lsn;
     struct shapelog *log;
@@ -64,9 +64,9 @@ void shapes_service_detail(const struct shapes *s, char *out, size_t size)
     snprintf(out, size, "%s", "");
 }
 
-bool shapes_unreachable(const struct shapes *s)
+enum shapes_contact shapes_contact(const struct shapes *s)
 {
-    return atomic_load(&s->unreachable);
+    return (enum shapes_contact)atomic_load(&s->contact);
 }
 
 const char *shape_schema(const struct shape *shape)
@@ -387,7 +387,7 @@ static inline void fake_init(struct shapes *s, struct catalog *c, struct obs *ob
     *c = (struct catalog){.count = 0};
     pthread_mutex_init(&s->lock, NULL);
     atomic_store(&s->service, SHAPES_ACTIVE);
-    atomic_store(&s->unreachable, false);
+    atomic_store(&s->contact, SHAPES_CONTACT_MADE);
     atomic_store(&s->caught_up, true);
     snprintf(s->dir, sizeof s->dir, "/tmp/coulomb-http-XXXXXX");
     ASSERT(mkdtemp(s->dir));

@@ -499,7 +499,7 @@ static void requests_wait_for_the_service(void **state)
     close(fd);
     /* What exists is read in any state. */
     atomic_store(&f.shapes.service, SHAPES_STARTING);
-    atomic_store(&f.shapes.unreachable, true);
+    atomic_store(&f.shapes.contact, SHAPES_CONTACT_FAILED);
     expect(&f, "GET", "/v1/shape?table=items&offset=0_0&handle=" H1, "", 200, UP("0"));
     expect(&f, "GET", "/v1/shape?table=other&offset=-1", "", 503,
            "{\"message\":\"Cannot connect to the database to verify the shape. Please "
