@@ -228,11 +228,15 @@ static void preparation_run(void *ctx, PGconn *conn, const struct err *why)
 
 /* --- The sequencer's side --- */
 
+/* When it could, p is the job's. */
 static int preparation_submit(struct preparation *p)
 {
+    struct table_use *use = p->use; /* which the sequencer keeps while it is publishing */
+    bool first = !p->published;
+    use->publishing = use->publishing || first;
     int rc = pool_submit(p->q->config.snapshot_pool, preparation_run, p);
-    if (rc == 0 && !p->published)
-        p->use->publishing = true;
+    if (rc < 0 && first)
+        use->publishing = false;
     return rc;
 }
 
