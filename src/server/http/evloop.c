@@ -10,10 +10,16 @@
  *   A client that sends more than the watermark is read no further, which would hide its
  *   leaving: those few connections are looked at now and then.
  * - Its read timeout would also run while a request waits; it is lifted meanwhile.
+ * - That timeout begins anew with every byte, so that who dribbles keeps a descriptor for ever.
+ *   Connections that receive a request are therefore in one list by deadline, one and the same
+ *   time after each was accepted or, later, sent the request's first byte.
  * - When a connection fails under a request that the user has not completed, evhttp leaves the
  *   request to the user (on_closed frees it); in all other cases it frees it itself.
- * - It has no per-connection user data: a map from connections to `struct conn`.
- * - It is lax about where a request ends (framing.h): such requests are refused.
+ * - It has no per-connection user data: a map from connections to `struct conn`. It tells of no
+ *   new connection either, only asks for a bufferevent; once the accepting is over that one
+ *   knows its connection.
+ * - It is lax about where a request ends, and strict about where it begins (framing.h): we
+ *   refuse such requests, and skip the empty lines before the others.
  * - It tries again at once, and for ever, when no descriptor is left for a new connection. The
  *   listener then rests; connections wait in the kernel's queue.
  *
@@ -41,6 +47,7 @@
 #include "base/clock.h"
 #include "base/map.h"
 #include "server/http/framing.h"
+#include "server/http/status.h"
 
 #define LISTENERS_MAX       2
 #define ACCEPT_REST_MS      100
@@ -48,15 +55,19 @@
 #define LOOK_MS             250
 #define WATCHED_INPUT_BYTES 4096 /* pipelined requests read ahead of their turn */
 #define STREAMED_FILE_FLAGS EVBUF_FS_DISABLE_LOCKING
+#define METHODS_ALL         UINT16_MAX /* evhttp has a bit for the ones it doesn't know, too */
 
 enum evreq_phase { PHASE_WATCHED, PHASE_STREAMING, PHASE_ENDED };
 
 struct conn {
     struct evloop *loop;
-    struct evhttp_connection *evcon;
-    struct evreq *req;         /* the one being answered, or NULL */
-    struct evtimer_entry look; /* while too much is read ahead */
-    bool ours;                 /* closed by us: evhttp frees the request */
+    struct bufferevent *bev;
+    struct evhttp_connection *evcon; /* NULL while in loop->accepted */
+    struct evreq *req;               /* the one being answered, or NULL */
+    /* In loop->accepted, then, while a request is received, in loop->receiving. While one is
+     * answered: in loop->looks, if too much is read ahead. */
+    struct evtimer_entry timer;
+    bool ours; /* closed by us: evhttp frees the request */
 };
 
 struct evreq {
@@ -90,6 +101,9 @@ struct evloop {
     struct event *mail_event;
     struct listener listeners[LISTENERS_MAX];
     unsigned listener_count;
+    struct list accepted; /* connections whose evhttp_connection is not known yet */
+    struct event *adopt;  /* makes it known */
+    struct evtimer_queue receiving;
     struct evtimer_queue looks;
     struct map conns; /* evhttp_connection address -> struct conn */
     struct list requests;
@@ -125,6 +139,30 @@ static void on_mail(evutil_socket_t fd, short what, void *arg)
 }
 
 static void on_look(struct evtimer_entry *entry);
+static void on_overdue(struct evtimer_entry *entry);
+static void on_adopt(evutil_socket_t fd, short what, void *arg);
+
+static int init_events(struct evloop *loop)
+{
+    struct event_config *ec = event_config_new();
+
+    if (ec) {
+        event_config_set_flag(ec, EVENT_BASE_FLAG_NOLOCK);
+        loop->base = event_base_new_with_config(ec);
+        event_config_free(ec);
+    }
+    if (!loop->base)
+        return ERR_IO;
+    loop->mail_event =
+        event_new(loop->base, loop->mailbox.fd, EV_READ | EV_PERSIST, on_mail, loop);
+    loop->adopt = event_new(loop->base, -1, 0, on_adopt, loop);
+    if (!loop->mail_event || !loop->adopt || event_add(loop->mail_event, NULL) != 0 ||
+        evtimer_queue_init(&loop->looks, loop, LOOK_MS, on_look) != 0 ||
+        evtimer_queue_init(&loop->receiving, loop, loop->config.read_timeout_ms,
+                           on_overdue) != 0)
+        return ERR_IO;
+    return 0;
+}
 
 int evloop_new(const struct evloop_config *config, struct evloop **out, struct err *err)
 {
@@ -134,22 +172,13 @@ int evloop_new(const struct evloop_config *config, struct evloop **out, struct e
         return err_set(err, ERR_MEMORY, "out of memory for an event loop");
     loop->config = *config;
     map_init(&loop->conns);
+    list_init(&loop->accepted);
     list_init(&loop->requests);
     if (mailbox_init(&loop->mailbox, SIZE_MAX) != 0) {
         free(loop);
         return err_errno(err, ERR_IO, errno, "no event descriptor for an event loop");
     }
-    struct event_config *ec = event_config_new();
-    if (ec) {
-        event_config_set_flag(ec, EVENT_BASE_FLAG_NOLOCK);
-        loop->base = event_base_new_with_config(ec);
-        event_config_free(ec);
-    }
-    if (loop->base)
-        loop->mail_event =
-            event_new(loop->base, loop->mailbox.fd, EV_READ | EV_PERSIST, on_mail, loop);
-    if (!loop->mail_event || event_add(loop->mail_event, NULL) != 0 ||
-        evtimer_queue_init(&loop->looks, loop, LOOK_MS, on_look) != 0) {
+    if (init_events(loop) != 0) {
         evloop_free(loop);
         return err_set(err, ERR_IO, "an event loop could not be made");
     }
@@ -163,6 +192,9 @@ void evloop_free(struct evloop *loop)
         return;
     ASSERT(loop->listener_count == 0 && list_empty(&loop->requests));
     evtimer_queue_fini(&loop->looks);
+    evtimer_queue_fini(&loop->receiving);
+    if (loop->adopt)
+        event_free(loop->adopt);
     if (loop->mail_event)
         event_free(loop->mail_event);
     if (loop->base)
@@ -195,6 +227,7 @@ int evloop_post(struct evloop *loop, struct evloop_task *task)
 
 void evloop_close(struct evloop *loop)
 {
+    on_adopt(-1, 0, loop);
     while (!list_empty(&loop->requests))
         evreq_abort(LIST_ENTRY(loop->requests.next, struct evreq, link));
     evloop_stop_listening(loop);
@@ -275,6 +308,9 @@ void evtimer_stop(struct evtimer_entry *entry)
 
 /* --- Connections and requests --- */
 
+static void on_first_bytes(struct evbuffer *in, const struct evbuffer_cb_info *info,
+                           void *arg);
+
 static void finish(struct evreq *req, bool complete)
 {
     evreq_finish_fn *fn = req->finish;
@@ -303,7 +339,8 @@ static void on_closed(struct evhttp_connection *evcon, void *arg)
             evhttp_request_free(req->ev);
         finish(req, false);
     }
-    evtimer_stop(&conn->look);
+    evtimer_stop(&conn->timer);
+    evbuffer_remove_cb(bufferevent_get_input(conn->bev), on_first_bytes, conn);
     map_del_u64(&conn->loop->conns, (uint64_t)(uintptr_t)conn->evcon);
     obs_add(conn->loop->config.obs, OBS_G_CONNECTIONS, -1);
     free(conn);
@@ -317,7 +354,7 @@ static void close_conn(struct conn *conn)
 
 static bool is_open(struct conn *conn)
 {
-    int fd = bufferevent_getfd(evhttp_connection_get_bufferevent(conn->evcon));
+    int fd = bufferevent_getfd(conn->bev);
     struct tcp_info info;
     socklen_t len = sizeof info;
 
@@ -327,7 +364,7 @@ static bool is_open(struct conn *conn)
 
 static void on_look(struct evtimer_entry *entry)
 {
-    struct conn *conn = LIST_ENTRY(entry, struct conn, look);
+    struct conn *conn = LIST_ENTRY(entry, struct conn, timer);
 
     if (!conn->req || conn->req->phase == PHASE_ENDED)
         return;
@@ -342,8 +379,8 @@ static void on_watched_read(struct bufferevent *bev, void *arg)
     struct conn *conn = arg;
     size_t ahead = evbuffer_get_length(bufferevent_get_input(bev));
 
-    if (ahead >= WATCHED_INPUT_BYTES && list_empty(&conn->look.link))
-        evtimer_start(&conn->loop->looks, &conn->look);
+    if (ahead >= WATCHED_INPUT_BYTES && list_empty(&conn->timer.link))
+        evtimer_start(&conn->loop->looks, &conn->timer);
 }
 
 static void on_watched_event(struct bufferevent *bev, short what, void *arg)
@@ -357,7 +394,7 @@ static void on_watched_event(struct bufferevent *bev, short what, void *arg)
 
 static void watch(struct conn *conn)
 {
-    struct bufferevent *bev = evhttp_connection_get_bufferevent(conn->evcon);
+    struct bufferevent *bev = conn->bev;
     struct timeval send = timeval_of(conn->loop->config.send_timeout_ms);
 
     bufferevent_set_timeouts(bev, NULL, &send);
@@ -369,44 +406,129 @@ static void watch(struct conn *conn)
 
 static void unwatch(struct conn *conn)
 {
-    struct bufferevent *bev = evhttp_connection_get_bufferevent(conn->evcon);
+    struct bufferevent *bev = conn->bev;
     struct timeval recv = timeval_of(conn->loop->config.read_timeout_ms);
     struct timeval send = timeval_of(conn->loop->config.send_timeout_ms);
 
-    evtimer_stop(&conn->look);
+    evtimer_stop(&conn->timer);
     bufferevent_setwatermark(bev, EV_READ, 0, 0);
     bufferevent_set_timeouts(bev, &recv, &send);
 }
 
-static struct conn *conn_of(struct evloop *loop, struct evhttp_connection *evcon)
-{
-    uint64_t key = (uint64_t)(uintptr_t)evcon;
-    struct conn *conn = map_get_u64(&loop->conns, key);
+/* --- Receiving a request --- */
 
-    if (conn)
-        return conn;
-    conn = calloc(1, sizeof *conn);
+/* Not within a callback of evhttp's. */
+static void on_overdue(struct evtimer_entry *entry)
+{
+    close_conn(LIST_ENTRY(entry, struct conn, timer));
+}
+
+/* The deadline runs from the first byte on, whichever it is. True when the request line has
+ * begun, so that no more is to be seen here. */
+static bool see_first_bytes(struct conn *conn)
+{
+    struct evbuffer *in = bufferevent_get_input(conn->bev);
+    char first[2];
+    ev_ssize_t len;
+    size_t skip;
+
+    if (evbuffer_get_length(in) > 0 && list_empty(&conn->timer.link))
+        evtimer_start(&conn->loop->receiving, &conn->timer);
+    while ((len = evbuffer_copyout(in, first, sizeof first)) > 0 &&
+           (skip = framing_empty_line(slice_make(first, (size_t)len))) > 0)
+        evbuffer_drain(in, skip);
+    return len > 0 && first[0] != '\r';
+}
+
+static void on_first_bytes(struct evbuffer *in, const struct evbuffer_cb_info *info,
+                           void *arg)
+{
+    if (info->n_added > 0 && see_first_bytes(arg))
+        evbuffer_remove_cb(in, on_first_bytes, arg);
+}
+
+/* What has been read ahead may hold the next request, or its beginning. */
+static void await_request(struct conn *conn)
+{
+    if (see_first_bytes(conn) ||
+        evbuffer_add_cb(bufferevent_get_input(conn->bev), on_first_bytes, conn))
+        return;
+    if (list_empty(&conn->timer.link))
+        evtimer_start(&conn->loop->receiving, &conn->timer);
+}
+
+/* For a connection that is being accepted. NULL, also when memory is short, lets evhttp make
+ * one itself: its requests find no `struct conn` and are refused. */
+static struct bufferevent *on_accept(struct event_base *base, void *arg)
+{
+    struct evloop *loop = arg;
+    struct conn *conn = calloc(1, sizeof *conn);
+
     if (!conn)
         return NULL;
     conn->loop = loop;
-    conn->evcon = evcon;
-    list_init(&conn->look.link);
-    if (map_put_u64(&loop->conns, key, conn, NULL) != 0) {
+    conn->bev = bufferevent_socket_new(base, -1, 0);
+    if (!conn->bev) {
         free(conn);
         return NULL;
     }
+    bufferevent_incref(
+        conn->bev); /* until adopted: evhttp may fail to make a connection */
+    list_push(&loop->accepted, &conn->timer.link);
+    event_active(loop->adopt, EV_TIMEOUT, 1);
+    return conn->bev;
+}
+
+/* The argument of evhttp's callbacks is the connection; they are gone when it is. */
+static void adopt(struct conn *conn)
+{
+    struct evloop *loop = conn->loop;
+    void *evcon = NULL;
+
+    bufferevent_getcb(conn->bev, NULL, NULL, NULL, &evcon);
+    bufferevent_decref(conn->bev);
+    if (!evcon) {
+        free(conn);
+        return;
+    }
+    if (map_put_u64(&loop->conns, (uint64_t)(uintptr_t)evcon, conn, NULL) != 0) {
+        free(conn);
+        evhttp_connection_free(evcon);
+        return;
+    }
+    conn->evcon = evcon;
     evhttp_connection_set_closecb(evcon, on_closed, conn);
     obs_add(loop->config.obs, OBS_G_CONNECTIONS, 1);
-    return conn;
+    evtimer_start(&loop->receiving, &conn->timer);
+    await_request(conn);
 }
+
+/* Runs before anything is read from the connections: right behind the callback that accepted
+ * them. */
+static void on_adopt(evutil_socket_t fd, short what, void *arg)
+{
+    struct evloop *loop = arg;
+
+    (void)fd;
+    (void)what;
+    while (!list_empty(&loop->accepted)) {
+        struct list *first = list_pop(&loop->accepted);
+
+        adopt(LIST_ENTRY(first, struct conn, timer.link));
+    }
+}
+
+/* --- The life of a request --- */
 
 static void on_complete(struct evhttp_request *ev, void *arg)
 {
     struct evreq *req = arg;
+    struct conn *conn = req->conn;
 
     (void)ev;
-    unwatch(req->conn);
+    unwatch(conn);
     finish(req, true);
+    await_request(conn);
 }
 
 static bool is_framed(struct evhttp_request *ev)
@@ -424,7 +546,7 @@ static void on_request(struct evhttp_request *ev, void *arg)
     struct listener *listener = arg;
     struct evloop *loop = listener->loop;
     struct evhttp_connection *evcon = evhttp_request_get_connection(ev);
-    struct conn *conn = conn_of(loop, evcon);
+    struct conn *conn = map_get_u64(&loop->conns, (uint64_t)(uintptr_t)evcon);
     struct evreq *req = conn ? calloc(1, sizeof *req) : NULL;
 
     obs_count(loop->config.obs, OBS_HTTP_REQUESTS, 1);
@@ -432,6 +554,7 @@ static void on_request(struct evhttp_request *ev, void *arg)
         evhttp_send_error(ev, HTTP_SERVUNAVAIL, NULL);
         return;
     }
+    evtimer_stop(&conn->timer);
     req->loop = loop;
     req->conn = conn;
     req->ev = ev;
@@ -525,11 +648,9 @@ int evloop_listen(struct evloop *loop, int fd, evloop_request_fn *fn, void *ctx,
     evhttp_set_max_headers_size(l->http, EVLOOP_HEADERS_MAX_BYTES);
     evhttp_set_max_body_size(l->http, EVLOOP_BODY_MAX_BYTES);
     evhttp_set_default_content_type(l->http, NULL);
-    evhttp_set_allowed_methods(l->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST |
-                                            EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT |
-                                            EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS |
-                                            EVHTTP_REQ_PATCH | EVHTTP_REQ_TRACE);
+    evhttp_set_allowed_methods(l->http, METHODS_ALL);
     evhttp_set_gencb(l->http, on_request, l);
+    evhttp_set_bevcb(l->http, on_accept, loop);
     l->socket = evhttp_accept_socket_with_handle(l->http, copy);
     if (!l->socket) {
         close(copy);
@@ -559,27 +680,25 @@ void evloop_stop_listening(struct evloop *loop)
 
 enum evreq_method evreq_method(const struct evreq *req)
 {
+    static const struct {
+        enum evhttp_cmd_type type;
+        enum evreq_method method;
+    } table[] = {{EVHTTP_REQ_GET, EVREQ_GET},         {EVHTTP_REQ_HEAD, EVREQ_HEAD},
+                 {EVHTTP_REQ_POST, EVREQ_POST},       {EVHTTP_REQ_PUT, EVREQ_PUT},
+                 {EVHTTP_REQ_DELETE, EVREQ_DELETE},   {EVHTTP_REQ_PATCH, EVREQ_PATCH},
+                 {EVHTTP_REQ_OPTIONS, EVREQ_OPTIONS}, {EVHTTP_REQ_TRACE, EVREQ_TRACE}};
     enum evhttp_cmd_type type = evhttp_request_get_command(req->ev);
 
-    if (type == EVHTTP_REQ_GET)
-        return EVREQ_GET;
-    if (type == EVHTTP_REQ_HEAD)
-        return EVREQ_HEAD;
-    if (type == EVHTTP_REQ_POST)
-        return EVREQ_POST;
-    if (type == EVHTTP_REQ_PUT)
-        return EVREQ_PUT;
-    if (type == EVHTTP_REQ_DELETE)
-        return EVREQ_DELETE;
-    if (type == EVHTTP_REQ_OPTIONS)
-        return EVREQ_OPTIONS;
-    return type == EVHTTP_REQ_PATCH ? EVREQ_PATCH : EVREQ_TRACE;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (table[i].type == type)
+            return table[i].method;
+    return EVREQ_OTHER;
 }
 
 const char *evreq_method_name(enum evreq_method method)
 {
-    static const char *const names[] = {"GET",    "HEAD",    "POST",  "PUT",
-                                        "DELETE", "OPTIONS", "PATCH", "TRACE"};
+    static const char *const names[] = {"GET",     "HEAD",  "POST",  "PUT",  "DELETE",
+                                        "OPTIONS", "PATCH", "TRACE", "OTHER"};
 
     return names[method];
 }
@@ -631,36 +750,6 @@ void evreq_on_finish(struct evreq *req, evreq_finish_fn *fn, void *ctx)
 
 /* --- Answering --- */
 
-static const char *reason_of(int status)
-{
-    static const struct {
-        int status;
-        const char *text;
-    } table[] = {{200, "OK"},
-                 {201, "Created"},
-                 {202, "Accepted"},
-                 {204, "No Content"},
-                 {304, "Not Modified"},
-                 {400, "Bad Request"},
-                 {401, "Unauthorized"},
-                 {403, "Forbidden"},
-                 {404, "Not Found"},
-                 {405, "Method Not Allowed"},
-                 {409, "Conflict"},
-                 {413, "Request Entity Too Large"},
-                 {414, "Request-URI Too Long"},
-                 {422, "Unprocessable Entity"},
-                 {429, "Too Many Requests"},
-                 {500, "Internal Server Error"},
-                 {503, "Service Unavailable"},
-                 {504, "Gateway Timeout"}};
-
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        if (table[i].status == status)
-            return table[i].text;
-    return "Status";
-}
-
 void evreq_add_header(struct evreq *req, const char *name, const char *value)
 {
     evhttp_add_header(evhttp_request_get_output_headers(req->ev), name, value);
@@ -685,7 +774,7 @@ void evreq_reply_empty(struct evreq *req, int status)
     if (req->loop->stopping)
         close_behind(req);
     req->phase = PHASE_ENDED;
-    evhttp_send_reply(req->ev, status, reason_of(status), NULL);
+    evhttp_send_reply(req->ev, status, status_reason(status), NULL);
 }
 
 void evreq_reply(struct evreq *req, int status, struct slice body)
@@ -709,7 +798,7 @@ void evreq_reply(struct evreq *req, int status, struct slice body)
         obs_count(req->loop->config.obs, OBS_HTTP_BYTES, body.len);
     }
     req->phase = PHASE_ENDED;
-    evhttp_send_reply(req->ev, status, reason_of(status), out);
+    evhttp_send_reply(req->ev, status, status_reason(status), out);
     if (out)
         evbuffer_free(out);
 }
@@ -736,7 +825,7 @@ void evreq_start(struct evreq *req, int status)
     if (req->ev->major == 1 && req->ev->minor == 0)
         end_with_connection(req);
     req->phase = PHASE_STREAMING;
-    evhttp_send_reply_start(req->ev, status, reason_of(status));
+    evhttp_send_reply_start(req->ev, status, status_reason(status));
 }
 
 /* The buffer that put fills; NULL when nothing is to be kept (HEAD, memory). */

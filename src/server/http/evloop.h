@@ -28,13 +28,14 @@ enum evreq_method {
     EVREQ_DELETE,
     EVREQ_OPTIONS,
     EVREQ_PATCH,
-    EVREQ_TRACE
+    EVREQ_TRACE,
+    EVREQ_OTHER /* CONNECT, and what nobody knows */
 };
 
 struct evloop_config {
     struct obs *obs;
     const struct log *log;
-    int64_t read_timeout_ms; /* to receive a request, also idle between two */
+    int64_t read_timeout_ms; /* for all of a request; also idle between two */
     int64_t send_timeout_ms; /* without any progress of sending */
 };
 

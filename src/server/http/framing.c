@@ -45,3 +45,10 @@ bool framing_fine(const struct framing *f)
 {
     return !f->bad && f->lengths + f->codings <= 1;
 }
+
+size_t framing_empty_line(struct slice bytes)
+{
+    if (bytes.len >= 2 && bytes.ptr[0] == '\r' && bytes.ptr[1] == '\n')
+        return 2;
+    return bytes.len >= 1 && bytes.ptr[0] == '\n';
+}

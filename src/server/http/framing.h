@@ -1,4 +1,4 @@
-/* Whether everyone on the way agrees where a request ends. evhttp takes the first of several
+/* Where a request begins, and whether everyone on the way agrees where a request ends. evhttp takes the first of several
  * Content-Length headers, knows no transfer coding but "chunked", and passes over names that it
  * doesn't know, such as "Content-Length ". A proxy in front that reads them otherwise would
  * take the rest of one client's body for the next client's request. */
@@ -17,5 +17,9 @@ struct framing {
 void framing_see(struct framing *f, struct slice name, struct slice value);
 /* After all headers: false means 400, and to close the connection. */
 bool framing_fine(const struct framing *f);
+
+/* The length of the empty line that the bytes before a request line begin with, or 0 (RFC 9112
+ * 2.2: some clients end a body with one). */
+size_t framing_empty_line(struct slice bytes);
 
 #endif

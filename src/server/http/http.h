@@ -30,7 +30,7 @@ struct http_config {
     unsigned max_initial_requests;
     unsigned max_existing_requests;
     int64_t send_timeout_ms; /* a client that takes nothing for so long is dropped */
-    int64_t read_timeout_ms; /* keep-alive idle */
+    int64_t read_timeout_ms; /* for all of a request; also idle between two */
     const char *version;     /* electric-server: ElectricSQL/<version> */
     /* Routes of the wiring (`coulomb dev`'s page and its API); may be NULL. */
     const struct http_extra *extra;

@@ -1,0 +1,8 @@
+/* Status codes in words. */
+#ifndef COULOMB_SERVER_HTTP_STATUS_H
+#define COULOMB_SERVER_HTTP_STATUS_H
+
+/* The reason phrase; a general one for a status that the server has no use for. */
+const char *status_reason(int status);
+
+#endif
