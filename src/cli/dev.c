@@ -178,22 +178,23 @@ static void tell_done(const struct dev *d)
 
 static void tell_what_to_try(const struct dev *d)
 {
-    printf("\nThree things to try:\n"
-           "\n"
-           "  1. Open this page in two tabs, and change the list in one of them:\n"
-           "\n"
-           "       http://127.0.0.1:%u" DEMO_PATH "\n"
-           "\n"
-           "  2. Change a row in Postgres while you watch them:\n"
-           "\n"
-           "       %s -c \"UPDATE todos SET done = NOT done WHERE id = 1\"\n"
-           "\n"
-           "  3. Read the shape that the page follows:\n"
-           "\n"
-           "       curl -i 'http://127.0.0.1:%u/v1/shape?table=todos&offset=-1'\n"
-           "\n"
-           "Ctrl-C stops the server and its Postgres. The data stay.\n\n",
-           d->port, d->psql, d->port);
+    printf(
+        "\nThree things to try:\n"
+        "\n"
+        "  1. Open this page in two tabs, and change the list in one of them:\n"
+        "\n"
+        "       http://127.0.0.1:%u" DEMO_PATH "\n"
+        "\n"
+        "  2. Change a row in Postgres while you watch them:\n"
+        "\n"
+        "       %s -c \"UPDATE todos SET done = NOT done WHERE id = 1\"\n"
+        "\n"
+        "  3. Read the shape that the page follows (in the browser, or with curl -i):\n"
+        "\n"
+        "       http://127.0.0.1:%u/v1/shape?table=todos&offset=-1\n"
+        "\n"
+        "Ctrl-C stops the server and its Postgres. The data stay.\n\n",
+        d->port, d->psql, d->port);
     fflush(stdout);
 }
 

@@ -192,9 +192,22 @@ static void put_fragment(struct buf *out, const struct encode_plan *plan,
     buf_put(out, plan->text + f.at, f.len);
 }
 
-static struct slice value_slice(struct value v)
+/* "char" values above ASCII: Postgres 15 and later write them as \ooo, 14 as the raw byte,
+ * which alone is never UTF-8. Both are told as \ooo. */
+#define OCTAL_SIZE 5
+
+static struct slice value_text(struct value v, char octal[OCTAL_SIZE])
 {
-    return slice_make(v.ptr, v.len);
+    if (v.len != 1 || ((unsigned char)v.ptr[0] & 0x80) == 0)
+        return slice_make(v.ptr, v.len);
+    unsigned char byte = (unsigned char)v.ptr[0];
+
+    octal[0] = '\\';
+    octal[1] = (char)('0' + (byte >> 6));
+    octal[2] = (char)('0' + (byte >> 3 & 7));
+    octal[3] = (char)('0' + (byte & 7));
+    octal[4] = '\0';
+    return slice_make(octal, OCTAL_SIZE - 1);
 }
 
 /* A key's text value, its slashes doubled, JSON-escaped. */
@@ -226,7 +239,8 @@ static void put_key_parts(struct buf *out, const struct encode_plan *plan,
             continue;
         }
         buf_put(out, "/\\\"", 3);
-        put_key_text(out, value_slice(v));
+        char octal[OCTAL_SIZE];
+        put_key_text(out, value_text(v, octal));
         buf_put(out, "\\\"", 2);
     }
 }
@@ -252,10 +266,11 @@ static void put_member(struct buf *out, const struct encode_plan *plan,
     }
     put_fragment(out, plan, label);
     ASSERT(v.kind != VALUE_UNCHANGED);
+    char octal[OCTAL_SIZE];
     if (v.kind == VALUE_NULL)
         buf_put(out, "null", 4);
     else
-        json_put_string(out, value_slice(v));
+        json_put_string(out, value_text(v, octal));
 }
 
 static void put_row(struct buf *out, const struct encode_plan *plan,

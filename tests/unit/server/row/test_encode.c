@@ -421,6 +421,23 @@ static void final_message_can_be_marked_last(void **state)
     fini(&f);
 }
 
+static void a_char_above_ascii_is_octal_as_newer_versions_write_it(void **state)
+{
+    struct fixture f;
+    struct encode_plan *plan;
+
+    (void)state;
+    table_make(&f, "public", "t", (const char *const[]){"id", "c", NULL},
+               (const int[]){0, -1});
+    plan = plan_all(&f, ENCODE_REPLICA_DEFAULT);
+    encode_snapshot_row(&f.out, plan, ROW(T("\xc3"), T("\x80")));
+    expect(&f, "{\"key\":\"\\\"public\\\".\\\"t\\\"/\\\"\\\\303\\\"\","
+               "\"value\":{\"id\":\"\\\\303\",\"c\":\"\\\\200\"},"
+               "\"headers\":{\"operation\":\"insert\",\"relation\":[\"public\",\"t\"]}}");
+    encode_plan_release(plan);
+    fini(&f);
+}
+
 static void full_buffer_is_reported_and_not_overrun(void **state)
 {
     struct fixture f;
@@ -476,6 +493,7 @@ int main(void)
         cmocka_unit_test(key_text_doubles_slashes_and_escapes_for_json_only),
         cmocka_unit_test(exotic_names_are_quoted_as_in_sql),
         cmocka_unit_test(final_message_can_be_marked_last),
+        cmocka_unit_test(a_char_above_ascii_is_octal_as_newer_versions_write_it),
         cmocka_unit_test(full_buffer_is_reported_and_not_overrun),
         cmocka_unit_test(plan_lives_until_its_last_reference_goes),
     };
