@@ -55,7 +55,9 @@
 #define LOOK_MS             250
 #define WATCHED_INPUT_BYTES 4096 /* pipelined requests read ahead of their turn */
 #define STREAMED_FILE_FLAGS EVBUF_FS_DISABLE_LOCKING
-#define METHODS_ALL         UINT16_MAX /* evhttp has a bit for the ones it doesn't know, too */
+/* In the place of CONNECT, behind which evhttp would close no connection. */
+#define METHOD_NONE ((enum evhttp_cmd_type)0)
+#define METHODS_ALL UINT16_MAX /* evhttp has a bit for the ones it doesn't know, too */
 
 enum evreq_phase { PHASE_WATCHED, PHASE_STREAMING, PHASE_ENDED };
 
@@ -397,10 +399,11 @@ static void watch(struct conn *conn)
     struct bufferevent *bev = conn->bev;
     struct timeval send = timeval_of(conn->loop->config.send_timeout_ms);
 
-    bufferevent_set_timeouts(bev, NULL, &send);
     bufferevent_setwatermark(bev, EV_READ, 0, WATCHED_INPUT_BYTES);
     bufferevent_setcb(bev, on_watched_read, NULL, on_watched_event, conn);
     bufferevent_enable(bev, EV_READ);
+    /* Last: lifted while not reading, the timeout would come back with the next byte. */
+    bufferevent_set_timeouts(bev, NULL, &send);
     on_watched_read(bev, conn);
 }
 
@@ -541,6 +544,27 @@ static bool is_framed(struct evhttp_request *ev)
     return framing_fine(&framing);
 }
 
+static void close_behind(struct evreq *req)
+{
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(req->ev);
+
+    evhttp_remove_header(headers, "connection");
+    evhttp_add_header(headers, "connection", "close");
+}
+
+/* evhttp reads bodies of these methods only: any other it would take for the next request. */
+static bool leaves_body(struct evhttp_request *ev)
+{
+    const struct evkeyvalq *headers = evhttp_request_get_input_headers(ev);
+    enum evhttp_cmd_type type = evhttp_request_get_command(ev);
+    bool read = type == EVHTTP_REQ_GET || type == EVHTTP_REQ_POST ||
+                type == EVHTTP_REQ_PUT || type == EVHTTP_REQ_DELETE ||
+                type == EVHTTP_REQ_OPTIONS || type == EVHTTP_REQ_PATCH;
+
+    return !read && (evhttp_find_header(headers, "content-length") ||
+                     evhttp_find_header(headers, "transfer-encoding"));
+}
+
 static void on_request(struct evhttp_request *ev, void *arg)
 {
     struct listener *listener = arg;
@@ -563,6 +587,10 @@ static void on_request(struct evhttp_request *ev, void *arg)
     loop->request_count++;
     evhttp_request_set_on_complete_cb(ev, on_complete, req);
     watch(conn);
+    if (ev->type == EVHTTP_REQ_CONNECT)
+        ev->type = METHOD_NONE;
+    if (leaves_body(ev))
+        close_behind(req);
     if (is_framed(ev))
         listener->fn(listener->ctx, req);
     else
@@ -758,14 +786,6 @@ void evreq_add_header(struct evreq *req, const char *name, const char *value)
 static bool is_head(const struct evreq *req)
 {
     return evhttp_request_get_command(req->ev) == EVHTTP_REQ_HEAD;
-}
-
-static void close_behind(struct evreq *req)
-{
-    struct evkeyvalq *headers = evhttp_request_get_output_headers(req->ev);
-
-    evhttp_remove_header(headers, "connection");
-    evhttp_add_header(headers, "connection", "close");
 }
 
 void evreq_reply_empty(struct evreq *req, int status)

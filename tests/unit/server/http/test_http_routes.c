@@ -31,14 +31,19 @@ static void paths_are_matched_after_normalisation(void **state)
 
 static void other_methods_are_not_found(void **state)
 {
-    static const char *const methods[] = {"PUT", "PATCH", "TRACE"};
+    static const char *const methods[] = {"PUT",     "PATCH",    "TRACE",
+                                          "CONNECT", "PROPFIND", "get"};
+    static const char *const paths[] = {"/v1/shape?table=items&offset=-1", "/v1/health",
+                                        "/"};
     struct fixture f;
 
     (void)state;
     open_default(&f);
-    for (size_t i = 0; i < 3; i++)
-        expect(&f, methods[i], "/v1/shape?table=items&offset=-1",
-               i < 2 ? "Content-Length: 0\r\n" : "", 404, "Not found");
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
+        for (size_t k = 0; k < sizeof paths / sizeof paths[0]; k++)
+            expect(&f, methods[i], paths[k], i < 2 ? "Content-Length: 0\r\n" : "", 404,
+                   "Not found");
+    expect(&f, "CONNECT", "items.example:443", "", 404, "Not found");
     expect(&f, "POST", "/v1/health", "Content-Length: 0\r\n", 404, "Not found");
     expect(&f, "OPTIONS", "/v1/health", "", 404, "Not found");
     expect(&f, "DELETE", "/", "", 404, "Not found");
@@ -368,6 +373,55 @@ static void a_request_whose_end_is_in_doubt_is_refused(void **state)
     shut(&f);
 }
 
+static void read_all(int fd, char *out, size_t size)
+{
+    size_t len = 0;
+    ssize_t n;
+
+    while (len < size - 1 &&
+           (n = client_read(fd, out + len, size - 1 - len, CLIENT_WAIT_MS)) > 0)
+        len += (size_t)n;
+    out[len] = '\0';
+}
+
+static void a_body_is_never_the_next_request(void **state)
+{
+    static const char *const methods[] = {"GET",   "DELETE",  "PUT",
+                                          "PATCH", "OPTIONS", "HEAD",
+                                          "TRACE", "CONNECT", "PROPFIND"};
+    const size_t kept = 5;
+    static const char inner[] = "GET /v1/health HTTP/1.1\r\nHost: t\r\n\r\n";
+    static const char last[] = "GET /v1/health HTTP/1.1\r\nConnection: close\r\n\r\n";
+    struct fixture f;
+    char text[512];
+    char all[8192];
+
+    (void)state;
+    open_default(&f);
+    for (size_t i = 0; i < 2 * sizeof methods / sizeof methods[0]; i++) {
+        int fd = client_connect(http_port(f.http));
+        bool chunked = i % 2;
+
+        snprintf(text, sizeof text,
+                 chunked ? "Transfer-Encoding: chunked\r\n\r\n%zx\r\n%s\r\n0\r\n\r\n%s"
+                         : "Content-Length: %zu\r\n\r\n%s%s",
+                 strlen(inner), inner, last);
+        client_send(fd, methods[i / 2], "/nope", text);
+        /* One answer, and one more where the connection goes on. */
+        read_all(fd, all, sizeof all);
+        assert_memory_equal(all, "HTTP/1.1 404", 12);
+        const char *second = strstr(all + 1, "HTTP/1.1");
+        if (i / 2 < kept) {
+            assert_non_null(second);
+            assert_memory_equal(second, "HTTP/1.1 200", 12);
+            second = strstr(second + 1, "HTTP/1.1");
+        }
+        assert_null(second);
+        close(fd);
+    }
+    shut(&f);
+}
+
 static void a_target_may_name_the_host(void **state)
 {
     struct fixture f;
@@ -436,6 +490,7 @@ int main(void)
         cmocka_unit_test(metrics_have_a_port_of_their_own),
         cmocka_unit_test(a_port_in_use_is_an_error),
         cmocka_unit_test(a_request_whose_end_is_in_doubt_is_refused),
+        cmocka_unit_test(a_body_is_never_the_next_request),
         cmocka_unit_test(a_target_may_name_the_host),
         cmocka_unit_test(without_descriptors_new_connections_wait),
     };

@@ -172,8 +172,8 @@ static void a_request_that_waits_has_no_deadline(void **state)
         client_send(fds[i], "GET", LIVE "0_inf",
                     i == 1 ? "\r\n\r\nGET /v1/health HTTP/1.1\r\n\r\n" : "");
     }
-    client_write(fds[2], "\r\n", 2);
     wait_gauge(&f, OBS_G_READERS_LIVE, 3);
+    client_write(fds[2], "\r\n", 2);
     clock_sleep_ms(1500);
     wait_gauge(&f, OBS_G_CONNECTIONS, 3);
     fake_commit(&f.shapes, fake_first(&f.shapes), 100);
