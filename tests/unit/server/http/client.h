@@ -76,6 +76,18 @@ static inline ssize_t client_read(int fd, char *out, size_t size, int wait_ms)
     return n > 0 ? n : -1;
 }
 
+/* Whatever comes until the connection ends, terminated. */
+static inline void client_read_all(int fd, char *out, size_t size)
+{
+    size_t len = 0;
+    ssize_t n;
+
+    while (len < size - 1 &&
+           (n = client_read(fd, out + len, size - 1 - len, CLIENT_WAIT_MS)) > 0)
+        len += (size_t)n;
+    out[len] = '\0';
+}
+
 static inline const char *client_header(const struct client_answer *a, const char *name)
 {
     static char value[4096];

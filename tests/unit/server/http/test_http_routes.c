@@ -373,17 +373,6 @@ static void a_request_whose_end_is_in_doubt_is_refused(void **state)
     shut(&f);
 }
 
-static void read_all(int fd, char *out, size_t size)
-{
-    size_t len = 0;
-    ssize_t n;
-
-    while (len < size - 1 &&
-           (n = client_read(fd, out + len, size - 1 - len, CLIENT_WAIT_MS)) > 0)
-        len += (size_t)n;
-    out[len] = '\0';
-}
-
 static void a_body_is_never_the_next_request(void **state)
 {
     static const char *const methods[] = {"GET",   "DELETE",  "PUT",
@@ -408,7 +397,7 @@ static void a_body_is_never_the_next_request(void **state)
                  strlen(inner), inner, last);
         client_send(fd, methods[i / 2], "/nope", text);
         /* One answer, and one more where the connection goes on. */
-        read_all(fd, all, sizeof all);
+        client_read_all(fd, all, sizeof all);
         assert_memory_equal(all, "HTTP/1.1 404", 12);
         const char *second = strstr(all + 1, "HTTP/1.1");
         if (i / 2 < kept) {
