@@ -143,8 +143,8 @@ enum setting_group {
       "A client that takes nothing of its response for so long is dropped.") \
     X(TCP_READ_TIMEOUT, HTTP, "ELECTRIC_TCP_READ_TIMEOUT", NULL, "tcp-read-timeout", \
       DURATION, 1, SETTING_DAY_MS, "60s", \
-      "An idle connection is closed after so long. Let it exceed that of a proxy in " \
-      "front.") \
+      "A whole request must arrive within it, and an idle connection is closed after " \
+      "so long. Let it exceed that of a proxy in front.") \
     X(INTEGRATION_TESTING, HTTP, "ELECTRIC_ENABLE_INTEGRATION_TESTING", NULL, \
       "enable-integration-testing", BOOL, 0, 0, "false", \
       "Allow DELETE /v1/shape.") \

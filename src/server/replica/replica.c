@@ -96,9 +96,7 @@ static int attempt(struct replica *r, struct err *err)
     r->reconnect = false;
     r->reason = OBS_STREAM_CONNECTION;
     rc = link_open(r, err);
-    if (rc == 0)
-        replica_set_state(r, REPLICA_PREPARING, "");
-    if (rc == 0)
+    if (rc == 0) /* which tells when it waits for the lock, and when it has it */
         rc = attach_run(r, err);
     if (rc == 0)
         rc = stream_run(r, err);

@@ -12,7 +12,7 @@
 #include "server/pg/pg.h"
 
 enum replica_state {
-    REPLICA_CONNECTING, /* no connection */
+    REPLICA_CONNECTING, /* no connection, or one that asks for the lock */
     REPLICA_WAITING,    /* another instance holds the advisory lock */
     REPLICA_PREPARING,  /* publication and slot */
     REPLICA_STREAMING,

@@ -55,8 +55,8 @@ static void who_dribbles_a_request_is_cut_off(void **state)
         "",
         "GET /v1/health HTTP/1.1\r\n",
         "POST /v1/shape?table=items&offset=-1 HTTP/1.1\r\nContent-Length: 5000\r\n\r\n{",
-        "POST /v1/shape?table=items HTTP/1.1\r\nTransfer-Encoding: "
-        "chunked\r\n\r\n4000\r\n",
+        ("POST /v1/shape?table=items HTTP/1.1\r\nTransfer-Encoding: "
+         "chunked\r\n\r\n4000\r\n"),
         "",
     };
     static const char *const rest[] = {"GETGET", "X-A: b\r\n", " ", " ", "\r\n"};
