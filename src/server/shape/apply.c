@@ -296,45 +296,41 @@ static int apply_relation(void *ctx, const struct decode_relation *relation,
     return 0;
 }
 
-static int apply_truncate(void *ctx, const struct decode_relation *relation,
-                          uint64_t position, struct err *err)
+/* What ends the relation's shapes: at once, or once it is known that the snapshot does not
+ * come after it. */
+static int apply_end(struct sequencer *q, const struct decode_relation *relation,
+                     uint32_t mark, const char *detail, struct err *err)
 {
-    struct sequencer *q = ctx;
-    (void)position;
-    (void)err;
+    size_t listed, count;
     if (q->txn_replayed)
         return 0;
-    size_t count;
+    route_entries(q->route, relation->oid, &listed);
     struct shape **shapes = sequencer_shapes_of(q, relation->oid, &count);
+    if (count < listed)
+        return err_set(err, ERR_MEMORY, "no memory for removing a table's shapes");
     for (size_t i = 0; i < count; i++) {
         int mode = apply_touch(q, shapes[i]);
         if (mode == TXN_BUFFER)
-            join_buffer_mark(q, shapes[i], JOIN_MARK_TRUNCATE);
+            join_buffer_mark(q, shapes[i], mark);
         else if (mode == TXN_APPEND)
-            sequencer_drop(q, shapes[i], OBS_SHAPE_TRUNCATE, NULL, "");
+            sequencer_drop(q, shapes[i], join_mark_reason(mark), NULL, detail);
     }
     return 0;
+}
+
+static int apply_truncate(void *ctx, const struct decode_relation *relation,
+                          uint64_t position, struct err *err)
+{
+    (void)position;
+    return apply_end(ctx, relation, JOIN_MARK_TRUNCATE, "", err);
 }
 
 static int apply_identity_lost(void *ctx, const struct decode_relation *relation,
                                struct err *err)
 {
-    struct sequencer *q = ctx;
-    (void)err;
-    if (q->txn_replayed)
-        return 0;
-    size_t count;
-    struct shape **shapes = sequencer_shapes_of(q, relation->oid, &count);
-    for (size_t i = 0; i < count; i++) {
-        int mode = apply_touch(q, shapes[i]);
-        if (mode == TXN_BUFFER)
-            join_buffer_mark(q, shapes[i], JOIN_MARK_IDENTITY);
-        else if (mode == TXN_APPEND)
-            sequencer_drop(q, shapes[i], OBS_SHAPE_IDENTITY, NULL,
-                           "an update or delete came without the old row");
-    }
-    reconcile_soon(q);
-    return 0;
+    reconcile_soon(ctx);
+    return apply_end(ctx, relation, JOIN_MARK_IDENTITY,
+                     "an update or delete came without the old row", err);
 }
 
 static int apply_commit(void *ctx, uint64_t lsn, uint64_t end_lsn, struct err *err)

@@ -336,6 +336,7 @@ int join_buffer_put(struct sequencer *q, struct shape *shape, uint64_t op,
 #define JOIN_MARK_SCHEMA   (UINT32_MAX - 1)
 #define JOIN_MARK_TRUNCATE UINT32_MAX
 void join_buffer_mark(struct sequencer *q, struct shape *shape, uint32_t mark);
+enum obs_shape_reason join_mark_reason(uint32_t mark);
 void join_abandon_open(struct shape *shape);
 bool join_sees_passed(const struct sequencer *q, const struct snapshot_view *view,
                       uint64_t ordinal);

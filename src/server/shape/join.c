@@ -77,7 +77,7 @@ void join_buffer_mark(struct sequencer *q, struct shape *shape, uint32_t mark)
     join_buffer_record(q, shape, 0, mark, (struct slice){"", 0});
 }
 
-static enum obs_shape_reason mark_reason(uint32_t mark)
+enum obs_shape_reason join_mark_reason(uint32_t mark)
 {
     if (mark == JOIN_MARK_TRUNCATE)
         return OBS_SHAPE_TRUNCATE;
@@ -160,7 +160,7 @@ static int join_replay(struct sequencer *q, struct shape *shape)
         if (apply_decide(q, shape, record_lsn, xid) == TXN_SKIP)
             continue;
         if (length >= JOIN_MARK_IDENTITY) {
-            sequencer_drop(q, shape, mark_reason(length), NULL,
+            sequencer_drop(q, shape, join_mark_reason(length), NULL,
                            "while its snapshot began");
             return ERR_CANCELLED;
         }
