@@ -19,7 +19,7 @@ static bool is_read(enum evreq_method method)
 
 static void count_refusal(struct http_loop *loop, enum obs_refusal reason)
 {
-    atomic_fetch_add(&loop->http->config.obs->refused[reason], 1);
+    obs_refused(loop->http->config.obs, reason);
 }
 
 static void not_found(struct http_loop *loop, struct evreq *req)

@@ -130,7 +130,7 @@ static void on_finish(void *ctx, bool complete)
 
 static void count_refusal(struct shape_request *r, enum obs_refusal reason)
 {
-    atomic_fetch_add(&r->loop->http->config.obs->refused[reason], 1);
+    obs_refused(r->loop->http->config.obs, reason);
 }
 
 void shape_request_error(struct shape_request *r, enum obs_refusal reason,

@@ -106,7 +106,7 @@ static int attempt(struct replica *r, struct err *err)
 
 static void tell_lost(struct replica *r, const struct err *err)
 {
-    atomic_fetch_add(&r->config.obs->stream_lost[r->reason], 1);
+    obs_stream_lost(r->config.obs, r->reason);
     log_event(r->config.log, r->reason == OBS_STREAM_STOPPED ? LOG_INFO : LOG_WARNING,
               "replica.lost", LOG_TEXT("reason", obs_stream_reason_name(r->reason)),
               LOG_TEXT("slot", r->config.slot), LOG_TEXT("detail", err->message));

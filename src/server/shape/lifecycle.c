@@ -203,7 +203,7 @@ void sequencer_drop(struct sequencer *q, struct shape *shape,
     table_use_put(q, shape->use);
     shape->use = NULL;
     q->unsaved = true;
-    atomic_fetch_add(&q->config.obs->shapes_removed[reason], 1);
+    obs_shape_removed(q->config.obs, reason);
     log_event(q->config.log, LOG_INFO, "shape.removed", LOG_TEXT("handle", shape->handle),
               LOG_TEXT("reason", obs_shape_reason_name(reason)),
               LOG_TEXT("detail", detail));

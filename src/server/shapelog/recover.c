@@ -31,12 +31,6 @@ struct recovery {
     size_t dropped_cap;
 };
 
-static void count_removed(struct shapelog *log, enum obs_shape_reason reason)
-{
-    if (log->config.obs)
-        atomic_fetch_add(&log->config.obs->shapes_removed[reason], 1);
-}
-
 /* The size of the shape's file, 0 when there is none. ERR_IO. */
 static int file_size(const struct shapelog_shape *shape, enum file_kind kind,
                      uint64_t *out, struct err *err)
@@ -271,7 +265,7 @@ static int drop(struct recovery *recovery, const struct meta_shape *row,
         return err_set(err, ERR_MEMORY, "no memory to recover the shape log");
     recovery->dropped = items;
     recovery->dropped[recovery->dropped_count++] = row->id;
-    count_removed(log, OBS_SHAPE_CORRUPT);
+    obs_shape_removed(log->config.obs, OBS_SHAPE_CORRUPT);
     log_event(log->config.log, LOG_ERROR, "shapelog.dropped",
               LOG_SLICE("handle", row->handle),
               LOG_TEXT("reason", obs_shape_reason_name(OBS_SHAPE_CORRUPT)),
@@ -363,7 +357,7 @@ static int sweep(struct shapelog *log, int parent_fd, const struct map *kept,
             (kept && map_get(kept, slice_of(name))))
             continue;
         if (kept) {
-            count_removed(log, OBS_SHAPE_INCOMPLETE);
+            obs_shape_removed(log->config.obs, OBS_SHAPE_INCOMPLETE);
             log_event(log->config.log, LOG_INFO, "shapelog.dropped",
                       LOG_TEXT("handle", name),
                       LOG_TEXT("reason", obs_shape_reason_name(OBS_SHAPE_INCOMPLETE)));
