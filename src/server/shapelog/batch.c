@@ -329,13 +329,16 @@ static bool over_budget(const struct batch *batch)
 /* Writes the shape's committed entries, or all but the newest one. */
 static int spill_shape(struct shapelog_shape *shape, struct err *err)
 {
-    uint32_t until = shape->pending_open;
+    bool open = shape->pending_first == shape->pending_open;
+    uint32_t until = open ? shape->pending_newest : shape->pending_open;
+    int rc;
 
-    if (until == PENDING_NONE && shape->pending_newest != PENDING_NONE)
-        return 0; /* committed, but held back by the sequencer */
-    if (shape->pending_first == until)
-        until = shape->pending_newest;
-    return until == PENDING_NONE ? 0 : chain_write(shape, until, err);
+    if (until == PENDING_NONE) /* nothing, or committed but held back by the sequencer */
+        return 0;
+    rc = chain_write(shape, until, err);
+    if (rc == 0 && open)
+        shape->pending_open = until;
+    return rc;
 }
 
 /* Shapes with much to write go to their own files; a frame takes the rest if that is much. */

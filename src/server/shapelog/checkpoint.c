@@ -9,7 +9,7 @@
  *
  * The cost of a round grows with new and removed shapes and with the bytes that went to own
  * files, not with the number of shapes that changed: their tails are in the journal. When that
- * has grown by FOLD_BYTES, a round writes all changed rows (a fold), and the journal before is
+ * has grown by enough, a round writes all changed rows (a fold), and the journal before is
  * not read any more.
  *
  * After a failed sync the kernel may have dropped the dirty pages, and a second sync would
@@ -102,7 +102,8 @@ static int round_take(struct round *round, struct err *err)
     round->journal = log->journal;
     round->journal_bytes = log->journal_bytes;
     round->removals_noted = log->live_removed;
-    round->fold = log->stop || log->journal_bytes - log->folded_bytes >= FOLD_BYTES;
+    round->fold = log->stop || log->journal_bytes - log->folded_bytes >=
+                                   log->segment_bytes / FOLDS_PER_SEGMENT;
     count = count_list(&log->dirty[DIRTY_ROW]);
     if (round->fold)
         count += count_list(&log->dirty[DIRTY_TAIL]);

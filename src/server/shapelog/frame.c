@@ -85,7 +85,7 @@ int shapelog_frame_begin(struct shapelog *log, struct err *err)
 
     if (frame->segment)
         return 0;
-    if (segments->journal && atomic_load(&segments->journal->end) >= SEGMENT_MAX_BYTES)
+    if (segments->journal && atomic_load(&segments->journal->end) >= log->segment_bytes)
         close_journal(log);
     if (!segments->journal) {
         int rc = shapelog_segment_new(log, SEGMENT_JOURNAL, &segments->journal, err);

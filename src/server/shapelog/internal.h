@@ -28,11 +28,12 @@
 #define WRITE_BLOCK_BYTES (256u * 1024)
 #define STAGE_MAX_BYTES                                                                  \
     (1u << 20) /* of staged messages, then an open transaction spills */
-#define FRAME_MAX_BYTES   (4u << 20) /* of messages, then the next frame begins */
-#define SEGMENT_MAX_BYTES (64u << 20)
-#define FOLD_BYTES        (16u << 20) /* of frames that a start reads at most, about */
-#define STRIPES           64u
-#define PATH_BYTES        48
+#define FRAME_MAX_BYTES (4u << 20)  /* of messages, then the next frame begins */
+#define SEGMENT_BYTES   (64u << 20) /* a segment that has them is closed */
+#define FOLDS_PER_SEGMENT                                                                \
+    4u /* the journal that a start reads is at most about that part */
+#define STRIPES    64u
+#define PATH_BYTES 48
 
 /* What encode.h's messages end in, and what the last one of a transaction ends in instead
  * (shape-protocol.md 4.3). That header is downstream of this module. */
@@ -605,6 +606,7 @@ struct shapelog {
     struct shapelog_config config;
     struct shapelog_origin take_over;
     char *dir;
+    uint64_t segment_bytes;
     int dir_fd;
     int lock_fd;
     bool locked; /* flock */

@@ -6,16 +6,14 @@
  * the old segment any more, and the checkpoint after that deletes it. Readers that are under way
  * have it open.
  *
- * It is worth while when what is dead comes to more than MIN_WASTE_BYTES and to more than half
- * of all: then at most as many bytes are written as are gained. */
+ * It is worth while when what is dead comes to more than a segment and to more than half of
+ * all: then at most as many bytes are written as are gained. */
 #include "server/shapelog/internal.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/map.h"
-
-#define MIN_WASTE_BYTES ((uint64_t)SEGMENT_MAX_BYTES)
 
 struct move {
     struct shapelog *log;
@@ -55,7 +53,7 @@ static bool choose(struct shapelog *log, uint32_t *n)
         }
     }
     pthread_mutex_unlock(&segments->lock);
-    return most > 0 && dead >= MIN_WASTE_BYTES && dead > all / 2;
+    return most > 0 && dead >= log->segment_bytes && dead > all / 2;
 }
 
 /* Copies stored bytes behind each other into a blob segment. */

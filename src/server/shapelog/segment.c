@@ -217,7 +217,7 @@ int shapelog_blob_reserve(struct shapelog *log, size_t n, struct segment **out,
     int rc = 0;
 
     pthread_mutex_lock(&segments->blob_lock);
-    if (segments->blob && atomic_load(&segments->blob->end) + n > SEGMENT_MAX_BYTES) {
+    if (segments->blob && atomic_load(&segments->blob->end) + n > log->segment_bytes) {
         atomic_store(&segments->blob->closed, true);
         shapelog_segment_put(segments->blob);
         segments->blob = NULL;

@@ -35,6 +35,7 @@ struct shapelog_config {
     const char *dir;         /* made when missing */
     uint64_t chunk_bytes;    /* ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD (3.6) */
     unsigned max_open_files; /* descriptors kept for idle shapes */
+    uint64_t segment_bytes;  /* of a file that shapes share; 0: 64 MiB */
     const struct log *log;
     struct obs *obs;
     /* Take the storage from a process that still has it open, when it was made from this

@@ -30,6 +30,8 @@ struct fixture {
     char dir[64];
     uint64_t chunk_bytes;
     unsigned max_open_files;
+    uint64_t segment_bytes;
+    const struct shapelog_origin *take_over;
     struct obs obs;
     struct shapelog *log;
     atomic_uint_fast64_t durable;
@@ -71,6 +73,8 @@ static inline int fixture_try_open(struct fixture *f, struct err *err)
     struct shapelog_config config = {.dir = f->dir,
                                      .chunk_bytes = f->chunk_bytes,
                                      .max_open_files = f->max_open_files,
+                                     .segment_bytes = f->segment_bytes,
+                                     .take_over = f->take_over,
                                      .obs = &f->obs,
                                      .ctx = f,
                                      .durable = on_durable,
