@@ -81,6 +81,8 @@ static int code_of(int rc)
         return ERR_CORRUPT;
     case SQLITE_NOMEM:
         return ERR_MEMORY;
+    case SQLITE_BUSY: /* another process writes, or was stopped while it did */
+        return ERR_EXISTS;
     default:
         return ERR_IO;
     }
