@@ -302,6 +302,8 @@ static int apply_change(void *ctx, const struct txn_change *change, struct err *
     if (route_match(q->route, change, &hits, &count) < 0)
         return err_set(err, ERR_MEMORY, "no memory for routing a change");
     variants_next_change(&q->variants);
+    if (count > 0)
+        rc = shapelog_spill(q->shapelog, &why);
     /* Dropping a shape changes the router, not the hits' array; a dropped shape's links
      * may still be in it, so references are not released before the next publication. */
     for (size_t i = 0; rc == 0 && i < count; i++) {
