@@ -151,6 +151,7 @@ static void health_tells_more_when_asked(void **state)
            "{\"status\":\"waiting\",\"lag_ms\":1234}");
     struct client_answer a = ask(&f, "GET", "/v1/health?verbose=true&secret=s3cret", "");
     assert_non_null(strstr(a.body, "\"detail\":\"role"));
+    client_free(&a);
     shut(&f);
 }
 
