@@ -20,7 +20,6 @@
 #include <stdio.h>
 
 #include "server/shape/internal.h"
-#include "server/shapelog/timeline.h"
 
 /* Positions and transaction ids of before say nothing about what comes now. A checkpoint
  * that runs may still tell one of those. */
@@ -143,14 +142,21 @@ static uint64_t commit_to_repeat(const struct sequencer *q,
     return attach->slot_idle && newest >= attach->confirmed_lsn ? newest : 0;
 }
 
+struct shapelog_origin origin_of(const struct sequencer *q,
+                                 const struct sequencer_attach *attach)
+{
+    struct shapelog_origin origin = {.timeline = attach->timeline};
+    snprintf(origin.system_id, sizeof origin.system_id, "%s", attach->system_id);
+    snprintf(origin.database, sizeof origin.database, "%s", q->config.database);
+    snprintf(origin.slot, sizeof origin.slot, "%s", q->config.slot);
+    return origin;
+}
+
 int origin_check(struct sequencer *q, const struct sequencer_attach *attach,
                  struct err *err)
 {
-    struct shapelog_origin now = {.timeline = attach->timeline}, was;
+    struct shapelog_origin now = origin_of(q, attach), was;
     const char *against = NULL;
-    snprintf(now.system_id, sizeof now.system_id, "%s", attach->system_id);
-    snprintf(now.database, sizeof now.database, "%s", q->config.database);
-    snprintf(now.slot, sizeof now.slot, "%s", q->config.slot);
     int rc = 0;
     if (shapelog_origin_get(q->shapelog, &was) != 0) {
         was = now;
@@ -163,6 +169,9 @@ int origin_check(struct sequencer *q, const struct sequencer_attach *attach,
             rc = rotate(q, reason, against, &now, err);
         else if (was.timeline != now.timeline)
             rc = shapelog_origin_follow(q->shapelog, now.timeline, err);
+        else /* a machine that fell may have shown as much as this timeline has, no more */
+            rc = shapelog_visible_bound(
+                q->shapelog, later(attach->wal_flush_lsn, attach->wal_insert_lsn), err);
     }
     if (rc < 0)
         return rc;

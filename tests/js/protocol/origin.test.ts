@@ -6,7 +6,7 @@ import type { Coulomb } from '../support/coulomb.js';
 import { useOwnCluster } from '../support/own-cluster.js';
 import { Cluster } from '../support/postgres.js';
 import { until } from '../support/process.js';
-import { readToEnd, untilRows, type Position } from '../support/shapes.js';
+import { readToEnd, untilRows, untilStatus, type Position } from '../support/shapes.js';
 
 const SETUP = "create table items(id int primary key, v text); insert into items values (1, 'a')";
 const own = useOwnCluster(SETUP, {
@@ -26,8 +26,8 @@ async function begin(): Promise<{ server: Coulomb; before: Position }> {
 /** The client of before is told to begin anew, and all rows are right. */
 async function rotated(server: Coulomb, before: Position): Promise<void> {
     await server.active(40_000);
-    const reply = await server.shape({ table: 'items', offset: before.offset, handle: before.handle });
-    expect(reply.status, reply.text).toBe(409);
+    // What ended the stream may take a moment to arrive.
+    const reply = await untilStatus(server, { table: 'items', offset: before.offset, handle: before.handle }, 409);
     expect(reply.headers['electric-handle']).not.toBe(before.handle);
     const follower = own.follow(server);
     await untilRows(follower, items, 30_000);

@@ -9,7 +9,6 @@
 #include <cmocka.h>
 
 #include "server/shape/internal.h"
-#include "server/shapelog/timeline.h"
 
 struct fixture {
     char dir[64];
