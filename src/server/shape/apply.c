@@ -319,8 +319,10 @@ static int apply_change(void *ctx, const struct txn_change *change, struct err *
 static int apply_begin(void *ctx, const struct txn_begin *begin, struct err *err)
 {
     struct sequencer *q = ctx;
-    (void)err;
     ASSERT(!q->txn_open && list_empty(&q->touched));
+    int rc = origin_repeated(q, begin->lsn, err);
+    if (rc < 0)
+        return rc;
     q->txn_open = true;
     q->txn_replayed = begin->lsn <= q->processed_lsn;
     q->txn_serial++;
@@ -419,6 +421,7 @@ static int apply_commit(void *ctx, uint64_t lsn, uint64_t end_lsn, struct err *e
     q->unpublished = true;
     q->processed_lsn = lsn;
     q->processed_end = end_lsn;
+    q->processed_commit_us = q->txn_commit_us;
     return 0;
 }
 
