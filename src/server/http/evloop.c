@@ -1,20 +1,26 @@
 /* See evloop.h.
  *
+ * evhttp reads requests; what is answered we write ourselves. It would build every head from a
+ * list of strings and ask the kernel for leave to write before and after each answer, which is
+ * most of what waking a client costs. So a head is made in one buffer, and head and body go to
+ * the socket in one call, at once; only what the kernel does not take waits in the bufferevent
+ * for it to become writable. When all is written evhttp_send_reply_end, which finds nothing
+ * left to send, ends the request for evhttp: it closes the connection or reads the next one.
+ *
+ * Heads and bodies are put into buffers of the loop, since what is put for one request is sent
+ * before anything is put for another.
+ *
  * What evhttp needs help with:
  *
  * - It stops reading while a request is being answered, so that a client that leaves is never
  *   noticed. A request is therefore *watched*: reading goes on into the bufferevent's input, up
- *   to a small watermark, with a callback of ours that only cares for the end of the
- *   connection. As soon as something is written evhttp installs its own callbacks, which notice
- *   it too.
+ *   to a small watermark, with callbacks of ours.
  *   A client that sends more than the watermark is read no further, which would hide its
  *   leaving: those few connections are looked at now and then.
- * - Its read timeout would also run while a request waits; it is lifted meanwhile.
- * - That timeout begins anew with every byte, so that who dribbles keeps a descriptor for ever.
- *   Connections that receive a request are therefore in one list by deadline, one and the same
- *   time after each was accepted or, later, sent the request's first byte.
- * - When a connection fails under a request that the user has not completed, evhttp leaves the
- *   request to the user (on_closed frees it); in all other cases it frees it itself.
+ * - Its read timeout begins anew with every byte, so that who dribbles keeps a descriptor for
+ *   ever, and runs while a request waits. It is lifted. Connections that receive a request are
+ *   in one list by deadline instead, one and the same time after each was accepted, ended its
+ *   last request or, then, sent the next one's first byte.
  * - It has no per-connection user data: a map from connections to `struct conn`. It tells of no
  *   new connection either, only asks for a bufferevent; once the accepting is over that one
  *   knows its connection.
@@ -47,7 +53,7 @@
 #include "base/clock.h"
 #include "base/map.h"
 #include "server/http/framing.h"
-#include "server/http/status.h"
+#include "server/http/head.h"
 
 #define LISTENERS_MAX       2
 #define ACCEPT_REST_MS      100
@@ -55,6 +61,9 @@
 #define LOOK_MS             250
 #define WATCHED_INPUT_BYTES 4096 /* pipelined requests read ahead of their turn */
 #define STREAMED_FILE_FLAGS EVBUF_FS_DISABLE_LOCKING
+#define HEAD_MAX_BYTES      (16u * 1024 * 1024) /* a schema may be long */
+#define HEAD_KEEP_BYTES     (64u * 1024)
+#define WRITES_AT_ONCE      4 /* a head, a file, an end */
 /* In the place of CONNECT, behind which evhttp would close no connection. */
 #define METHOD_NONE ((enum evhttp_cmd_type)0)
 #define METHODS_ALL UINT16_MAX /* evhttp has a bit for the ones it doesn't know, too */
@@ -66,10 +75,11 @@ struct conn {
     struct bufferevent *bev;
     struct evhttp_connection *evcon; /* NULL while in loop->accepted */
     struct evreq *req;               /* the one being answered, or NULL */
-    /* In loop->accepted, then, while a request is received, in loop->receiving. While one is
+    /* In loop->accepted, then, until a request is complete, in loop->receiving. While one is
      * answered: in loop->looks, if too much is read ahead. */
     struct evtimer_entry timer;
-    bool ours; /* closed by us: evhttp frees the request */
+    int fd;
+    bool begun; /* a byte of the request being received has come */
 };
 
 struct evreq {
@@ -77,13 +87,20 @@ struct evreq {
     struct evloop *loop;
     struct conn *conn;
     struct evhttp_request *ev;
-    struct evbuffer *out; /* put, not flushed */
+    evreq_head_fn *head; /* adds what was promised early */
+    const void *head_ctx;
+    uint64_t head_tag;
     evreq_finish_fn *finish;
     void *finish_ctx;
     evreq_drained_fn *drained;
     void *drained_ctx;
+    struct list drained_link; /* in loop->drained: everything is with the kernel */
     enum evreq_phase phase;
-    bool broken; /* something could not be put: the body must not look complete */
+    int status; /* of a streamed answer, until its head is sent; then 0 */
+    bool chunked;
+    bool closing; /* the connection is closed behind the answer */
+    bool keeping; /* says so when it is not */
+    bool broken;  /* something could not be put: the body must not look complete */
 };
 
 struct listener {
@@ -110,7 +127,14 @@ struct evloop {
     struct map conns; /* evhttp_connection address -> struct conn */
     struct list requests;
     size_t request_count;
-    bool stopping; /* answers close their connection */
+    bool stopping;         /* answers close their connection */
+    struct buf head;       /* headers added, not sent */
+    struct evbuffer *out;  /* put, not flushed */
+    struct evreq *putting; /* whose they are, or NULL */
+    struct evbuffer *wire; /* on its way to the socket, empty in between */
+    struct list drained;   /* requests whose drained function is due */
+    struct event *drain;   /* runs them */
+    struct head_date date;
 };
 
 static struct timeval timeval_of(int64_t ms)
@@ -143,6 +167,17 @@ static void on_mail(evutil_socket_t fd, short what, void *arg)
 static void on_look(struct evtimer_entry *entry);
 static void on_overdue(struct evtimer_entry *entry);
 static void on_adopt(evutil_socket_t fd, short what, void *arg);
+static void on_drain(evutil_socket_t fd, short what, void *arg);
+
+static struct evbuffer *buffer_new(void)
+{
+    struct evbuffer *buffer = evbuffer_new();
+
+    /* Its contents end in a socket's buffer, so file ranges need not be mapped. */
+    if (buffer)
+        evbuffer_set_flags(buffer, EVBUFFER_FLAG_DRAINS_TO_FD);
+    return buffer;
+}
 
 static int init_events(struct evloop *loop)
 {
@@ -158,7 +193,11 @@ static int init_events(struct evloop *loop)
     loop->mail_event =
         event_new(loop->base, loop->mailbox.fd, EV_READ | EV_PERSIST, on_mail, loop);
     loop->adopt = event_new(loop->base, -1, 0, on_adopt, loop);
-    if (!loop->mail_event || !loop->adopt || event_add(loop->mail_event, NULL) != 0 ||
+    loop->drain = event_new(loop->base, -1, 0, on_drain, loop);
+    loop->out = buffer_new();
+    loop->wire = buffer_new();
+    if (!loop->mail_event || !loop->adopt || !loop->drain || !loop->out || !loop->wire ||
+        event_add(loop->mail_event, NULL) != 0 ||
         evtimer_queue_init(&loop->looks, loop, LOOK_MS, on_look) != 0 ||
         evtimer_queue_init(&loop->receiving, loop, loop->config.read_timeout_ms,
                            on_overdue) != 0)
@@ -176,6 +215,8 @@ int evloop_new(const struct evloop_config *config, struct evloop **out, struct e
     map_init(&loop->conns);
     list_init(&loop->accepted);
     list_init(&loop->requests);
+    list_init(&loop->drained);
+    buf_init(&loop->head, HEAD_MAX_BYTES);
     if (mailbox_init(&loop->mailbox, SIZE_MAX) != 0) {
         free(loop);
         return err_errno(err, ERR_IO, errno, "no event descriptor for an event loop");
@@ -195,6 +236,12 @@ void evloop_free(struct evloop *loop)
     ASSERT(loop->listener_count == 0 && list_empty(&loop->requests));
     evtimer_queue_fini(&loop->looks);
     evtimer_queue_fini(&loop->receiving);
+    if (loop->out)
+        evbuffer_free(loop->out);
+    if (loop->wire)
+        evbuffer_free(loop->wire);
+    if (loop->drain)
+        event_free(loop->drain);
     if (loop->adopt)
         event_free(loop->adopt);
     if (loop->mail_event)
@@ -204,6 +251,7 @@ void evloop_free(struct evloop *loop)
     ASSERT(loop->conns.len == 0);
     map_fini(&loop->conns);
     mailbox_fini(&loop->mailbox);
+    buf_fini(&loop->head);
     free(loop);
 }
 
@@ -313,17 +361,26 @@ void evtimer_stop(struct evtimer_entry *entry)
 static void on_first_bytes(struct evbuffer *in, const struct evbuffer_cb_info *info,
                            void *arg);
 
+/* Nothing that was put for one request is seen by the next. */
+static void drop_put(struct evloop *loop)
+{
+    buf_reset(&loop->head, HEAD_KEEP_BYTES);
+    evbuffer_drain(loop->out, evbuffer_get_length(loop->out));
+    loop->putting = NULL;
+}
+
 static void finish(struct evreq *req, bool complete)
 {
     evreq_finish_fn *fn = req->finish;
     void *ctx = req->finish_ctx;
     struct evloop *loop = req->loop;
 
+    if (loop->putting == req)
+        drop_put(loop);
     list_remove(&req->link);
+    list_remove(&req->drained_link);
     loop->request_count--;
     req->conn->req = NULL;
-    if (req->out)
-        evbuffer_free(req->out);
     free(req);
     if (fn)
         fn(ctx, complete);
@@ -333,14 +390,10 @@ static void finish(struct evreq *req, bool complete)
 static void on_closed(struct evhttp_connection *evcon, void *arg)
 {
     struct conn *conn = arg;
-    struct evreq *req = conn->req;
 
     (void)evcon;
-    if (req) {
-        if (!conn->ours && req->phase != PHASE_ENDED)
-            evhttp_request_free(req->ev);
-        finish(req, false);
-    }
+    if (conn->req)
+        finish(conn->req, false);
     evtimer_stop(&conn->timer);
     evbuffer_remove_cb(bufferevent_get_input(conn->bev), on_first_bytes, conn);
     map_del_u64(&conn->loop->conns, (uint64_t)(uintptr_t)conn->evcon);
@@ -348,19 +401,18 @@ static void on_closed(struct evhttp_connection *evcon, void *arg)
     free(conn);
 }
 
+/* Frees evhttp's request, too. */
 static void close_conn(struct conn *conn)
 {
-    conn->ours = true;
     evhttp_connection_free(conn->evcon);
 }
 
 static bool is_open(struct conn *conn)
 {
-    int fd = bufferevent_getfd(conn->bev);
     struct tcp_info info;
     socklen_t len = sizeof info;
 
-    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 ||
+    return getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 ||
            info.tcpi_state == TCP_ESTABLISHED;
 }
 
@@ -394,28 +446,36 @@ static void on_watched_event(struct bufferevent *bev, short what, void *arg)
         close_conn(conn);
 }
 
+static void complete(struct evreq *req);
+static void tell_drained(struct evreq *req);
+
+static void on_watched_written(struct bufferevent *bev, void *arg)
+{
+    struct conn *conn = arg;
+    struct evreq *req = conn->req;
+
+    if (evbuffer_get_length(bufferevent_get_output(bev)) > 0)
+        return;
+    if (req->phase == PHASE_ENDED)
+        complete(req);
+    else if (req->phase == PHASE_STREAMING)
+        tell_drained(req);
+}
+
 static void watch(struct conn *conn)
 {
     struct bufferevent *bev = conn->bev;
-    struct timeval send = timeval_of(conn->loop->config.send_timeout_ms);
 
     bufferevent_setwatermark(bev, EV_READ, 0, WATCHED_INPUT_BYTES);
-    bufferevent_setcb(bev, on_watched_read, NULL, on_watched_event, conn);
+    bufferevent_setcb(bev, on_watched_read, on_watched_written, on_watched_event, conn);
     bufferevent_enable(bev, EV_READ);
-    /* Last: lifted while not reading, the timeout would come back with the next byte. */
-    bufferevent_set_timeouts(bev, NULL, &send);
     on_watched_read(bev, conn);
 }
 
 static void unwatch(struct conn *conn)
 {
-    struct bufferevent *bev = conn->bev;
-    struct timeval recv = timeval_of(conn->loop->config.read_timeout_ms);
-    struct timeval send = timeval_of(conn->loop->config.send_timeout_ms);
-
     evtimer_stop(&conn->timer);
-    bufferevent_setwatermark(bev, EV_READ, 0, 0);
-    bufferevent_set_timeouts(bev, &recv, &send);
+    bufferevent_setwatermark(conn->bev, EV_READ, 0, 0);
 }
 
 /* --- Receiving a request --- */
@@ -435,8 +495,11 @@ static bool see_first_bytes(struct conn *conn)
     ev_ssize_t len;
     size_t skip;
 
-    if (evbuffer_get_length(in) > 0 && list_empty(&conn->timer.link))
+    if (evbuffer_get_length(in) > 0 && !conn->begun) {
+        conn->begun = true;
+        evtimer_stop(&conn->timer);
         evtimer_start(&conn->loop->receiving, &conn->timer);
+    }
     while ((len = evbuffer_copyout(in, first, sizeof first)) > 0 &&
            (skip = framing_empty_line(slice_make(first, (size_t)len))) > 0)
         evbuffer_drain(in, skip);
@@ -453,11 +516,10 @@ static void on_first_bytes(struct evbuffer *in, const struct evbuffer_cb_info *i
 /* What has been read ahead may hold the next request, or its beginning. */
 static void await_request(struct conn *conn)
 {
-    if (see_first_bytes(conn) ||
-        evbuffer_add_cb(bufferevent_get_input(conn->bev), on_first_bytes, conn))
-        return;
-    if (list_empty(&conn->timer.link))
-        evtimer_start(&conn->loop->receiving, &conn->timer);
+    evtimer_start(&conn->loop->receiving, &conn->timer);
+    if (!see_first_bytes(conn) &&
+        !evbuffer_add_cb(bufferevent_get_input(conn->bev), on_first_bytes, conn))
+        conn->begun = true;
 }
 
 /* For a connection that is being accepted. NULL, also when memory is short, lets evhttp make
@@ -486,6 +548,7 @@ static struct bufferevent *on_accept(struct event_base *base, void *arg)
 static void adopt(struct conn *conn)
 {
     struct evloop *loop = conn->loop;
+    struct timeval send = timeval_of(loop->config.send_timeout_ms);
     void *evcon = NULL;
 
     bufferevent_getcb(conn->bev, NULL, NULL, NULL, &evcon);
@@ -500,9 +563,11 @@ static void adopt(struct conn *conn)
         return;
     }
     conn->evcon = evcon;
+    conn->fd = bufferevent_getfd(conn->bev);
+    conn->begun = true; /* its time runs from now on */
     evhttp_connection_set_closecb(evcon, on_closed, conn);
+    bufferevent_set_timeouts(conn->bev, NULL, &send);
     obs_add(loop->config.obs, OBS_G_CONNECTIONS, 1);
-    evtimer_start(&loop->receiving, &conn->timer);
     await_request(conn);
 }
 
@@ -531,6 +596,7 @@ static void on_complete(struct evhttp_request *ev, void *arg)
     (void)ev;
     unwatch(conn);
     finish(req, true);
+    conn->begun = false;
     await_request(conn);
 }
 
@@ -544,14 +610,6 @@ static bool is_framed(struct evhttp_request *ev)
     return framing_fine(&framing);
 }
 
-static void close_behind(struct evreq *req)
-{
-    struct evkeyvalq *headers = evhttp_request_get_output_headers(req->ev);
-
-    evhttp_remove_header(headers, "connection");
-    evhttp_add_header(headers, "connection", "close");
-}
-
 /* evhttp reads bodies of these methods only: any other it would take for the next request. */
 static bool leaves_body(struct evhttp_request *ev)
 {
@@ -563,6 +621,27 @@ static bool leaves_body(struct evhttp_request *ev)
 
     return !read && (evhttp_find_header(headers, "content-length") ||
                      evhttp_find_header(headers, "transfer-encoding"));
+}
+
+static bool is_old(const struct evhttp_request *ev)
+{
+    return ev->major < 1 || (ev->major == 1 && ev->minor < 1);
+}
+
+/* As evhttp will judge once the request is complete. */
+static bool asks_close(struct evhttp_request *ev)
+{
+    struct evkeyvalq *headers = evhttp_request_get_input_headers(ev);
+    const char *connection = evhttp_find_header(headers, "connection");
+    const char *proxy = evhttp_find_header(headers, "proxy-connection");
+    struct slice token = slice_of(connection);
+
+    if (is_old(ev) && (token.len < 10 || !slice_eq_nocase(slice_make(token.ptr, 10),
+                                                          SLICE_LIT("keep-alive"))))
+        return true;
+    if (ev->flags & EVHTTP_PROXY_REQUEST)
+        return !proxy || !slice_eq_nocase(slice_of(proxy), SLICE_LIT("keep-alive"));
+    return slice_eq_nocase(token, SLICE_LIT("close"));
 }
 
 static void on_request(struct evhttp_request *ev, void *arg)
@@ -582,6 +661,7 @@ static void on_request(struct evhttp_request *ev, void *arg)
     req->loop = loop;
     req->conn = conn;
     req->ev = ev;
+    list_init(&req->drained_link);
     conn->req = req;
     list_push(&loop->requests, &req->link);
     loop->request_count++;
@@ -589,8 +669,7 @@ static void on_request(struct evhttp_request *ev, void *arg)
     watch(conn);
     if (ev->type == EVHTTP_REQ_CONNECT)
         ev->type = METHOD_NONE;
-    if (leaves_body(ev))
-        close_behind(req);
+    req->closing = leaves_body(ev) || asks_close(ev);
     if (is_framed(ev))
         listener->fn(listener->ctx, req);
     else
@@ -778,91 +857,205 @@ void evreq_on_finish(struct evreq *req, evreq_finish_fn *fn, void *ctx)
 
 /* --- Answering --- */
 
-void evreq_add_header(struct evreq *req, const char *name, const char *value)
-{
-    evhttp_add_header(evhttp_request_get_output_headers(req->ev), name, value);
-}
-
 static bool is_head(const struct evreq *req)
 {
     return evhttp_request_get_command(req->ev) == EVHTTP_REQ_HEAD;
 }
 
+/* Whatever is put from now on, until it is sent, is for this request. */
+static void put_for(struct evreq *req)
+{
+    struct evloop *loop = req->loop;
+
+    if (loop->putting == req)
+        return;
+    ASSERT(!loop->putting);
+    loop->putting = req;
+    if (req->head && (req->phase == PHASE_WATCHED || req->status != 0))
+        req->head(req->head_ctx, req, req->head_tag);
+}
+
+void evreq_on_head(struct evreq *req, evreq_head_fn *fn, const void *ctx, uint64_t tag)
+{
+    req->head = fn;
+    req->head_ctx = ctx;
+    req->head_tag = tag;
+}
+
+void evreq_add_header(struct evreq *req, const char *name, const char *value)
+{
+    put_for(req);
+    head_add(&req->loop->head, slice_of(name), slice_of(value));
+}
+
+void evreq_keep_alive(struct evreq *req)
+{
+    req->keeping = true;
+}
+
+/* To evhttp the request is over: it frees it and closes the connection or reads on. */
+static void complete(struct evreq *req)
+{
+    struct evhttp_request *ev = req->ev;
+
+    if (req->closing)
+        evhttp_add_header(evhttp_request_get_output_headers(ev), "connection", "close");
+    ev->chunked = 0; /* left from a body that came so */
+    evhttp_send_reply_end(ev);
+}
+
+static void on_drain(evutil_socket_t fd, short what, void *arg)
+{
+    struct evloop *loop = arg;
+    struct list due;
+
+    (void)fd;
+    (void)what;
+    list_init(&due);
+    while (!list_empty(&loop->drained))
+        list_push(&due, list_pop(&loop->drained));
+    while (!list_empty(&due)) {
+        struct evreq *req = LIST_ENTRY(list_pop(&due), struct evreq, drained_link);
+
+        tell_drained(req);
+    }
+}
+
+static void tell_drained(struct evreq *req)
+{
+    evreq_drained_fn *fn = req->drained;
+
+    req->drained = NULL;
+    if (fn)
+        fn(req->drained_ctx);
+}
+
+/* By way of the poll, so that others have their turn between two parts. */
+static void drained_soon(struct evreq *req)
+{
+    struct timeval now = {.tv_sec = 0};
+    struct evloop *loop = req->loop;
+
+    if (list_empty(&loop->drained))
+        event_add(loop->drain, &now);
+    list_push(&loop->drained, &req->drained_link);
+}
+
+/* What the socket takes at once. False: it is lost. */
+static bool write_now(struct conn *conn, struct evbuffer *wire)
+{
+    for (unsigned i = 0; i < WRITES_AT_ONCE && evbuffer_get_length(wire) > 0; i++) {
+        int n = evbuffer_write(wire, conn->fd);
+
+        if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+            return false;
+        if (n <= 0) /* 0: sendfile would block, or its file is too short: seen later */
+            break;
+    }
+    return true;
+}
+
+/* Sends loop->wire. The request may be finished afterwards. */
+static void transmit(struct evreq *req)
+{
+    struct evloop *loop = req->loop;
+    struct conn *conn = req->conn;
+    struct evbuffer *waiting = bufferevent_get_output(conn->bev);
+    bool taken = !req->broken && !loop->head.failed;
+
+    drop_put(loop);
+    if (taken && evbuffer_get_length(waiting) == 0)
+        taken = write_now(conn, loop->wire);
+    if (taken && evbuffer_get_length(loop->wire) > 0)
+        taken = evbuffer_add_buffer(waiting, loop->wire) == 0 &&
+                bufferevent_enable(conn->bev, EV_WRITE) == 0;
+    if (!taken) {
+        evbuffer_drain(loop->wire, evbuffer_get_length(loop->wire));
+        close_conn(conn);
+    } else if (evbuffer_get_length(waiting) > 0) {
+        return;
+    } else if (req->phase == PHASE_ENDED) {
+        complete(req);
+    } else if (req->drained) {
+        drained_soon(req);
+    }
+}
+
+static void add_to_wire(struct evreq *req, struct slice bytes)
+{
+    if (evbuffer_add(req->loop->wire, bytes.ptr, bytes.len) != 0)
+        req->broken = true;
+}
+
+/* length: of the body, or negative when it is not to be told. */
+static void add_head_to_wire(struct evreq *req, int status, int64_t length)
+{
+    struct evloop *loop = req->loop;
+    char begin[HEAD_LINE_MAX];
+
+    put_for(req);
+    req->closing |= loop->stopping;
+    const struct head_kind kind = {
+        .major = (unsigned char)req->ev->major,
+        .minor = (unsigned char)req->ev->minor,
+        .closing = req->closing,
+        .keeping = req->keeping,
+        .chunked = req->chunked,
+        .length = length,
+    };
+    head_end(&loop->head, &kind, head_date_now(&loop->date, clock_wall_us() / 1000000));
+    add_to_wire(req, slice_make(begin, head_begin(&kind, status, begin)));
+    if (!loop->head.failed)
+        add_to_wire(req, buf_slice(&loop->head));
+    else
+        req->broken = true;
+}
+
 void evreq_reply_empty(struct evreq *req, int status)
 {
     ASSERT(req->phase == PHASE_WATCHED);
-    if (req->loop->stopping)
-        close_behind(req);
     req->phase = PHASE_ENDED;
-    evhttp_send_reply(req->ev, status, status_reason(status), NULL);
+    add_head_to_wire(req, status, -1);
+    transmit(req);
 }
 
 void evreq_reply(struct evreq *req, int status, struct slice body)
 {
-    struct evbuffer *out = NULL;
-    char length[24];
-
     ASSERT(req->phase == PHASE_WATCHED);
-    if (req->loop->stopping)
-        close_behind(req);
-    snprintf(length, sizeof length, "%zu", body.len);
-    evreq_add_header(req, "content-length", length);
-    if (!is_head(req) && body.len > 0) {
-        out = evbuffer_new();
-        if (!out || evbuffer_add(out, body.ptr, body.len) != 0) {
-            if (out)
-                evbuffer_free(out);
-            close_conn(req->conn);
-            return;
-        }
-        obs_count(req->loop->config.obs, OBS_HTTP_BYTES, body.len);
-    }
     req->phase = PHASE_ENDED;
-    evhttp_send_reply(req->ev, status, status_reason(status), out);
-    if (out)
-        evbuffer_free(out);
+    add_head_to_wire(req, status, (int64_t)body.len);
+    if (!is_head(req) && body.len > 0) {
+        obs_count(req->loop->config.obs, OBS_HTTP_BYTES, body.len);
+        add_to_wire(req, body);
+    }
+    transmit(req);
 }
 
 void evreq_reply_close(struct evreq *req, int status, struct slice body)
 {
-    close_behind(req);
+    req->closing = true;
     evreq_reply(req, status, body);
-}
-
-/* Without chunks only the connection's end can show that of a body. To a client that asked to
- * keep it, evhttp would announce the length that it knows so far: 0. */
-static void end_with_connection(struct evreq *req)
-{
-    evhttp_remove_header(evhttp_request_get_input_headers(req->ev), "connection");
-    close_behind(req);
 }
 
 void evreq_start(struct evreq *req, int status)
 {
     ASSERT(req->phase == PHASE_WATCHED);
-    if (req->loop->stopping)
-        close_behind(req);
-    if (req->ev->major == 1 && req->ev->minor == 0)
-        end_with_connection(req);
+    put_for(req);
     req->phase = PHASE_STREAMING;
-    evhttp_send_reply_start(req->ev, status, status_reason(status));
+    req->status = status;
+    /* Without chunks only the connection's end can show that of a body. */
+    if (is_old(req->ev))
+        req->closing = true;
+    else
+        req->chunked = !is_head(req);
 }
 
-/* The buffer that put fills; NULL when nothing is to be kept (HEAD, memory). */
+/* The buffer that put fills; NULL when nothing is to be kept (HEAD). */
 static struct evbuffer *out_of(struct evreq *req)
 {
     ASSERT(req->phase == PHASE_STREAMING);
-    if (is_head(req))
-        return NULL;
-    if (!req->out) {
-        req->out = evbuffer_new();
-        /* Its contents end in a socket's buffer, so file ranges need not be mapped. */
-        if (req->out)
-            evbuffer_set_flags(req->out, EVBUFFER_FLAG_DRAINS_TO_FD);
-        else
-            req->broken = true;
-    }
-    return req->out;
+    put_for(req);
+    return is_head(req) ? NULL : req->loop->out;
 }
 
 void evreq_put(struct evreq *req, struct slice bytes)
@@ -951,15 +1144,29 @@ void evreq_put_file(struct evreq *req, int fd, uint64_t pos, size_t len,
     evbuffer_file_segment_free(seg);
 }
 
-static void on_drained(struct evhttp_connection *evcon, void *arg)
+/* The head, if it has not been sent, and what was put as one chunk; the last one, too. */
+static void send_put(struct evreq *req, bool last)
 {
-    struct evreq *req = arg;
-    evreq_drained_fn *fn = req->drained;
+    struct evloop *loop = req->loop;
+    size_t len = evbuffer_get_length(loop->out);
+    char size[HEAD_CHUNK_MAX];
 
-    (void)evcon;
-    req->drained = NULL;
-    if (fn)
-        fn(req->drained_ctx);
+    ASSERT(!loop->putting || loop->putting == req);
+    if (req->status != 0)
+        add_head_to_wire(req, req->status, -1);
+    req->status = 0;
+    if (len > 0) {
+        obs_count(loop->config.obs, OBS_HTTP_BYTES, len);
+        if (req->chunked)
+            add_to_wire(req, slice_make(size, head_chunk(len, size)));
+        if (evbuffer_add_buffer(loop->wire, loop->out) != 0)
+            req->broken = true;
+        if (req->chunked)
+            add_to_wire(req, SLICE_LIT("\r\n"));
+    }
+    if (last && req->chunked)
+        add_to_wire(req, SLICE_LIT("0\r\n\r\n"));
+    transmit(req);
 }
 
 void evreq_flush(struct evreq *req, evreq_drained_fn *fn, void *ctx)
@@ -968,27 +1175,16 @@ void evreq_flush(struct evreq *req, evreq_drained_fn *fn, void *ctx)
     ASSERT(!is_head(req));
     req->drained = fn;
     req->drained_ctx = ctx;
-    if (req->broken) {
-        close_conn(req->conn);
-        return;
-    }
-    if (!req->out || evbuffer_get_length(req->out) == 0)
-        return;
-    obs_count(req->loop->config.obs, OBS_HTTP_BYTES, evbuffer_get_length(req->out));
-    evhttp_send_reply_chunk_with_cb(req->ev, req->out, on_drained, req);
+    send_put(req, false);
 }
 
 void evreq_end(struct evreq *req)
 {
     ASSERT(req->phase == PHASE_STREAMING);
-    if (req->broken) {
-        close_conn(req->conn);
-        return;
-    }
-    if (req->out && evbuffer_get_length(req->out) > 0)
-        evreq_flush(req, NULL, NULL);
     req->phase = PHASE_ENDED;
-    evhttp_send_reply_end(req->ev);
+    req->drained = NULL;
+    list_remove(&req->drained_link);
+    send_put(req, true);
 }
 
 void evreq_abort(struct evreq *req)

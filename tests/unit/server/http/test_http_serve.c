@@ -131,6 +131,41 @@ static void an_old_client_reads_a_stream_to_the_end_of_the_connection(void **sta
     shut(&f);
 }
 
+static void pipelined_requests_are_answered_in_order(void **state)
+{
+    enum { COUNT = 200 };
+    static const char live[] = "GET " LIVE "0_inf HTTP/1.1\r\n\r\n";
+    static const char health[] = "GET /v1/health HTTP/1.1\r\n\r\n";
+    struct fixture f;
+
+    (void)state;
+    open_default(&f);
+    expect(&f, "GET", "/v1/shape?table=items&offset=-1", "", 200, SNAP);
+    fake_commit(&f.shapes, fake_first(&f.shapes), 100);
+    int fd = client_connect(http_port(f.http));
+    for (int i = 0; i < COUNT; i++) {
+        client_write(fd, live, sizeof live - 1);
+        client_write(fd, health, sizeof health - 1);
+    }
+    client_send(fd, "GET", "/", "Connection: close\r\n");
+    char *text = calloc(1, 1u << 20);
+    assert_non_null(text);
+    client_read_all(fd, text, 1u << 20);
+    const char *at = text;
+    for (int i = 0; i < 2 * COUNT; i++) {
+        at = strstr(at, i % 2 == 0 ? "\"global_last_seen_lsn\":\"100\"}}]\r\n0\r\n\r\n"
+                                   : "{\"status\":\"active\"}");
+        assert_non_null(at);
+        at = strstr(at, "HTTP/1.1 200 OK\r\n");
+        assert_non_null(at);
+    }
+    assert_null(strstr(at + 1, "HTTP/1.1"));
+    assert_non_null(strstr(at, "connection: close\r\n"));
+    free(text);
+    close(fd);
+    shut(&f);
+}
+
 static void what_names_an_origin_is_not_shared(void **state)
 {
     static const char *const targets[] = {
@@ -544,6 +579,7 @@ int main(void)
         cmocka_unit_test(a_commit_wakes_a_long_poll),
         cmocka_unit_test(a_long_poll_times_out_up_to_date),
         cmocka_unit_test(an_old_client_reads_a_stream_to_the_end_of_the_connection),
+        cmocka_unit_test(pipelined_requests_are_answered_in_order),
         cmocka_unit_test(what_names_an_origin_is_not_shared),
         cmocka_unit_test(a_matching_etag_gives_304),
         cmocka_unit_test(handles_that_do_not_fit_are_sent_on),
