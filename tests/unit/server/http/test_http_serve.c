@@ -76,6 +76,47 @@ static void a_commit_wakes_a_long_poll(void **state)
     shut(&f);
 }
 
+static void many_who_wait_are_answered_in_turns(void **state)
+{
+    enum { COUNT = 300 };
+    struct fixture f;
+    int fds[COUNT];
+
+    (void)state;
+    memset(&f, 0, sizeof f);
+    f.config = defaults();
+    f.config.threads = 1;
+    open_with(&f, 1000);
+    expect(&f, "GET", "/v1/shape?table=items&offset=-1", "", 200, SNAP);
+    for (int i = 0; i < COUNT; i++) {
+        fds[i] = client_connect(http_port(f.http));
+        client_send(fds[i], "GET", LIVE "0_inf", "");
+    }
+    wait_gauge(&f, OBS_G_READERS_LIVE, COUNT);
+    /* Some leave, and some wait again, while others have yet to be answered. */
+    fake_commit(&f.shapes, fake_first(&f.shapes), 100);
+    for (int i = 0; i < COUNT; i += 3)
+        close(fds[i]);
+    for (int i = 1; i < COUNT; i += i % 3 == 1 ? 1 : 2) {
+        struct client_answer a = client_receive(fds[i], false, CLIENT_WAIT_MS, NULL);
+
+        assert_int_equal(a.status, 200);
+        assert_string_equal(client_header(&a, "electric-offset"), "100_0");
+        client_free(&a);
+        client_send(fds[i], "GET", LIVE "100_0", "");
+    }
+    wait_gauge(&f, OBS_G_READERS_LIVE, COUNT / 3 * 2);
+    fake_commit(&f.shapes, fake_first(&f.shapes), 200);
+    for (int i = COUNT - 1; i > 0; i -= i % 3 == 2 ? 1 : 2) {
+        struct client_answer a = client_receive(fds[i], false, CLIENT_WAIT_MS, NULL);
+
+        assert_string_equal(client_header(&a, "electric-offset"), "200_0");
+        client_free(&a);
+        close(fds[i]);
+    }
+    shut(&f);
+}
+
 static void a_long_poll_times_out_up_to_date(void **state)
 {
     struct fixture f;
@@ -577,6 +618,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(serves_the_snapshot_then_the_end_of_the_log),
         cmocka_unit_test(a_commit_wakes_a_long_poll),
+        cmocka_unit_test(many_who_wait_are_answered_in_turns),
         cmocka_unit_test(a_long_poll_times_out_up_to_date),
         cmocka_unit_test(an_old_client_reads_a_stream_to_the_end_of_the_connection),
         cmocka_unit_test(pipelined_requests_are_answered_in_order),
