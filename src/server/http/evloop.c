@@ -185,6 +185,10 @@ static int init_events(struct evloop *loop)
 
     if (ec) {
         event_config_set_flag(ec, EVENT_BASE_FLAG_NOLOCK);
+        /* evhttp stops reading when it has a request, and watch() goes on: to the kernel that
+         * is one change, or none. The one descriptor that is a copy, for which the flag is not
+         * safe, is the listener's: it is closed together with the other copies. */
+        event_config_set_flag(ec, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST);
         loop->base = event_base_new_with_config(ec);
         event_config_free(ec);
     }
