@@ -3,7 +3,7 @@
 #define COULOMB_SERVER_HTTP_RESPOND_H
 
 #include "base/offset.h"
-#include "server/http/evloop.h"
+#include "server/evloop/evloop.h"
 #include "server/http/params.h"
 
 #define RESPOND_JSON "application/json; charset=utf-8"

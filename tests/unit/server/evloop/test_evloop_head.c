@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "server/http/head.h"
+#include "server/evloop/head.h"
 
 static void expect_text(struct buf *b, const char *text)
 {

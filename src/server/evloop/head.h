@@ -1,6 +1,6 @@
 /* The head of an answer as text: status line, headers, and what they say of the body's end. */
-#ifndef COULOMB_SERVER_HTTP_HEAD_H
-#define COULOMB_SERVER_HTTP_HEAD_H
+#ifndef COULOMB_SERVER_EVLOOP_HEAD_H
+#define COULOMB_SERVER_EVLOOP_HEAD_H
 
 #include "base/buf.h"
 

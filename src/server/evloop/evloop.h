@@ -4,8 +4,8 @@
  * runs, after it has ended). A request is handed over once its body is complete, and ends
  * exactly once: its finish callback runs when the last byte has been handed to the kernel, or
  * when the connection is lost, and nothing may be called on the request afterwards. */
-#ifndef COULOMB_SERVER_HTTP_EVLOOP_H
-#define COULOMB_SERVER_HTTP_EVLOOP_H
+#ifndef COULOMB_SERVER_EVLOOP_EVLOOP_H
+#define COULOMB_SERVER_EVLOOP_EVLOOP_H
 
 #include "base/err.h"
 #include "base/list.h"

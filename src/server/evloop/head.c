@@ -1,10 +1,10 @@
 /* See head.h. */
-#include "server/http/head.h"
+#include "server/evloop/head.h"
 
 #include <stdio.h>
 #include <time.h>
 
-#include "server/http/status.h"
+#include "server/evloop/status.h"
 
 struct slice head_date_now(struct head_date *date, int64_t now_s)
 {
