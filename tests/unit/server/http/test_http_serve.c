@@ -497,6 +497,25 @@ static void an_event_stream_stays_open(void **state)
     shut(&f);
 }
 
+static void an_event_stream_without_news_begins_at_once(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    open_default(&f);
+    expect(&f, "GET", "/v1/shape?table=items&offset=-1", "", 200, SNAP);
+    int fd = client_connect(http_port(f.http));
+    client_send(fd, "GET", LIVE "0_inf&live_sse=true", "");
+    struct client_answer a = client_receive(fd, false, CLIENT_WAIT_MS, "\r\n\r\n");
+    assert_int_equal(a.status, 200);
+    assert_string_equal(client_header(&a, "content-type"), "text/event-stream");
+    client_free(&a);
+    wait_gauge(&f, OBS_G_READERS_LIVE, 1);
+    close(fd);
+    wait_gauge(&f, OBS_G_READERS_LIVE, 0);
+    shut(&f);
+}
+
 static void a_slow_reader_stays_bounded(void **state)
 {
     struct fixture f;
@@ -632,6 +651,7 @@ int main(void)
         cmocka_unit_test(a_failed_snapshot_is_told_to_who_waits),
         cmocka_unit_test(an_offset_beyond_the_log_is_waited_for),
         cmocka_unit_test(an_event_stream_stays_open),
+        cmocka_unit_test(an_event_stream_without_news_begins_at_once),
         cmocka_unit_test(a_slow_reader_stays_bounded),
         cmocka_unit_test(stopping_answers_who_waits),
         cmocka_unit_test(requests_wait_for_the_service),
