@@ -106,9 +106,10 @@ struct evloop *evloop_of(struct event_base *base);
 
 /* --- conn.c --- */
 
-/* evhttp's callbacks: a connection wanted for what is being accepted; a request is complete. */
-struct bufferevent *conn_accept(struct event_base *base, void *loop);
-void conn_request(struct evhttp_request *ev, void *listener);
+/* evhttp's callbacks: a connection is wanted for what is being accepted (arg: the loop); a
+ * request is complete (arg: the listener). */
+struct bufferevent *conn_accept(struct event_base *base, void *arg);
+void conn_request(struct evhttp_request *ev, void *arg);
 /* Makes known what was accepted. */
 void conn_adopt_all(struct evloop *loop);
 /* What is to be done when the deadline of one in the list has passed. */

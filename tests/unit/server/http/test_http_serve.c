@@ -76,6 +76,24 @@ static void a_commit_wakes_a_long_poll(void **state)
     shut(&f);
 }
 
+/* A small answer, without client_receive's large buffers. */
+static void expect_offset(int fd, const char *offset)
+{
+    char text[4096];
+    char want[64];
+    size_t len = 0;
+
+    snprintf(want, sizeof want, "electric-offset: %s\r\n", offset);
+    do {
+        ssize_t n = client_read(fd, text + len, sizeof text - 1 - len, CLIENT_WAIT_MS);
+
+        assert_true(n > 0);
+        len += (size_t)n;
+        text[len] = '\0';
+    } while (!strstr(text, "]\r\n0\r\n\r\n"));
+    assert_non_null(strstr(text, want));
+}
+
 static void many_who_wait_are_answered_in_turns(void **state)
 {
     enum { COUNT = 300 };
@@ -86,6 +104,7 @@ static void many_who_wait_are_answered_in_turns(void **state)
     memset(&f, 0, sizeof f);
     f.config = defaults();
     f.config.threads = 1;
+    f.config.long_poll_timeout_ms = 30000;
     open_with(&f, 1000);
     expect(&f, "GET", "/v1/shape?table=items&offset=-1", "", 200, SNAP);
     for (int i = 0; i < COUNT; i++) {
@@ -98,20 +117,13 @@ static void many_who_wait_are_answered_in_turns(void **state)
     for (int i = 0; i < COUNT; i += 3)
         close(fds[i]);
     for (int i = 1; i < COUNT; i += i % 3 == 1 ? 1 : 2) {
-        struct client_answer a = client_receive(fds[i], false, CLIENT_WAIT_MS, NULL);
-
-        assert_int_equal(a.status, 200);
-        assert_string_equal(client_header(&a, "electric-offset"), "100_0");
-        client_free(&a);
+        expect_offset(fds[i], "100_0");
         client_send(fds[i], "GET", LIVE "100_0", "");
     }
     wait_gauge(&f, OBS_G_READERS_LIVE, COUNT / 3 * 2);
     fake_commit(&f.shapes, fake_first(&f.shapes), 200);
     for (int i = COUNT - 1; i > 0; i -= i % 3 == 2 ? 1 : 2) {
-        struct client_answer a = client_receive(fds[i], false, CLIENT_WAIT_MS, NULL);
-
-        assert_string_equal(client_header(&a, "electric-offset"), "200_0");
-        client_free(&a);
+        expect_offset(fds[i], "200_0");
         close(fds[i]);
     }
     shut(&f);
@@ -497,6 +509,25 @@ static void an_event_stream_stays_open(void **state)
     shut(&f);
 }
 
+static void an_event_stream_without_news_begins_at_once(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    open_default(&f);
+    expect(&f, "GET", "/v1/shape?table=items&offset=-1", "", 200, SNAP);
+    int fd = client_connect(http_port(f.http));
+    client_send(fd, "GET", LIVE "0_inf&live_sse=true", "");
+    struct client_answer a = client_receive(fd, false, CLIENT_WAIT_MS, "");
+    assert_int_equal(a.status, 200);
+    assert_string_equal(client_header(&a, "content-type"), "text/event-stream");
+    client_free(&a);
+    wait_gauge(&f, OBS_G_READERS_LIVE, 1);
+    close(fd);
+    wait_gauge(&f, OBS_G_READERS_LIVE, 0);
+    shut(&f);
+}
+
 static void a_slow_reader_stays_bounded(void **state)
 {
     struct fixture f;
@@ -632,6 +663,7 @@ int main(void)
         cmocka_unit_test(a_failed_snapshot_is_told_to_who_waits),
         cmocka_unit_test(an_offset_beyond_the_log_is_waited_for),
         cmocka_unit_test(an_event_stream_stays_open),
+        cmocka_unit_test(an_event_stream_without_news_begins_at_once),
         cmocka_unit_test(a_slow_reader_stays_bounded),
         cmocka_unit_test(stopping_answers_who_waits),
         cmocka_unit_test(requests_wait_for_the_service),
