@@ -145,6 +145,7 @@ export class Scenario {
         await this.launch();
         if (this.run_.from === 'active') {
             await this.server.active();
+            this.faults.reset();
             this.arm();
         }
         for (const params of SHAPES) this.follow(params);
@@ -262,7 +263,7 @@ export class Scenario {
         if (typeof code !== 'number') throw new Error(`it ended by ${code}`);
         if (code === 0) throw new Error('it ended with 0 by itself');
         if (hits === 0) throw new Error(`it ended with ${code} before the fault`);
-        const sentence = /^coulomb: (.+)$/m.exec(life)?.[1];
+        const sentence = lastWords(life);
         this.ended = `${code}: ${sentence}`;
         const reason = REASONS[this.run_.fault!.kind] ?? IO_REASON;
         if (!sentence) throw new Error(`it ended with ${code} and no sentence`);
@@ -273,7 +274,7 @@ export class Scenario {
 
     private follow(params: Params): void {
         this.followers.push(new Follower(() => this.server.url, params, {
-            recorder: this.recorder, keyColumns: ['id'],
+            recorder: this.recorder, keyColumns: ['id'], failing: true,
         }).start());
     }
 
@@ -310,6 +311,11 @@ export class Scenario {
             await sleep(5);
         }
     }
+}
+
+/** Why a server ended: what it said on leaving, else its last error. */
+export function lastWords(life: string): string | undefined {
+    return /^coulomb: (.+)$/m.exec(life)?.[1] ?? life.match(/^.*level=error .*$/gm)?.at(-1);
 }
 
 function canonical(rows: Iterable<Row>, names: string[]): string {

@@ -27,6 +27,8 @@ export interface FollowerOptions {
     keyColumns?: string[];
     /** Remembers what was served, for all clients of a test. */
     recorder?: Recorder;
+    /** The server is made to fail: what it answers with 500 is asked again. */
+    failing?: boolean;
 }
 
 export class Follower {
@@ -38,6 +40,8 @@ export class Follower {
     /** Number of refetches that a 409 asked for. */
     refetches = 0;
     requests = 0;
+    /** Answers 500, with `failing`. */
+    errors = 0;
     readonly handles = new Set<string>();
     private cursor = '';
     private expired: string | undefined;
@@ -113,6 +117,12 @@ export class Follower {
             return;
         }
         if (reply.status === 409) return this.refetch(reply);
+        if (reply.status === 500 && this.options.failing) {
+            if (!(reply.json().message ?? reply.json().error)) fail('a 500 without a word', reply.text);
+            this.errors++;
+            await sleep(50);
+            return;
+        }
         if (reply.status !== 200) fail(`status ${reply.status}`, reply.text);
         this.checkHeaders(reply.headers, live);
         const messages = reply.json();
