@@ -9,7 +9,7 @@ import { sleep, until } from '../support/process.js';
 import { Recorder } from '../support/recorder.js';
 import { untilRows } from '../support/shapes.js';
 import { Database, serverEnv } from '../support/suite.js';
-import { lastWords } from './scenario.js';
+import { lastWords } from '../support/words.js';
 
 let cluster: Cluster;
 let db: Database;

@@ -6,9 +6,10 @@ import { Follower, type Row } from '../support/follower.js';
 import { query } from '../support/http.js';
 import { describeFault, IoFaults, type Fault, type Kind } from '../support/iofaults.js';
 import type { Cluster } from '../support/postgres.js';
-import { sleep } from '../support/process.js';
+import { sleep, until } from '../support/process.js';
 import { Recorder } from '../support/recorder.js';
 import { Database, serverEnv } from '../support/suite.js';
+import { lastWords } from '../support/words.js';
 
 export interface Run {
     fault?: Fault;
@@ -71,7 +72,8 @@ export class Scenario {
     private followers: Follower[] = [];
     private run_!: Run;
     private armed = false;
-    private killed = false;
+    /** A fault that is over has had its effect, which may be that the server is ending. */
+    private mayEnd = false;
     private ended = '';
     private runs = 0;
 
@@ -92,7 +94,7 @@ export class Scenario {
         this.followers = [];
         this.recorder = new Recorder();
         this.ended = '';
-        this.killed = false;
+        this.mayEnd = false;
         this.faults.reset();
         await this.db.sql(TABLES);
         this.server = new Coulomb(serverEnv(this.db, {
@@ -193,9 +195,13 @@ export class Scenario {
         this.disarm();
         if (!this.server.running) await this.launch();
         await this.db.sql("insert into f_small values (500, 'the end', 0)");
-        await this.server.active(RECOVERY_MS);
+        await until('the server to be active after the fault', async () => {
+            await this.afterEnd();
+            return (await this.server.get('/v1/health', { timeoutMs: 5_000 })).status === 200;
+        }, RECOVERY_MS, 10);
         await this.settle();
         await this.rereadAll();
+        this.mayEnd = false;
         await this.server.kill9();
         await this.launch();
         await this.db.sql("insert into f_small values (501, 'after a crash', 0)");
@@ -229,6 +235,7 @@ export class Scenario {
 
     private disarm(): void {
         this.faults.disarm();
+        this.mayEnd = this.armed && this.faults.hits() > 0;
         this.armed = false;
     }
 
@@ -238,7 +245,7 @@ export class Scenario {
 
     private async launch(): Promise<void> {
         if (await this.server.launchOrEnd()) return;
-        if (!this.armed) {
+        if (!this.armed && !this.mayEnd) {
             throw new Error(`it ended with ${this.server.ended} at its start, without a fault`);
         }
         await this.afterEnd();
@@ -252,9 +259,10 @@ export class Scenario {
     }
 
     private async judgeEnd(code: number | string): Promise<void> {
-        if (!this.armed) throw new Error(`it ended with ${code} without a fault`);
+        if (!this.armed && !this.mayEnd) throw new Error(`it ended with ${code} without a fault`);
         const hits = this.faults.hits();
         this.disarm();
+        this.mayEnd = false;
         await sleep(20); // its last words are still on the way
         const life = this.server.life;
         this.ended = `${code}`;
@@ -311,11 +319,6 @@ export class Scenario {
             await sleep(5);
         }
     }
-}
-
-/** Why a server ended: what it said on leaving, else its last error. */
-export function lastWords(life: string): string | undefined {
-    return /^coulomb: (.+)$/m.exec(life)?.[1] ?? life.match(/^.*level=error .*$/gm)?.at(-1);
 }
 
 function canonical(rows: Iterable<Row>, names: string[]): string {

@@ -59,12 +59,16 @@ export class Recorder {
 
     /** Takes in an answer; throws when it breaks a promise. */
     reply(params: Params, asked: Asked, reply: Reply): void {
-        if (reply.status === 409) this.gone(params, asked);
-        if (reply.status !== 200) return;
         const handle = reply.headers['electric-handle'];
-        if (handle === undefined) return;
-        this.alive(params, handle, asked.at);
-        if (!asked.live) this.body(params, handle, asked.offset, reply);
+        this.answered(params, asked, reply.status, handle);
+        if (reply.status !== 200 || handle === undefined || asked.live) return;
+        this.body(params, handle, asked.offset, reply);
+    }
+
+    /** An answer of which only this is known. */
+    answered(params: Params, asked: Asked, status: number, handle: string | undefined): void {
+        if (status === 409) this.gone(params, asked);
+        else if (status === 200 && handle !== undefined) this.alive(params, handle, asked.at);
     }
 
     /** A 200 with that handle, to a request sent at `at`. */
