@@ -104,7 +104,9 @@ export class Oracle {
     }
 
     private async begin(): Promise<void> {
-        this.cluster = await Cluster.start();
+        this.cluster = await Cluster.start({
+            settings: { deadlock_timeout: '100ms', max_connections: 100 },
+        });
         this.db = await Database.create('oracle', this.cluster);
         for (const table of TABLES) await this.db.sql(table.ddl);
         await this.seedRows();
@@ -299,7 +301,9 @@ export class Oracle {
                 } catch (error) {
                     failure = error as Error;
                 }
-                return response;
+                // It would wait for as long as a 503 asks: seconds, of rounds of a third.
+                if (response.status !== 503) return response;
+                return new Response(await response.text(), { status: 503 });
             },
             onError: (error) => {
                 // A body that was cut short is told to the app, which asks to go on.
