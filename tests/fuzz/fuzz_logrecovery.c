@@ -1,15 +1,16 @@
 /* fuzz: server/shapelog server/obs base */
 /*
- * Recovery of a shape's log over arbitrary files behind a checkpoint.
+ * Recovery of the shape log over an arbitrary journal, or an arbitrary stored state of a shape.
  *
- * The shape is durable without log entries; its log.json and log.idx are then made from
- * the input. Byte 0 says how: bit 0  records are built from the input with right
- * checksums, else the index is raw bytes bit 1  the messages' checksums are right as well
- * Bytes 1-2: the length of log.json, which comes next; the rest is the index. In built
- * records each takes 4 input bytes: how far tx, op and the position move, and the flags.
+ * A log with one durable shape is closed; then what its next start will read is made from the
+ * input. Byte 0 says how:
+ *   bit 0  the input is the shape's state, with the right checksum of its row; else the journal
+ *   bit 1  of a journal: frames are built from the input with right checksums, else it is raw
+ * A built frame takes from the input: flags, bytes of data, bytes of index (each one byte), then
+ * the data, each message of which gets its header, and the index as it is.
  *
- * Whatever is kept must be served: whole entries, in order, ended by a commit, and the
- * log must take a next transaction.
+ * Whatever is kept must be served: whole entries, in order, or found out as damaged; and the log
+ * must take a next transaction.
  */
 
 #include <fcntl.h>
@@ -20,11 +21,9 @@
 #include <unistd.h>
 
 #include "base/assert.h"
-#include "base/buf.h"
 #include "base/crc32c.h"
-#include "server/shapelog/shapelog.h"
+#include "server/shapelog/internal.h"
 
-#define RECORD_BYTES    40
 #define INPUT_MAX_BYTES (1u << 16)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -42,6 +41,23 @@ static struct shapelog *open_log(const char *dir, uint64_t chunk_bytes)
     abort();
 }
 
+static int append(struct shapelog *log, struct shapelog_shape *shape, uint64_t tx)
+{
+    struct shapelog_variant variant;
+    int rc = shapelog_stage(log, SLICE_LIT("{\"h\":{}}"), &variant, NULL);
+
+    return rc == 0 ? shapelog_append(shape, tx, 0, variant, NULL) : rc;
+}
+
+static void show(struct shapelog *log, struct shapelog_shape *shape, uint64_t tx)
+{
+    ASSERT(append(log, shape, tx) == 0);
+    shapelog_commit(shape);
+    shapelog_publish(shape);
+    ASSERT(shapelog_flush(log, tx, NULL) == 0);
+}
+
+/* Its id is the first of epoch 1. */
 static void make_shape(const char *dir)
 {
     struct shapelog *log = open_log(dir, 200);
@@ -49,65 +65,133 @@ static void make_shape(const char *dir)
 
     ASSERT(shapelog_create(log, SLICE_LIT("h"), SLICE_LIT("d"), &shape, NULL) == 0);
     ASSERT(shapelog_snapshot_end(shape, SLICE_LIT("{{}}"), SLICE_LIT("1:1:"), NULL) == 0);
+    show(log, shape, 3);
     shapelog_release(shape);
     shapelog_close(log); /* durable */
 }
 
-static void write_file(const char *dir, const char *name, struct slice bytes)
+static void write_segment(const char *dir, uint32_t n, uint32_t epoch, struct slice bytes)
 {
+    char name[PATH_BYTES];
     char path[128];
     int fd;
 
-    snprintf(path, sizeof(path), "%s/shapes/h/%s", dir, name);
+    shapelog_segment_name(name, n, epoch);
+    snprintf(path, sizeof(path), "%s/segments/%s", dir, name);
     fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     ASSERT(fd >= 0);
     ASSERT(bytes.len == 0 || write(fd, bytes.ptr, bytes.len) == (ssize_t)bytes.len);
     close(fd);
 }
 
-/* Records as the input has them, except that their checksums are right. */
-static void build_index(struct buf *out, struct slice log, struct slice moves, bool right)
+static struct slice take(struct slice *input, size_t n)
 {
-    uint64_t tx = 1;
-    uint64_t op = 0;
-    uint64_t pos = 0;
+    struct slice s = {input->ptr, n < input->len ? n : input->len};
 
-    for (size_t i = 0; i + 4 <= moves.len; i += 4) {
-        const uint8_t *m = (const uint8_t *)moves.ptr + i;
-        uint32_t len = m[2];
-        size_t start = out->len;
-        uint32_t crc = m[3];
+    input->ptr += s.len;
+    input->len -= s.len;
+    return s;
+}
 
-        tx += m[0];
-        op = m[0] ? m[1] : op + m[1];
-        if (right && pos + len <= log.len)
-            crc = crc32c(0, log.ptr + pos, len);
-        buf_put_le64(out, tx);
-        buf_put_le64(out, op);
-        buf_put_le64(out, pos);
-        buf_put_le32(out, len);
-        buf_put_le32(out, m[3] & 7u);
-        buf_put_le32(out, crc);
-        buf_put_le32(out, crc32c(0, out->ptr + start, out->len - start));
-        pos += len + 1u;
+static void put_frame(struct buf *out, uint32_t epoch, uint32_t number, uint32_t flags,
+                      struct slice message, struct slice index)
+{
+    size_t start = out->len;
+
+    buf_put_le32(out, FRAME_MAGIC);
+    buf_put_le32(out, flags);
+    buf_put_le32(out, (uint32_t)index.len);
+    buf_put_le32(out, (uint32_t)message.len + STORED_HEADER);
+    buf_put_le64(out, 1);
+    buf_put_le32(out, epoch);
+    buf_put_le32(out, number);
+    buf_put_le32(out, crc32c(0, index.ptr, index.len));
+    buf_put_le32(out, crc32c(0, out->ptr + start, out->len - start));
+    buf_put_le32(out, (uint32_t)message.len);
+    buf_put_le32(out, crc32c(0, message.ptr, message.len));
+    buf_put_slice(out, message);
+    buf_put_slice(out, index);
+}
+
+static void build_frames(struct buf *out, uint32_t epoch, struct slice input)
+{
+    for (uint32_t number = 0; input.len > 3; number++) {
+        struct slice head = take(&input, 3);
+        struct slice message = take(&input, (unsigned char)head.ptr[1]);
+        struct slice index = take(&input, (unsigned char)head.ptr[2]);
+
+        put_frame(out, epoch, number, (uint32_t)head.ptr[0] & 7u, message, index);
     }
 }
 
-static uint64_t read_body(struct shapelog_shape *shape,
-                          const struct shapelog_found *found)
+static void put_journal(const char *dir, struct meta *meta, bool built,
+                        struct slice input)
+{
+    struct meta_segment row = {.kind = SEGMENT_JOURNAL};
+    struct buf bytes;
+    uint64_t n, epoch;
+
+    ASSERT(shapelog_meta_get_u64(meta, "epoch", &epoch, NULL) == 0);
+    ASSERT(shapelog_meta_get_u64(meta, "fold.segment", &n, NULL) == 0);
+    buf_init(&bytes, 1u << 24);
+    if (built)
+        build_frames(&bytes, (uint32_t)epoch, input);
+    else
+        buf_put_slice(&bytes, input);
+    row.n = (uint32_t)n + 1;
+    row.epoch = (uint32_t)epoch;
+    row.end = bytes.len;
+    write_segment(dir, row.n, row.epoch, buf_slice(&bytes));
+    ASSERT(shapelog_meta_put_segment(meta, &row, NULL) == 0);
+    ASSERT(shapelog_meta_put_u64(meta, "journal.segment", row.n, NULL) == 0);
+    ASSERT(shapelog_meta_put_u64(meta, "journal.position", bytes.len, NULL) == 0);
+    buf_fini(&bytes);
+}
+
+static void put_state(struct meta *meta, struct slice input)
+{
+    struct meta_shape row = {.id = ((uint64_t)1 << 32) + 1,
+                             .handle = SLICE_LIT("h"),
+                             .log = MARK_BEGIN,
+                             .state = input};
+
+    ASSERT(shapelog_meta_put_shape(meta, &row, NULL) == 0);
+}
+
+static void prepare(const char *dir, unsigned mode, struct slice input)
+{
+    struct meta *meta;
+    char path[128];
+
+    snprintf(path, sizeof(path), "%s/meta.sqlite", dir);
+    ASSERT(shapelog_meta_open(path, &meta, NULL) == 0);
+    ASSERT(shapelog_meta_begin(meta, NULL) == 0);
+    if (mode & 1)
+        put_state(meta, input);
+    else
+        put_journal(dir, meta, mode & 2, input);
+    ASSERT(shapelog_meta_commit(meta, NULL) == 0);
+    shapelog_meta_close(meta);
+}
+
+/* False when a message was found out as damaged. */
+static bool read_body(struct shapelog_shape *shape, const struct shapelog_found *found)
 {
     uint64_t done = 0;
 
     while (done < found->size_bytes) {
         struct shapelog_piece piece;
         struct err err;
+        int rc = shapelog_read_log(shape, found, done, &piece, &err);
 
-        ASSERT(shapelog_read_log(shape, found, done, &piece, &err) == 0);
+        ASSERT(rc == 0 || rc == ERR_CORRUPT);
+        if (rc != 0)
+            return false;
         ASSERT(piece.len > 0 && piece.len <= found->size_bytes - done);
         done += piece.len;
         shapelog_piece_release(&piece);
     }
-    return done;
+    return true;
 }
 
 static void follow(struct shapelog_shape *shape)
@@ -117,8 +201,10 @@ static void follow(struct shapelog_shape *shape)
     struct err err;
 
     for (;;) {
-        ASSERT(shapelog_locate(shape, at, &found, &err) == 0);
-        if (found.part == SHAPELOG_NOTHING)
+        int rc = shapelog_locate(shape, at, &found, &err);
+
+        ASSERT(rc == 0 || rc == ERR_CORRUPT);
+        if (rc != 0 || found.part == SHAPELOG_NOTHING)
             break;
         ASSERT(found.part == SHAPELOG_LOG && found.entries > 0);
         ASSERT(offset_cmp(found.first, at) > 0 &&
@@ -126,7 +212,6 @@ static void follow(struct shapelog_shape *shape)
         read_body(shape, &found);
         at = found.end;
     }
-    ASSERT(offset_cmp(at, shapelog_committed(shape)) == 0);
 }
 
 static void on_shape(void *ctx, struct shapelog_shape *shape, struct slice definition)
@@ -141,71 +226,31 @@ static void recover(const char *dir)
 {
     struct shapelog *log = open_log(dir, 50);
     struct shapelog_shape *shape = NULL;
-    struct err err;
     uint64_t tx;
 
-    shapelog_each(log, on_shape, &shape);
-    ASSERT(shape); /* nothing of it was recorded that could be damaged */
-    follow(shape);
-    tx = shapelog_committed(shape).tx;
-    if (tx < UINT64_MAX) {
-        ASSERT(shapelog_append(shape, tx + 1, 0, SLICE_LIT("{\"h\":{}}"), &err) == 0);
-        ASSERT(shapelog_commit(shape, &err) == 0);
-        ASSERT(shapelog_publish(shape, &err) == 0);
+    ASSERT(shapelog_each(log, on_shape, &shape, NULL) == 0);
+    if (shape) {
         follow(shape);
+        tx = shapelog_committed(shape).tx;
+        if (tx < UINT64_MAX) {
+            show(log, shape, tx + 1);
+            follow(shape);
+        }
     }
     shapelog_release(shape);
     shapelog_close(log);
 }
 
-static void remove_all(const char *dir)
-{
-    static const char *const names[] = {"shapes/h/log.json",
-                                        "shapes/h/log.idx",
-                                        "shapes/h/snapshot.json",
-                                        "shapes/h",
-                                        "shapes",
-                                        "trash",
-                                        "lock",
-                                        "meta.sqlite",
-                                        ""};
-    char path[128];
-
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
-        snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
-        remove(path);
-    }
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char dir[] = "/tmp/coulomb-fuzz-log-XXXXXX";
-    struct slice input = {(const char *)data, size};
-    struct slice log = {NULL, 0};
-    struct slice rest = {NULL, 0};
-    struct buf index;
-    unsigned mode = size > 0 ? data[0] : 0;
 
-    if (size > INPUT_MAX_BYTES)
+    if (size == 0 || size > INPUT_MAX_BYTES)
         return 0;
-    if (size >= 3) {
-        size_t len = (size_t)data[1] | (size_t)data[2] << 8;
-
-        log = slice_make(input.ptr + 3, len < size - 3 ? len : size - 3);
-        rest = slice_make(log.ptr + log.len, size - 3 - log.len);
-    }
-    buf_init(&index, (size_t)INPUT_MAX_BYTES * RECORD_BYTES);
-    if (mode & 1)
-        build_index(&index, log, rest, (mode & 2) != 0);
-    else
-        buf_put_slice(&index, rest);
     ASSERT(mkdtemp(dir));
     make_shape(dir);
-    write_file(dir, "log.json", log);
-    write_file(dir, "log.idx", buf_slice(&index));
+    prepare(dir, data[0], slice_make((const char *)data + 1, size - 1));
     recover(dir);
-    recover(dir);
-    remove_all(dir);
-    buf_fini(&index);
+    ASSERT(shapelog_destroy(dir, NULL) == 0);
     return 0;
 }

@@ -172,6 +172,21 @@ struct encode_plan *encode_plan_new(const struct table *table, const uint16_t *s
     return plan;
 }
 
+void encode_plan_put_identity(struct buf *out, const struct encode_plan *plan)
+{
+    const struct fragment *last = &plan->columns[plan->column_count - 1].label;
+
+    buf_putc(out, plan->full ? 'f' : 'd');
+    buf_put_le32(out, plan->column_count);
+    for (size_t i = 0; i < plan->column_count; i++)
+        buf_put_le32(out, plan->columns[i].index);
+    buf_put_le32(out, plan->key_count);
+    for (size_t i = 0; i < plan->key_count; i++)
+        buf_put_le32(out, plan->key[i]);
+    /* The text has all names; the labels come last (fill_columns). */
+    buf_put(out, plan->text, (size_t)last->at + last->len);
+}
+
 struct encode_plan *encode_plan_retain(struct encode_plan *plan)
 {
     atomic_fetch_add_explicit(&plan->refs, 1, memory_order_relaxed);

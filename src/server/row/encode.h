@@ -26,6 +26,8 @@ struct encode_plan *encode_plan_new(const struct table *table, const uint16_t *s
                                     size_t count, enum encode_replica replica);
 struct encode_plan *encode_plan_retain(struct encode_plan *plan);
 void encode_plan_release(struct encode_plan *plan);
+/* Bytes that are the same for two plans iff they make the same messages of the same rows. */
+void encode_plan_put_identity(struct buf *out, const struct encode_plan *plan);
 
 /* A row is an array of values by table column index (struct table order); entries of
  * columns that are not selected are not looked at. */

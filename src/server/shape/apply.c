@@ -143,14 +143,76 @@ static const struct value *link_row(const struct shape_link *link,
 
 /* --- Changes --- */
 
-static int shape_put(struct sequencer *q, struct shape *shape, uint64_t op)
+/* Encodes into q->encoded; false when there is nothing to tell. */
+static bool encode_kind(struct sequencer *q, const struct encode_plan *plan,
+                        enum variant_kind kind, const struct txn_change *change,
+                        const struct value *old, const struct value *row)
 {
-    if (q->encoded.failed != 0)
-        return q->encoded.failed;
+    struct encode_txn txn = {q->txn_lsn, q->txn_xid};
+    uint64_t op = change->position;
+    buf_reset(&q->encoded, ENCODED_KEEP);
+    switch (kind) {
+    case VARIANT_INSERT:
+        encode_insert(&q->encoded, plan, &txn, op, row);
+        return true;
+    case VARIANT_UPDATE:
+        return encode_update(&q->encoded, plan, &txn, op, old, row);
+    case VARIANT_DELETE:
+        encode_delete(&q->encoded, plan, &txn, op, old);
+        return true;
+    case VARIANT_KEY_DELETE:
+        encode_key_change_delete(&q->encoded, plan, &txn, op, old, row);
+        return true;
+    case VARIANT_KEY_INSERT:
+        encode_key_change_insert(&q->encoded, plan, &txn, op + 1, old, row);
+        return true;
+    case VARIANT_KINDS:
+        break;
+    }
+    return false;
+}
+
+static int encoded_failed(const struct sequencer *q, struct err *err)
+{
+    return err_set(err, q->encoded.failed, "a message of a change could not be made");
+}
+
+/* The shape's message of a change, staged by whichever shape of its class came first. */
+static int shape_append(struct sequencer *q, struct shape *shape, enum variant_kind kind,
+                        const struct txn_change *change, const struct value *old,
+                        const struct value *row, struct err *err)
+{
+    struct variant_memo *memo = variants_memo(&q->variants, shape->class, kind);
+    uint64_t op = change->position + (kind == VARIANT_KEY_INSERT ? 1 : 0);
+    if (!memo->known) {
+        memo->nothing = !encode_kind(q, shape->class->plan, kind, change, old, row);
+        if (q->encoded.failed != 0)
+            return encoded_failed(q, err);
+        int rc = memo->nothing ? 0
+                               : shapelog_stage(q->shapelog, buf_slice(&q->encoded),
+                                                &memo->variant, err);
+        if (rc < 0)
+            return rc;
+        memo->known = true;
+    }
+    return memo->nothing
+               ? 0
+               : shapelog_append(shape->log, q->txn_lsn, op, memo->variant, err);
+}
+
+static int shape_put(struct sequencer *q, struct shape *shape, enum variant_kind kind,
+                     const struct txn_change *change, const struct value *old,
+                     const struct value *row, struct err *err)
+{
     obs_count(q->config.obs, OBS_ROUTED_CHANGES, 1);
-    if (shape->txn_mode == TXN_BUFFER)
-        return join_buffer_put(q, shape, op, buf_slice(&q->encoded));
-    return shapelog_append(shape->log, q->txn_lsn, op, buf_slice(&q->encoded), NULL);
+    if (shape->txn_mode != TXN_BUFFER)
+        return shape_append(q, shape, kind, change, old, row, err);
+    if (!encode_kind(q, shape->def->plan, kind, change, old, row))
+        return 0;
+    if (q->encoded.failed != 0)
+        return encoded_failed(q, err);
+    uint64_t op = change->position + (kind == VARIANT_KEY_INSERT ? 1 : 0);
+    return join_buffer_put(q, shape, op, buf_slice(&q->encoded));
 }
 
 /* A NULL in a column that the header calls not_null: the constraint is gone. The header must
@@ -175,26 +237,36 @@ static int relax_header(struct sequencer *q, struct shape *shape, const struct v
 }
 
 static int put_update(struct sequencer *q, struct shape *shape,
-                      const struct encode_txn *txn, uint64_t op, const struct value *old,
-                      const struct value *row)
+                      const struct txn_change *change, const struct value *old,
+                      const struct value *row, struct err *err)
 {
-    const struct encode_plan *plan = shape->def->plan;
-    if (!encode_key_differs(plan, old, row)) {
-        if (!encode_update(&q->encoded, plan, txn, op, old, row))
-            return 0;
-        return shape_put(q, shape, op);
+    if (!encode_key_differs(shape->def->plan, old, row))
+        return shape_put(q, shape, VARIANT_UPDATE, change, old, row, err);
+    int rc = shape_put(q, shape, VARIANT_KEY_DELETE, change, old, row, err);
+    return rc < 0 ? rc : shape_put(q, shape, VARIANT_KEY_INSERT, change, old, row, err);
+}
+
+/* 0, or what the storage can't do for any shape. */
+static int put_hit(struct sequencer *q, const struct route_hit *hit, struct shape *shape,
+                   const struct txn_change *change, const struct value *old,
+                   const struct value *row, struct err *err)
+{
+    int rc = 0;
+    if (hit->old_in && hit->new_in)
+        rc = put_update(q, shape, change, old, row, err);
+    else if (hit->new_in)
+        rc = shape_put(q, shape, VARIANT_INSERT, change, NULL, row, err);
+    else
+        rc = shape_put(q, shape, VARIANT_DELETE, change, old, NULL, err);
+    if (rc == ERR_INVALID || rc == ERR_LIMIT) { /* a message that no log can hold */
+        sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, err->message);
+        return 0;
     }
-    encode_key_change_delete(&q->encoded, plan, txn, op, old, row);
-    int rc = shape_put(q, shape, op);
-    if (rc < 0)
-        return rc;
-    buf_reset(&q->encoded, ENCODED_KEEP);
-    encode_key_change_insert(&q->encoded, plan, txn, op + 1, old, row);
-    return shape_put(q, shape, op + 1);
+    return rc;
 }
 
 static int apply_hit(struct sequencer *q, const struct route_hit *hit,
-                     const struct txn_change *change)
+                     const struct txn_change *change, struct err *err)
 {
     struct shape_link *link = (struct shape_link *)(void *)hit->entry;
     struct shape *shape = link->shape;
@@ -210,23 +282,11 @@ static int apply_hit(struct sequencer *q, const struct route_hit *hit,
     }
     const struct value *old = link_row(link, change->old, q->row_scratch[0]);
     const struct value *row = link_row(link, change->row, q->row_scratch[1]);
-    struct encode_txn txn = {q->txn_lsn, q->txn_xid};
-    buf_reset(&q->encoded, ENCODED_KEEP);
-    int rc = hit->new_in && shape->strict_count > 0 ? relax_header(q, shape, row) : 0;
-    if (rc < 0) {
-        /* told below */
-    } else if (hit->old_in && hit->new_in) {
-        rc = put_update(q, shape, &txn, change->position, old, row);
-    } else if (hit->new_in) {
-        encode_insert(&q->encoded, shape->def->plan, &txn, change->position, row);
-        rc = shape_put(q, shape, change->position);
-    } else {
-        encode_delete(&q->encoded, shape->def->plan, &txn, change->position, old);
-        rc = shape_put(q, shape, change->position);
+    if (hit->new_in && shape->strict_count > 0 && relax_header(q, shape, row) < 0) {
+        sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, "no memory for its header");
+        return 0;
     }
-    if (rc < 0)
-        sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, err_name(rc));
-    return 0;
+    return put_hit(q, hit, shape, change, old, row, err);
 }
 
 static int apply_change(void *ctx, const struct txn_change *change, struct err *err)
@@ -237,16 +297,19 @@ static int apply_change(void *ctx, const struct txn_change *change, struct err *
         return 0;
     const struct route_hit *hits;
     size_t count;
+    struct err why = {0};
+    int rc = 0;
     if (route_match(q->route, change, &hits, &count) < 0)
         return err_set(err, ERR_MEMORY, "no memory for routing a change");
+    variants_next_change(&q->variants);
     /* Dropping a shape changes the router, not the hits' array; a dropped shape's links
      * may still be in it, so references are not released before the next publication. */
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; rc == 0 && i < count; i++) {
         struct shape_link *link = (struct shape_link *)(void *)hits[i].entry;
         if (shape_state(link->shape) != SHAPE_GONE)
-            apply_hit(q, &hits[i], change);
+            rc = apply_hit(q, &hits[i], change, &why);
     }
-    return 0;
+    return rc < 0 ? sequencer_storage_failed(q, &why, err) : 0;
 }
 
 /* --- The rest of the grammar --- */
@@ -341,11 +404,7 @@ static int apply_commit(void *ctx, uint64_t lsn, uint64_t end_lsn, struct err *e
     while (!list_empty(&q->touched)) {
         struct shape *shape = LIST_ENTRY(q->touched.next, struct shape, in_touched);
         list_remove(&shape->in_touched);
-        struct err why = {0};
-        if (shapelog_commit(shape->log, &why) < 0) {
-            sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, why.message);
-            continue;
-        }
+        shapelog_commit(shape->log);
         if (list_empty(&shape->in_committed))
             list_push(&q->committed, &shape->in_committed);
     }
@@ -361,20 +420,28 @@ static int apply_commit(void *ctx, uint64_t lsn, uint64_t end_lsn, struct err *e
     return 0;
 }
 
-static void apply_abandon(void *ctx)
+/* The stream broke: what is not shown comes again. */
+void apply_roll_back(struct sequencer *q)
 {
-    struct sequencer *q = ctx;
     size_t it = 0;
     void *value;
     while (map_next(&q->shapes.by_handle, &it, NULL, &value))
-        join_abandon_open(value);
-    while (!list_empty(&q->touched)) {
-        struct shape *shape = LIST_ENTRY(q->touched.next, struct shape, in_touched);
-        list_remove(&shape->in_touched);
-        if (shapelog_abort(shape->log, NULL) < 0)
-            sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, "an abort failed");
-    }
+        join_abandon(value);
+    while (!list_empty(&q->touched))
+        list_remove(q->touched.next);
+    while (!list_empty(&q->committed))
+        list_remove(q->committed.next);
+    if (q->shapelog != NULL)
+        shapelog_rollback(q->shapelog);
     q->txn_open = false;
+    q->unpublished = false;
+    q->processed_lsn = atomic_load(&q->shapes.last_lsn);
+    q->processed_end = q->published_end;
+}
+
+static void apply_abandon(void *ctx)
+{
+    apply_roll_back(ctx);
 }
 
 struct txn_sink sequencer_txn_sink(struct sequencer *q)

@@ -35,6 +35,47 @@ struct shapes {
     char detail[512];
 };
 
+/* --- Which shapes get the same messages (variants.c). The sequencer's. --- */
+
+enum variant_kind {
+    VARIANT_INSERT,
+    VARIANT_UPDATE,
+    VARIANT_DELETE,
+    VARIANT_KEY_DELETE, /* the halves of a key change */
+    VARIANT_KEY_INSERT,
+    VARIANT_KINDS
+};
+
+struct variant_memo {
+    uint64_t serial; /* of the change that it is about */
+    bool known;
+    bool nothing; /* no selected column changed: there is no message */
+    struct shapelog_variant variant;
+};
+
+struct variant_class {
+    struct encode_plan *plan;
+    size_t shapes;
+    struct variant_memo memo[VARIANT_KINDS];
+};
+
+struct variants {
+    struct map classes;
+    uint64_t serial;
+};
+
+void variants_init(struct variants *v);
+void variants_fini(struct variants *v);
+/* The shape's class, made when it is the first. NULL: no memory. */
+struct variant_class *variants_join(struct variants *v, const struct shape_def *def);
+void variants_leave(struct variants *v, struct variant_class *class,
+                    const struct shape_def *def);
+/* What was staged before is not valid any more. */
+void variants_next_change(struct variants *v);
+/* `known` tells whether the change's message of that kind is staged; else the caller fills it. */
+struct variant_memo *variants_memo(struct variants *v, struct variant_class *class,
+                                   enum variant_kind kind);
+
 /* Where a shape stands in the join of its snapshot with the stream
  * (shape-protocol.md 5.4). Sequencer's thread only.
  *
@@ -84,6 +125,7 @@ struct shape {
     struct shape_link *links;
     size_t link_count;
     struct table_use *use;
+    struct variant_class *class;
     uint16_t *strict; /* selected columns the header calls not_null, without the key's */
     uint16_t strict_count;
     struct list in_touched; /* has entries of the open transaction; or is in `dropped` */
@@ -250,7 +292,8 @@ struct sequencer {
     uint64_t processed_lsn; /* commit LSN of the last complete transaction of this run */
     uint64_t processed_end; /* its end */
     uint64_t published_end; /* readers may see everything up to here */
-    uint64_t wal_end;       /* everything before it has come */
+    struct err storage; /* code != 0: what the storage refused; the stream begins anew */
+    uint64_t wal_end;   /* everything before it has come */
     int64_t oldest_commit_us; /* arrival of the first unpublished commit, monotonic */
     uint64_t catch_up_lsn;    /* replay is over once this is reached */
 
@@ -265,7 +308,11 @@ struct sequencer {
     uint64_t txn_ordinal;      /* how many began */
     uint32_t newest_xid;
 
-    struct map tables; /* OID -> struct table_use */
+    struct variants variants;
+    bool tending; /* logs wait to be rewritten */
+    int64_t
+        storage_busy_ms; /* since when another process has the storage that is ours now */
+    struct map tables;   /* OID -> struct table_use */
     struct list idle_tables;
     bool members_known;   /* what an earlier run left in the publication was looked at */
     size_t parent_shapes; /* shapes on partitioned tables */
@@ -290,6 +337,13 @@ struct sequencer {
 
 /* sequencer.c: does what one message asks, and frees it. */
 void sequencer_open_mail(struct sequencer *q, struct mail *mail);
+
+/* Shows what was committed. Negative: the storage refused; nothing of it is shown, and all that
+ * was not shown before is forgotten. */
+int sequencer_show(struct sequencer *q, struct err *err);
+/* The storage failed: forgets what is not shown; the stream must come again from where the slot
+ * is. Returns ERR_RETRY. */
+int sequencer_storage_failed(struct sequencer *q, const struct err *why, struct err *err);
 
 /* lifecycle.c */
 struct shape *sequencer_make(struct sequencer *q, struct shape_def *def, struct err *err);
@@ -319,6 +373,7 @@ int sequencer_redefine(struct sequencer *q, struct shape *shape, struct shape_de
 void sequencer_unlink(struct sequencer *q, struct shape *shape);
 
 /* apply.c */
+void apply_roll_back(struct sequencer *q);
 void apply_note_joined(struct sequencer *q, struct shape *shape, bool open_txn_kept);
 int apply_touch(struct sequencer *q, struct shape *shape);
 enum txn_mode apply_decide(const struct sequencer *q, const struct shape *shape,
@@ -337,7 +392,7 @@ int join_buffer_put(struct sequencer *q, struct shape *shape, uint64_t op,
 #define JOIN_MARK_TRUNCATE UINT32_MAX
 void join_buffer_mark(struct sequencer *q, struct shape *shape, uint32_t mark);
 enum obs_shape_reason join_mark_reason(uint32_t mark);
-void join_abandon_open(struct shape *shape);
+void join_abandon(struct shape *shape);
 bool join_sees_passed(const struct sequencer *q, const struct snapshot_view *view,
                       uint64_t ordinal);
 

@@ -133,14 +133,29 @@ static int view_copy(struct snapshot_view *to, const struct snapshot_view *from)
 /* Shows what was kept, before the worker hears that it may go on: a checkpoint under way
  * may find the snapshot complete and record the shape, with an LSN behind these entries.
  */
-static int join_publish(struct sequencer *q, struct shape *shape, bool open_kept)
+static int join_show(struct sequencer *q, struct shape *shape, bool open_kept)
 {
     struct err err = {0};
-    int rc = open_kept ? 0 : shapelog_commit(shape->log, &err);
-    rc = rc < 0 ? rc : shapelog_publish(shape->log, &err);
-    if (rc < 0)
-        sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, err.message);
+    if (!open_kept)
+        shapelog_commit(shape->log);
+    shapelog_publish(shape->log);
     q->unsaved = true;
+    return sequencer_show(q, &err);
+}
+
+/* One kept record becomes an entry. */
+static int join_append(struct sequencer *q, struct shape *shape, uint64_t lsn,
+                       uint64_t op, struct slice json)
+{
+    struct shapelog_variant variant;
+    struct err err = {0};
+    int rc = shapelog_stage(q->shapelog, json, &variant, &err);
+    if (rc == 0)
+        rc = shapelog_append(shape->log, lsn, op, variant, &err);
+    if (rc == ERR_INVALID || rc == ERR_LIMIT)
+        sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, err.message);
+    else if (rc < 0)
+        sequencer_storage_failed(q, &err, NULL);
     return rc;
 }
 
@@ -166,18 +181,16 @@ static int join_replay(struct sequencer *q, struct shape *shape)
         }
         /* apply_decide compares with what is committed, so a transaction is committed
          * only when the next one begins. */
-        struct err err = {0};
-        int rc = lsn != 0 && lsn != record_lsn ? shapelog_commit(shape->log, &err) : 0;
+        if (lsn != 0 && lsn != record_lsn)
+            shapelog_commit(shape->log);
         lsn = record_lsn;
-        rc = rc < 0 ? rc : shapelog_append(shape->log, record_lsn, op, json, &err);
-        if (rc < 0) {
-            sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, err.message);
+        int rc = join_append(q, shape, record_lsn, op, json);
+        if (rc < 0)
             return rc;
-        }
     }
     /* A replay of a transaction that is kept here whole will be ignored: it is over. */
     bool open_kept = q->txn_open && !q->txn_replayed && lsn == q->txn_lsn;
-    if (lsn != 0 && join_publish(q, shape, open_kept) < 0)
+    if (lsn != 0 && join_show(q, shape, open_kept) < 0)
         return ERR_IO;
     /* Decided anew, not by what is kept: what came of it so far may have left nothing
      * (updates of other columns). One without a change yet is decided at its first. */
@@ -208,8 +221,14 @@ void join_join(struct sequencer *q, struct mail_join *mail)
         return;
     }
     shape->phase = JOIN_JOINED;
+    struct err err = {0};
     int rc = join_replay(q, shape);
     buf_reset(&shape->join_buffer, 0);
+    if (rc == 0) /* the rows may hold commits that no log has shown yet */
+        rc = shapelog_visible_raise(q->shapelog, mail->view->wal_lsn, &err);
+    if (rc < 0 && shape_state(shape) != SHAPE_GONE)
+        sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL,
+                       rc == ERR_IO ? "the storage can't be written to" : err_name(rc));
     if (rc < 0) {
         join_answer(mail, ERR_CANCELLED, "the shape was removed");
         return;
@@ -219,8 +238,8 @@ void join_join(struct sequencer *q, struct mail_join *mail)
     shape_notify(shape);
 }
 
-/* The open transaction will come again whole: what was kept of it goes. */
-void join_abandon_open(struct shape *shape)
+/* What is not shown comes again: what was kept would be there twice. */
+void join_abandon(struct shape *shape)
 {
     if (shape->phase == JOIN_BUFFERING) {
         shape->join_broken = true;

@@ -100,12 +100,17 @@ static struct shape *shape_new(struct sequencer *q, struct shape_def *def)
 /* Everything that makes a shape known: table use, router, registry. */
 static int shape_register(struct sequencer *q, struct shape *shape)
 {
-    shape->use = table_use_get(q, shape->def->table);
-    if (shape->use == NULL)
+    shape->class = variants_join(&q->variants, shape->def);
+    if (shape->class == NULL)
         return ERR_MEMORY;
-    if (link_table(q, shape) < 0 || shapes_insert(&q->shapes, shape) < 0) {
+    shape->use = table_use_get(q, shape->def->table);
+    if (shape->use == NULL || link_table(q, shape) < 0 ||
+        shapes_insert(&q->shapes, shape) < 0) {
         sequencer_unlink(q, shape);
-        table_use_put(q, shape->use);
+        if (shape->use != NULL)
+            table_use_put(q, shape->use);
+        variants_leave(&q->variants, shape->class, shape->def);
+        shape->class = NULL;
         return ERR_MEMORY;
     }
     q->parent_shapes += shape->def->table->kind == 'p';
@@ -202,6 +207,8 @@ void sequencer_drop(struct sequencer *q, struct shape *shape,
     shapelog_remove(shape->log);
     table_use_put(q, shape->use);
     shape->use = NULL;
+    variants_leave(&q->variants, shape->class, shape->def);
+    shape->class = NULL;
     q->unsaved = true;
     obs_shape_removed(q->config.obs, reason);
     log_event(q->config.log, LOG_INFO, "shape.removed", LOG_TEXT("handle", shape->handle),

@@ -21,6 +21,8 @@
 #define CHECKPOINT_RETRY_MS 1000
 #define CHECKPOINT_IDLE_MS  1000 /* when only the end of WAL has moved */
 #define STOP_GRACE_MS       300
+#define STORAGE_PATIENCE_MS 3000 /* with a predecessor that has lost the stream */
+#define TEND_US             1000 /* of each turn, for logs that are to be rewritten */
 #define ENCODED_MAX         (1u << 30) /* Postgres's own limit of a value */
 
 /* --- Storage --- */
@@ -54,9 +56,12 @@ static void on_corrupt(void *ctx, struct shapelog_shape *log)
         free(m);
 }
 
-static int open_storage(struct sequencer *q, struct err *err)
+/* take_over: the storage may be taken from a process that has lost this stream. */
+static int open_storage(struct sequencer *q, const struct shapelog_origin *take_over,
+                        struct err *err)
 {
     struct shapelog_config config = q->config.shapelog;
+    config.take_over = take_over;
     config.ctx = q;
     config.durable = on_durable;
     config.failed = on_checkpoint_failed;
@@ -65,8 +70,7 @@ static int open_storage(struct sequencer *q, struct err *err)
     if (rc < 0)
         return rc;
     q->durable_lsn = shapelog_durable_lsn(q->shapelog);
-    shapelog_each(q->shapelog, sequencer_restored, q);
-    return 0;
+    return shapelog_each(q->shapelog, sequencer_restored, q, err);
 }
 
 /* --- Life --- */
@@ -97,6 +101,7 @@ int sequencer_new(const struct sequencer_config *config, struct sequencer **out,
     list_init(&q->committed);
     list_init(&q->dropped);
     list_init(&q->idle_tables);
+    variants_init(&q->variants);
     map_init(&q->tables);
     map_init(&q->arrivals);
     map_init(&q->settled);
@@ -108,7 +113,7 @@ int sequencer_new(const struct sequencer_config *config, struct sequencer **out,
     else if ((rc = sequencer_allocate(q)) < 0)
         err_set(err, rc, "no memory for the sequencer");
     else
-        rc = open_storage(q, err);
+        rc = open_storage(q, NULL, err);
     if (rc < 0 && rc != ERR_EXISTS) {
         sequencer_free(q);
         return rc;
@@ -129,6 +134,7 @@ void sequencer_free(struct sequencer *q)
         sequencer_unlink(q, shape);
         list_remove(&shape->in_touched);
         list_remove(&shape->in_committed);
+        variants_leave(&q->variants, shape->class, shape->def);
         shape_release(shape);
     }
     sequencer_release_dropped(q);
@@ -136,6 +142,7 @@ void sequencer_free(struct sequencer *q)
     if (q->shapelog != NULL)
         shapelog_close(q->shapelog);
     route_free(q->route);
+    variants_fini(&q->variants);
     map_fini(&q->arrivals);
     map_fini(&q->settled);
     shapes_fini(&q->shapes);
@@ -190,14 +197,21 @@ static void forget_positions(struct sequencer *q)
     q->checkpoint_stale = q->checkpoint_running;
 }
 
+static struct shapelog_origin origin_of(const struct sequencer *q,
+                                        const struct sequencer_attach *attach)
+{
+    struct shapelog_origin origin = {.timeline = attach->timeline};
+    snprintf(origin.system_id, sizeof origin.system_id, "%s", attach->system_id);
+    snprintf(origin.database, sizeof origin.database, "%s", q->config.database);
+    snprintf(origin.slot, sizeof origin.slot, "%s", q->config.slot);
+    return origin;
+}
+
 /* What the logs were made from is compared with what the stream comes from. */
 static int check_origin(struct sequencer *q, const struct sequencer_attach *attach,
                         struct err *err)
 {
-    struct shapelog_origin now = {.timeline = attach->timeline}, was;
-    snprintf(now.system_id, sizeof now.system_id, "%s", attach->system_id);
-    snprintf(now.database, sizeof now.database, "%s", q->config.database);
-    snprintf(now.slot, sizeof now.slot, "%s", q->config.slot);
+    struct shapelog_origin now = origin_of(q, attach), was;
     bool known = shapelog_origin_get(q->shapelog, &was) == 0;
     if (known && !same_origin(&was, &now)) {
         sequencer_drop_everything(q, OBS_SHAPE_CLUSTER,
@@ -217,20 +231,36 @@ static int check_origin(struct sequencer *q, const struct sequencer_attach *atta
     return shapelog_origin_set(q->shapelog, &now, err);
 }
 
+/* The stream's lock is ours. A predecessor that has the storage open still is given some time to
+ * go; then it is taken from it: that one has lost the stream, and its epoch is over. */
+static int take_storage(struct sequencer *q, const struct sequencer_attach *attach,
+                        struct err *err)
+{
+    struct shapelog_origin origin = origin_of(q, attach);
+    int64_t now_ms = clock_mono_ms();
+    if (q->storage_busy_ms == 0)
+        q->storage_busy_ms = now_ms;
+    bool patient = now_ms - q->storage_busy_ms < STORAGE_PATIENCE_MS;
+    struct err why = {0};
+    int rc = open_storage(q, patient ? NULL : &origin, &why);
+    if (rc == ERR_EXISTS)
+        return err_set(err, ERR_RETRY, "%s", why.message);
+    if (rc < 0)
+        return err_set(err, ERR_FATAL, "the storage can't be opened: %s", why.message);
+    if (!patient)
+        log_event(q->config.log, LOG_WARNING, "storage.taken_over",
+                  LOG_TEXT("dir", q->config.shapelog.dir));
+    q->storage_busy_ms = 0;
+    return 0;
+}
+
 int sequencer_attached(struct sequencer *q, const struct sequencer_attach *attach,
                        struct err *err)
 {
     ASSERT(!q->txn_open);
-    if (q->shapelog == NULL) {
-        int rc = open_storage(q, err);
-        if (rc == ERR_EXISTS)
-            return err_set(err, ERR_RETRY,
-                           "another process still holds the storage folder \"%s\"",
-                           q->config.shapelog.dir);
-        if (rc < 0)
-            return err_set(err, ERR_FATAL, "the storage can't be opened");
-    }
-    int rc = check_origin(q, attach, err);
+    int rc = q->shapelog == NULL ? take_storage(q, attach, err) : 0;
+    if (rc == 0)
+        rc = check_origin(q, attach, err);
     if (rc < 0)
         return rc;
     q->catch_up_lsn = attach->wal_flush_lsn;
@@ -239,6 +269,9 @@ int sequencer_attached(struct sequencer *q, const struct sequencer_attach *attac
 
 void sequencer_lost(struct sequencer *q, const char *why)
 {
+    apply_roll_back(q);
+    q->storage.code = 0;
+    q->unsaved = q->shapelog != NULL; /* is the storage still ours? A checkpoint tells. */
     atomic_store(&q->shapes.caught_up, false);
     if (shapes_contact(&q->shapes) == SHAPES_CONTACT_NONE)
         atomic_store(&q->shapes.contact, SHAPES_CONTACT_FAILED);
@@ -287,38 +320,79 @@ static int64_t wall_lag_ms(int64_t commit_us)
     return lag > 0 ? lag : 0;
 }
 
-static void publish_shape(struct sequencer *q, struct shape *shape)
+int sequencer_storage_failed(struct sequencer *q, const struct err *why, struct err *err)
 {
-    struct err err = {0};
-    list_remove(&shape->in_committed);
-    if (shapelog_publish(shape->log, &err) < 0) {
-        sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, err.message);
-        return;
-    }
-    q->unsaved = true;
-    shape_notify(shape);
+    log_event(q->config.log, LOG_ERROR, "storage.failed",
+              LOG_TEXT("error", why->message));
+    apply_roll_back(q);
+    err_set(&q->storage, ERR_RETRY,
+            "The storage folder can't be written to, nothing is acknowledged: %s",
+            why->message);
+    return err_set(err, ERR_RETRY, "%s", q->storage.message);
+}
+
+int sequencer_show(struct sequencer *q, struct err *err)
+{
+    struct err why = {0};
+    if (q->shapelog == NULL || shapelog_flush(q->shapelog, q->processed_lsn, &why) == 0)
+        return 0;
+    return sequencer_storage_failed(q, &why, err);
 }
 
 /* A shape whose table the stream has described anew is held back until the catalog was looked
  * at: its primary key may have changed, which the description does not tell, and the keys of
  * the new rows would be wrong. */
-static void publish(struct sequencer *q)
+static bool is_held(const struct sequencer *q, const struct shape *shape)
 {
-    bool held = false;
+    return shape->verify_serial > q->reconcile_passed;
+}
+
+/* Gives those that may be shown to the log; false when some are held back. */
+static bool give_committed(struct sequencer *q, struct list *shown)
+{
+    bool all = true;
     for (struct list *at = q->committed.next, *next; at != &q->committed; at = next) {
         struct shape *shape = LIST_ENTRY(at, struct shape, in_committed);
         next = at->next;
-        if (shape->verify_serial > q->reconcile_passed)
-            held = true;
-        else
-            publish_shape(q, shape);
+        if (is_held(q, shape)) {
+            all = false;
+            continue;
+        }
+        list_remove(at);
+        list_push(shown, at);
+        shapelog_publish(shape->log);
     }
-    if (!q->unpublished || held)
-        return;
+    return all;
+}
+
+static void notify_shown(struct sequencer *q, struct list *shown)
+{
+    while (!list_empty(shown)) {
+        struct list *at = list_pop(shown);
+        q->unsaved = true;
+        shape_notify(LIST_ENTRY(at, struct shape, in_committed));
+    }
+}
+
+static int publish(struct sequencer *q, struct err *err)
+{
+    struct list shown;
+    list_init(&shown);
+    bool all = give_committed(q, &shown);
+    int rc = list_empty(&shown) && !q->unpublished ? 0 : sequencer_show(q, err);
+    if (rc < 0) {
+        while (!list_empty(&shown))
+            list_pop(&shown);
+        return rc;
+    }
+    notify_shown(q, &shown);
+    if (!q->unpublished || !all)
+        return 0;
     q->unpublished = false;
     q->published_end = q->processed_end;
     atomic_store(&q->shapes.last_lsn, q->processed_lsn);
     obs_time(q->config.obs, OBS_H_LIVE_US, clock_mono_us() - q->oldest_commit_us);
+    return 0;
 }
 
 /* Up to where all is done with, once what is published is on disk. */
@@ -350,13 +424,26 @@ static void checkpoint_if_due(struct sequencer *q, int64_t now_ms)
     shapelog_checkpoint(q->shapelog, finished_lsn(q));
 }
 
-int sequencer_drained(struct sequencer *q, struct err *err)
+/* What every turn ends with. */
+static int turn(struct sequencer *q, int64_t now_ms, struct err *err)
 {
-    (void)err;
-    publish(q);
+    int rc = q->storage.code != 0
+                 ? err_set(err, q->storage.code, "%s", q->storage.message)
+                 : publish(q, err);
+    if (rc < 0)
+        return rc;
     sequencer_release_dropped(q);
     note_caught_up(q);
-    checkpoint_if_due(q, clock_mono_ms());
+    checkpoint_if_due(q, now_ms);
+    q->tending = q->shapelog != NULL && shapelog_tend(q->shapelog, TEND_US);
+    return 0;
+}
+
+int sequencer_drained(struct sequencer *q, struct err *err)
+{
+    int rc = turn(q, clock_mono_ms(), err);
+    if (rc < 0)
+        return rc;
     bool behind = q->wal_end > q->processed_end && q->txn_open;
     obs_set(q->config.obs, OBS_G_LAG_MS, behind ? wall_lag_ms(q->txn_commit_us) : 0);
     return 0;
@@ -437,6 +524,9 @@ static void checkpoint_over(struct sequencer *q, const struct mail_durable *m)
         q->durable_lsn = m->lsn > q->durable_lsn ? m->lsn : q->durable_lsn;
         q->next_checkpoint_ms = clock_mono_ms() + CHECKPOINT_PAUSE_MS;
         q->stream.report_soon(q->stream.ctx);
+    } else if (m->err.code == ERR_FATAL) {
+        err_set(&q->storage, ERR_FATAL, "The storage can't be trusted any more: %s",
+                m->err.message);
     } else {
         q->unsaved = true;
         q->next_checkpoint_ms = clock_mono_ms() + CHECKPOINT_RETRY_MS;
@@ -514,7 +604,6 @@ static void stop_if_done(struct sequencer *q, int64_t now_ms)
 
 int sequencer_woken(struct sequencer *q, struct err *err)
 {
-    (void)err;
     open_all_mail(q);
     int64_t now_ms = clock_mono_ms();
     bool active = shapes_service(&q->shapes) == SHAPES_ACTIVE;
@@ -524,12 +613,9 @@ int sequencer_woken(struct sequencer *q, struct err *err)
         sequencer_evict(q);
         reconcile_start(q, now_ms);
     }
-    publish(q);
-    sequencer_release_dropped(q);
-    note_caught_up(q);
-    checkpoint_if_due(q, now_ms);
+    int rc = turn(q, now_ms, err);
     stop_if_done(q, now_ms);
-    return 0;
+    return rc;
 }
 
 static int64_t earlier(int64_t a, int64_t b)
@@ -539,7 +625,7 @@ static int64_t earlier(int64_t a, int64_t b)
 
 int64_t sequencer_deadline_ms(struct sequencer *q)
 {
-    int64_t at = q->stop_deadline_ms;
+    int64_t at = q->tending || q->storage.code != 0 ? 0 : q->stop_deadline_ms;
     if (shapes_service(&q->shapes) == SHAPES_ACTIVE) {
         at = earlier(at, tables_deadline_ms(q));
         at = earlier(at, q->next_reconcile_ms);

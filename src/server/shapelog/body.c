@@ -103,12 +103,18 @@ void shapelog_bodies_forget(struct bodies *bodies, struct body **slot)
 
 void shapelog_hold_put(struct hold *hold)
 {
-    if (hold->kind == HOLD_FILE) {
+    switch (hold->kind) {
+    case HOLD_FILE:
         shapelog_file_put(LIST_ENTRY(hold, struct file, hold));
-        return;
+        break;
+    case HOLD_SEGMENT:
+        shapelog_segment_put(LIST_ENTRY(hold, struct segment, hold));
+        break;
+    case HOLD_BODY:
+        if (atomic_fetch_sub(&hold->refs, 1) == 1)
+            free(LIST_ENTRY(hold, struct body, hold));
+        break;
     }
-    if (atomic_fetch_sub(&hold->refs, 1) == 1)
-        free(LIST_ENTRY(hold, struct body, hold));
 }
 
 void shapelog_piece_release(struct shapelog_piece *piece)

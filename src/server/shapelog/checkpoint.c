@@ -1,24 +1,30 @@
-/* The checkpoint thread: makes published entries and complete snapshots durable.
+/* The checkpoint thread: makes what is shown durable, and gives space back.
  *
- * One round: take the shapes that changed and the LSN that was asked for; fdatasync their
- * files (and the directories of new ones); then one SQLite transaction with all of it and
- * the LSN. What is recorded of a shape is what was published when its files were about to
- * be synced: all that the LSN stands for, maybe more, which does no harm (a replay skips
- * it).
+ * One round: note how far the journal goes, take the shapes whose rows are not what they should
+ * be; in one SQLite transaction write those rows and the LSN, sync all files that were written
+ * to since the last round, and commit. What is recorded is what was shown when the round began: all that the LSN
+ * stands for, maybe more, which does no harm (a replay skips it). The order matters: a shape's
+ * row must be as new as the journal's end that is recorded with it, or the journal would go on
+ * behind a gap.
  *
- * After a failed sync the kernel may have dropped the dirty pages and a second sync would
- * succeed without them. So the shape is lost: it is marked broken and reported for
- * removal, the round fails, and the next one deletes its row, before any later LSN is
- * recorded. (A descriptor may have been closed and opened again since the write; Linux
- * tells a write-back error that nobody has seen yet to the next one that syncs.)
+ * The cost of a round grows with new and removed shapes and with the bytes that went to own
+ * files, not with the number of shapes that changed: their tails are in the journal. When that
+ * has grown by enough, a round writes all changed rows (a fold), and the journal before is
+ * not read any more.
  *
- * The same thread deletes the directories of removed shapes, once nobody reads them. */
+ * After a failed sync the kernel may have dropped the dirty pages, and a second sync would
+ * succeed without them. So there is none: nothing is acknowledged any more, and the server stops
+ * (config.failed). What it finds at its next start is what was synced before.
+ *
+ * A removed shape's files are deleted once its row is, and nobody reads it. A segment is deleted
+ * once nothing lives in it and no row and no frame that is still needed points there. That is
+ * looked at before the round takes its shapes: whatever left the segment before is then among
+ * them, or was recorded earlier. */
 #include "server/shapelog/internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -26,32 +32,91 @@
 
 struct item { /* a shape in this round */
     struct shapelog_shape *shape;
+    enum dirty kind;
     enum { ITEM_SKIP, ITEM_RECORD, ITEM_DELETE } action;
-    struct mark log;
-    size_t chunks;
+    struct definition *definition; /* to be recorded with it */
 };
 
 struct round {
     struct shapelog *log;
     uint64_t lsn;
-    uint64_t epoch; /* the lsn's */
+    uint64_t origin_serial; /* the lsn's */
+    bool fold;
+    struct journal_mark journal;
+    uint64_t journal_bytes;
+    uint64_t removals_noted;
     struct item *items;
     size_t count;
-    struct list removed;
-    bool new_directories;
+    struct buf scratch;
+    bool lost; /* a sync failed */
 };
 
-void shapelog_mark_dirty(struct shapelog_shape *shape)
+void shapelog_mark_dirty_locked(struct shapelog_shape *shape, enum dirty kind)
 {
-    struct shapelog *log = shape->log;
+    if (shape->dirty >= kind)
+        return;
+    if (shape->dirty == CLEAN)
+        shapelog_retain(shape);
+    else
+        list_remove(&shape->dirty_link);
+    shape->dirty = (uint8_t)kind;
+    list_push(&shape->log->dirty[kind], &shape->dirty_link);
+}
+
+void shapelog_mark_dirty(struct shapelog_shape *shape, enum dirty kind)
+{
+    pthread_mutex_lock(&shape->log->lock);
+    shapelog_mark_dirty_locked(shape, kind);
+    pthread_mutex_unlock(&shape->log->lock);
+}
+
+/* --- Taking --- */
+
+static size_t count_list(const struct list *list)
+{
+    size_t count = 0;
+
+    for (const struct list *l = list->next; l != list; l = l->next)
+        count++;
+    return count;
+}
+
+static void take_list(struct round *round, struct list *list)
+{
+    while (!list_empty(list)) {
+        struct shapelog_shape *shape =
+            LIST_ENTRY(list_pop(list), struct shapelog_shape, dirty_link);
+
+        round->items[round->count++] =
+            (struct item){.shape = shape, .kind = (enum dirty)shape->dirty};
+        shape->dirty = CLEAN;
+    }
+}
+
+static int round_take(struct round *round, struct err *err)
+{
+    struct shapelog *log = round->log;
+    size_t count;
 
     pthread_mutex_lock(&log->lock);
-    if (!shape->dirty && !shape->removed) {
-        shape->dirty = true;
-        shapelog_retain(shape);
-        list_push(&log->dirty, &shape->dirty_link);
+    round->journal = log->journal;
+    round->journal_bytes = log->journal_bytes;
+    round->removals_noted = log->live_removed;
+    round->fold = log->stop || log->journal_bytes - log->folded_bytes >=
+                                   log->segment_bytes / FOLDS_PER_SEGMENT;
+    count = count_list(&log->dirty[DIRTY_ROW]);
+    if (round->fold)
+        count += count_list(&log->dirty[DIRTY_TAIL]);
+    round->items = calloc(count + 1, sizeof(*round->items));
+    if (round->items) {
+        take_list(round, &log->dirty[DIRTY_ROW]);
+        if (round->fold)
+            take_list(round, &log->dirty[DIRTY_TAIL]);
     }
     pthread_mutex_unlock(&log->lock);
+    return round->items ? 0
+                        : err_set(err, ERR_MEMORY,
+                                  "no memory for a checkpoint of %zu shapes", count);
 }
 
 static bool is_removed(struct shapelog_shape *shape)
@@ -64,362 +129,550 @@ static bool is_removed(struct shapelog_shape *shape)
     return removed;
 }
 
-static void move_all(struct list *from, struct list *to)
+static bool is_complete(struct shapelog_shape *shape)
 {
-    while (!list_empty(from)) {
-        struct list *link = from->next;
+    bool complete;
 
-        list_remove(link);
-        list_push(to, link);
+    shapelog_lock(shape);
+    complete = shape->snapshot.complete;
+    shapelog_unlock(shape);
+    return complete;
+}
+
+static void round_decide(struct round *round)
+{
+    for (size_t i = 0; i < round->count; i++) {
+        struct item *item = &round->items[i];
+
+        if (is_removed(item->shape))
+            item->action = ITEM_DELETE;
+        else if (is_complete(item->shape))
+            item->action = ITEM_RECORD;
     }
 }
 
-static int round_take(struct round *round, struct err *err)
+/* --- Syncing --- */
+
+static int sync_fd(struct round *round, int fd, const char *name, struct err *err)
 {
-    struct shapelog *log = round->log;
-    size_t count = 0;
-    int rc = 0;
+    if (fdatasync(fd) == 0)
+        return 0;
+    round->lost = true;
+    return err_errno(err, ERR_IO, errno, "can't sync %s", name);
+}
 
-    pthread_mutex_lock(&log->lock);
-    for (const struct list *l = log->dirty.next; l != &log->dirty; l = l->next)
-        count++;
-    round->items = calloc(count + 1, sizeof(*round->items));
-    if (!round->items)
-        rc = err_set(err, ERR_MEMORY, "no memory for a checkpoint of %zu shapes", count);
-    while (rc == 0 && !list_empty(&log->dirty)) {
-        struct shapelog_shape *shape =
-            LIST_ENTRY(log->dirty.next, struct shapelog_shape, dirty_link);
+static int sync_folder(struct round *round, int fd, const char *name, struct err *err)
+{
+    int rc = shapelog_sync_dir(fd, name, err);
 
-        list_remove(&shape->dirty_link);
-        shape->dirty = false;
-        round->items[round->count++].shape = shape;
-    }
-    if (rc == 0)
-        move_all(&log->removed, &round->removed);
-    pthread_mutex_unlock(&log->lock);
+    round->lost = round->lost || rc != 0;
     return rc;
 }
 
-static int sync_file(struct shapelog_shape *shape, enum file_kind kind, struct err *err)
+/* The n-th segment with a reference, or NULL. */
+static struct segment *nth_segment(struct shapelog *log, size_t n)
 {
-    struct file *file;
-    int rc = shapelog_file_get(shape, kind, false, &file, err);
+    struct segments *segments = &log->segments;
+    struct segment *segment = NULL;
 
+    pthread_mutex_lock(&segments->lock);
+    if (n < segments->count) {
+        segment = segments->items[n];
+        atomic_fetch_add(&segment->hold.refs, 1);
+    }
+    pthread_mutex_unlock(&segments->lock);
+    return segment;
+}
+
+static int sync_segments(struct round *round, struct err *err)
+{
+    struct shapelog *log = round->log;
+    struct segment *segment;
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && (segment = nth_segment(log, i)) != NULL; i++) {
+        if (atomic_exchange(&segment->unsynced, false))
+            rc = sync_fd(round, segment->fd, "a segment", err);
+        shapelog_segment_put(segment);
+    }
+    if (rc == 0 && atomic_exchange(&log->segments.new_names, false))
+        rc = sync_folder(round, log->segments_fd, "segments", err);
+    return rc;
+}
+
+static int sync_run(struct round *round, struct shapelog_shape *shape, struct run *run,
+                    struct err *err)
+{
+    struct file *log, *index;
+    int rc;
+
+    if (!atomic_exchange(&run->unsynced, false))
+        return 0;
+    rc = shapelog_run_files(shape, run, false, &log, &index, err);
+    if (rc != 0) {
+        atomic_store(&run->unsynced, true);
+        return rc;
+    }
+    rc = sync_fd(round, log->fd, "a log's messages", err);
+    if (rc == 0)
+        rc = sync_fd(round, index->fd, "a log's index", err);
+    shapelog_file_put(log);
+    shapelog_file_put(index);
+    return rc;
+}
+
+/* The shape's newest run, if it is of this epoch: older ones are durable. */
+static struct run *own_run(struct shapelog_shape *shape)
+{
+    struct run *run = NULL;
+
+    shapelog_lock(shape);
+    if (shape->run_count > 0 &&
+        shape->runs[shape->run_count - 1]->epoch == shape->log->epoch)
+        run = shape->runs[shape->run_count - 1];
+    shapelog_unlock(shape);
+    return run;
+}
+
+static int sync_snapshot(struct round *round, struct shapelog_shape *shape,
+                         struct err *err)
+{
+    struct snapshot *s = &shape->snapshot;
+    char name[PATH_BYTES];
+    struct file *file;
+    int rc;
+
+    shapelog_file_name(name, shape->id, s->epoch, FILE_SNAPSHOT);
+    rc = shapelog_file_get(shape->log, &s->file, name, false, &file, err);
     if (rc != 0)
         return rc;
-    if (fdatasync(file->fd) != 0)
-        rc = err_errno(err, ERR_IO, errno, "can't sync %s/%s", shape->handle,
-                       shapelog_file_name(kind));
+    rc = sync_fd(round, file->fd, "a snapshot", err);
     shapelog_file_put(file);
     return rc;
 }
 
-static int sync_directory(struct shapelog_shape *shape, struct err *err)
+static int sync_item(struct round *round, const struct item *item, bool *new_names,
+                     struct err *err)
 {
-    int fd =
-        openat(shape->log->shapes_fd, shape->handle, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct shapelog_shape *shape = item->shape;
+    struct run *run = own_run(shape);
     int rc = 0;
 
-    if (fd < 0 || fsync(fd) != 0)
-        rc = err_errno(err, ERR_IO, errno, "can't sync the directory of %s",
-                       shape->handle);
-    if (fd >= 0)
-        close(fd);
+    if (item->action != ITEM_RECORD)
+        return 0;
+    if (!shape->recorded && shape->snapshot.place == PLACE_FILE) {
+        *new_names = true;
+        rc = sync_snapshot(round, shape, err);
+    }
+    if (rc == 0 && run)
+        rc = sync_run(round, shape, run, err);
+    *new_names = *new_names || (run && atomic_load(&run->new_names));
     return rc;
 }
 
-static int sync_shape(struct round *round, struct item *item, struct err *err)
+static void names_synced(struct round *round)
 {
-    struct shapelog_shape *shape = item->shape;
-    bool new_names = !shape->recorded;
-    int rc = 0;
+    for (size_t i = 0; i < round->count; i++) {
+        struct run *run = own_run(round->items[i].shape);
 
-    if (!shape->recorded)
-        rc = sync_file(shape, FILE_SNAPSHOT, err);
-    if (rc == 0 && item->log.entries > shape->recorded_entries) {
-        new_names = new_names || shape->recorded_entries == 0;
-        rc = sync_file(shape, FILE_LOG, err);
-        if (rc == 0)
-            rc = sync_file(shape, FILE_INDEX, err);
+        if (run && round->items[i].action == ITEM_RECORD)
+            atomic_store(&run->new_names, false);
     }
-    if (rc == 0 && new_names)
-        rc = sync_directory(shape, err);
-    round->new_directories = round->new_directories || !shape->recorded;
-    return rc;
-}
-
-/* The shape's bytes can't be trusted to be on disk any more. */
-static void lose(struct shapelog_shape *shape, const struct err *why)
-{
-    shapelog_break(shape, ERR_IO);
-    shapelog_report(shape, why);
-}
-
-static int sync_item(struct round *round, struct item *item, struct err *err)
-{
-    struct shapelog_shape *shape = item->shape;
-    struct err why;
-    bool complete;
-    int rc;
-
-    pthread_mutex_lock(&shape->lock);
-    complete = shape->complete;
-    item->log = shape->published;
-    item->chunks = shape->chunk_count;
-    pthread_mutex_unlock(&shape->lock);
-    if (is_removed(shape))
-        return 0;
-    if (atomic_load(&shape->broken)) {
-        item->action = ITEM_DELETE;
-        return 0;
-    }
-    if (!complete)
-        return 0;
-    err_clear(&why);
-    rc = sync_shape(round, item, &why);
-    if (rc == 0)
-        item->action = ITEM_RECORD;
-    else if (rc == ERR_MEMORY)
-        return err_set(err, rc, "%s", why.message);
-    else if (!is_removed(shape)) { /* else its files may be gone, and need not be there */
-        lose(shape, &why);
-        return err_set(err, rc, "%s", why.message);
-    }
-    return 0;
 }
 
 static int round_sync(struct round *round, struct err *err)
 {
-    int result = 0;
+    bool new_names = false;
+    int rc = sync_segments(round, err);
 
-    for (size_t i = 0; i < round->count; i++) {
-        int rc = sync_item(round, &round->items[i], result == 0 ? err : NULL);
-
-        if (rc != 0 && result == 0)
-            result = rc;
-    }
-    if (!round->new_directories || result != 0)
-        return result;
-    if (fsync(round->log->shapes_fd) == 0)
-        return 0;
-    result = err_errno(err, ERR_IO, errno, "can't sync the directory of shapes");
-    for (size_t i = 0; i < round->count; i++) {
-        if (round->items[i].action == ITEM_RECORD && !round->items[i].shape->recorded)
-            lose(round->items[i].shape, err);
-    }
-    return result;
-}
-
-static int record_chunks(struct meta *meta, const struct item *item, struct err *err)
-{
-    struct shapelog_shape *shape = item->shape;
-    struct meta_part part = {.shape = shape->id};
-    size_t snapshot_chunks;
-    int rc = 0;
-
-    pthread_mutex_lock(&shape->lock);
-    snapshot_chunks = shape->recorded ? 0 : shape->snapshot_chunk_count;
-    pthread_mutex_unlock(&shape->lock);
-    part.kind = META_SNAPSHOT_CHUNK;
-    for (size_t i = 0; rc == 0 && i < snapshot_chunks; i++) {
-        pthread_mutex_lock(&shape->lock);
-        part.end = (struct mark){.bytes = shape->snapshot_chunks[i].end};
-        part.crc = shape->snapshot_chunks[i].crc;
-        pthread_mutex_unlock(&shape->lock);
-        part.n = i;
-        rc = shapelog_meta_put_part(meta, &part, err);
-    }
-    part.kind = META_LOG_CHUNK;
-    part.crc = 0;
-    for (size_t i = shape->recorded_chunks; rc == 0 && i < item->chunks; i++) {
-        pthread_mutex_lock(&shape->lock);
-        part.end = shape->chunks[i].end;
-        pthread_mutex_unlock(&shape->lock);
-        part.n = i;
-        rc = shapelog_meta_put_part(meta, &part, err);
+    for (size_t i = 0; rc == 0 && i < round->count; i++)
+        rc = sync_item(round, &round->items[i], &new_names, err);
+    if (rc == 0 && new_names) {
+        rc = sync_folder(round, round->log->shapes_fd, "shapes", err);
+        if (rc == 0)
+            names_synced(round);
     }
     return rc;
 }
 
-static int record_item(struct meta *meta, const struct item *item, struct err *err)
+/* --- Recording --- */
+
+static int record_row(struct shapelog_shape *shape, const struct definition *definition,
+                      struct buf *scratch, struct err *err)
+{
+    struct meta_shape row = {.id = shape->id, .handle = slice_of(shape->handle)};
+    struct slice text = {"", 0};
+
+    buf_reset(scratch, WRITE_BLOCK_BYTES);
+    shapelog_lock(shape);
+    shapelog_state_put(scratch, shape);
+    row.log = shape->published;
+    shapelog_unlock(shape);
+    if (scratch->failed)
+        return err_set(err, scratch->failed, "no memory to record %s", shape->handle);
+    row.state = buf_slice(scratch);
+    if (definition) {
+        text = slice_make(definition->bytes, definition->len);
+        row.definition = &text;
+    }
+    return shapelog_meta_put_shape(shape->log->meta, &row, err);
+}
+
+int shapelog_record_shape(struct shapelog_shape *shape, struct buf *scratch,
+                          struct err *err)
+{
+    return record_row(shape, NULL, scratch, err);
+}
+
+static int record_item(struct round *round, struct item *item, struct err *err)
 {
     struct shapelog_shape *shape = item->shape;
-    struct meta_shape row = {
-        .id = shape->id,
-        .handle = slice_of(shape->handle),
-        .definition = shapelog_definition(shape),
-        .view = shapelog_view(shape),
-        .log = item->log,
-    };
-    int rc;
 
     if (item->action == ITEM_SKIP)
         return 0;
     if (item->action == ITEM_DELETE)
-        return shapelog_meta_delete(meta, shape->id, err);
-    rc = shapelog_meta_put_shape(meta, &row, err);
-    return rc == 0 ? record_chunks(meta, item, err) : rc;
+        return shapelog_meta_delete(round->log->meta, shape->id, err);
+    item->definition = atomic_exchange(&shape->definition, NULL);
+    return record_row(shape, item->definition, &round->scratch, err);
 }
 
-static int check_epoch(const struct round *round, struct err *err)
+int shapelog_check_epoch(struct shapelog *log, struct err *err)
+{
+    uint64_t epoch;
+    int rc = shapelog_meta_get_u64(log->meta, "epoch", &epoch, err);
+
+    if (rc == 0 && epoch != log->epoch)
+        rc = err_set(err, ERR_FATAL,
+                     "another process has taken over the storage in %s (epoch %" PRIu64
+                     ", this one has %" PRIu32 ")",
+                     log->config.dir, epoch, log->epoch);
+    return rc;
+}
+
+static int check_origin(const struct round *round, struct err *err)
 {
     struct shapelog *log = round->log;
     bool current;
 
     pthread_mutex_lock(&log->lock);
-    current = log->epoch == round->epoch;
+    current = log->origin_serial == round->origin_serial;
     pthread_mutex_unlock(&log->lock);
     return current ? 0 : err_set(err, ERR_CANCELLED, "the log has another origin now");
 }
 
-static int round_record(struct round *round, struct err *err)
+static int put_journal_mark(struct meta *meta, bool fold, struct journal_mark mark,
+                            struct err *err)
 {
-    struct meta *meta = round->log->meta;
-    char lsn[32];
-    int rc;
+    int rc = shapelog_meta_put_u64(meta, "journal.segment", mark.segment, err);
 
-    snprintf(lsn, sizeof(lsn), "%" PRIu64, round->lsn);
-    pthread_mutex_lock(&round->log->meta_lock);
-    rc = check_epoch(round, err);
     if (rc == 0)
-        rc = shapelog_meta_begin(meta, err);
-    for (size_t i = 0; rc == 0 && i < round->count; i++)
-        rc = record_item(meta, &round->items[i], err);
-    for (struct list *l = round->removed.next; rc == 0 && l != &round->removed;
-         l = l->next)
-        rc = shapelog_meta_delete(meta, LIST_ENTRY(l, struct shapelog_shape, link)->id,
-                                  err);
-    if (rc == 0)
-        rc = shapelog_meta_put(meta, "durable_lsn", lsn, err);
-    if (rc == 0)
-        rc = shapelog_meta_commit(meta, err);
-    if (rc == 0)
-        atomic_store(&round->log->durable_lsn, round->lsn);
-    else
-        shapelog_meta_rollback(meta);
-    pthread_mutex_unlock(&round->log->meta_lock);
+        rc = shapelog_meta_put_u64(meta, "journal.position", mark.position, err);
+    if (rc == 0 && fold)
+        rc = shapelog_meta_put_u64(meta, "fold.segment", mark.segment, err);
+    if (rc == 0 && fold)
+        rc = shapelog_meta_put_u64(meta, "fold.position", mark.position, err);
     return rc;
 }
 
-static void forget_removed(struct round *round)
+static int record_facts(struct round *round, struct err *err)
 {
-    while (!list_empty(&round->removed)) {
-        struct shapelog_shape *shape =
-            LIST_ENTRY(round->removed.next, struct shapelog_shape, link);
+    struct shapelog *log = round->log;
+    uint64_t visible = atomic_load(&log->visible_lsn);
+    int rc = shapelog_meta_put_u64(log->meta, "durable_lsn", round->lsn, err);
 
-        list_remove(&shape->link);
-        shape->row_gone = true;
-        if (shape->directory_gone)
-            shapelog_shape_free(shape);
+    if (rc == 0 && visible != UINT64_MAX)
+        rc = shapelog_meta_put_u64(log->meta, "visible_lsn", visible, err);
+    if (rc == 0)
+        rc = put_journal_mark(log->meta, round->fold, round->journal, err);
+    return rc;
+}
+
+/* New segments, and how far those go that have grown. */
+static int record_segments(struct round *round, struct err *err)
+{
+    struct shapelog *log = round->log;
+    struct segment *segment;
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && (segment = nth_segment(log, i)) != NULL; i++) {
+        struct meta_segment row = {segment->n, segment->epoch, segment->kind,
+                                   atomic_load(&segment->end)};
+
+        segment->recording = row.end;
+        if (segment->doomed)
+            rc = shapelog_meta_delete_segment(log->meta, segment->n, err);
+        else if (row.end != segment->recorded_end)
+            rc = shapelog_meta_put_segment(log->meta, &row, err);
+        shapelog_segment_put(segment);
+    }
+    return rc;
+}
+
+static int record_all(struct round *round, struct err *err)
+{
+    int rc = shapelog_check_epoch(round->log, err);
+
+    if (rc == 0)
+        rc = check_origin(round, err);
+    for (size_t i = 0; rc == 0 && i < round->count; i++)
+        rc = record_item(round, &round->items[i], err);
+    if (rc == 0)
+        rc = record_segments(round, err); /* the rows may point to the newest */
+    return rc == 0 ? record_facts(round, err) : rc;
+}
+
+static int round_record(struct round *round, struct err *err)
+{
+    struct shapelog *log = round->log;
+    int rc;
+
+    pthread_mutex_lock(&log->meta_lock);
+    rc = shapelog_meta_begin(log->meta, err);
+    if (rc == 0)
+        rc = record_all(round, err);
+    if (rc == 0)
+        rc = round_sync(round, err); /* all that the rows speak of */
+    if (rc == 0)
+        rc = shapelog_meta_commit(log->meta, err);
+    if (rc == 0)
+        atomic_store(&log->durable_lsn, round->lsn);
+    else
+        shapelog_meta_rollback(log->meta);
+    pthread_mutex_unlock(&log->meta_lock);
+    return rc;
+}
+
+/* --- Segments --- */
+
+/* Whether the journal of this segment is behind the fold that this round makes, or one of
+ * before. */
+static bool is_folded(const struct round *round, const struct segment *segment)
+{
+    if (segment->kind != SEGMENT_JOURNAL)
+        return true;
+    return segment->n <
+           (round->fold ? round->journal.segment : round->log->folded_segment);
+}
+
+/* Before the round takes anything: which segments nothing lives in. */
+static size_t doom_segments(struct round *round, bool decide)
+{
+    struct shapelog *log = round->log;
+    struct segment *segment;
+    size_t count = 0;
+
+    for (size_t i = 0; (segment = nth_segment(log, i)) != NULL; i++) {
+        segment->doomed =
+            (decide ? atomic_load(&segment->closed) && atomic_load(&segment->live) == 0
+                    : segment->doomed && is_folded(round, segment));
+        count += segment->doomed;
+        shapelog_segment_put(segment);
+    }
+    return count;
+}
+
+static void segments_recorded(struct round *round)
+{
+    struct shapelog *log = round->log;
+    struct segment *segment;
+
+    for (size_t i = 0; (segment = nth_segment(log, i)) != NULL;) {
+        if (!segment->doomed)
+            segment->recorded_end = segment->recording;
+        if (!segment->doomed || !shapelog_segment_delete(log, segment))
+            i++;
+        shapelog_segment_put(segment);
     }
 }
+
+/* --- The end of a round --- */
 
 /* The next round starts from the same shapes. */
 static void round_undo(struct round *round)
 {
-    struct shapelog *log = round->log;
+    for (size_t i = 0; i < round->count; i++) {
+        struct item *item = &round->items[i];
+        struct definition *none = NULL;
 
-    for (size_t i = 0; i < round->count; i++)
-        shapelog_mark_dirty(round->items[i].shape);
-    pthread_mutex_lock(&log->lock);
-    move_all(&round->removed, &log->removed);
-    pthread_mutex_unlock(&log->lock);
+        if (item->definition && !atomic_compare_exchange_strong(&item->shape->definition,
+                                                                &none, item->definition))
+            free(item->definition); /* there is a newer one */
+        shapelog_mark_dirty(item->shape, item->kind);
+    }
 }
 
 static void round_done(struct round *round)
 {
     for (size_t i = 0; i < round->count; i++) {
         struct item *item = &round->items[i];
-        bool recorded = item->action == ITEM_RECORD;
 
-        if (item->action == ITEM_SKIP)
-            continue;
-        item->shape->recorded = recorded;
-        item->shape->recorded_entries = recorded ? item->log.entries : 0;
-        item->shape->recorded_chunks = recorded ? item->chunks : 0;
+        free(item->definition);
+        if (item->action != ITEM_SKIP)
+            item->shape->recorded = item->action == ITEM_RECORD;
     }
-    forget_removed(round);
+    segments_recorded(round);
+    if (round->fold) {
+        round->log->folded_bytes = round->journal_bytes;
+        round->log->folded_segment = round->journal.segment;
+    }
+    shapelog_live_settle(round->log, round->removals_noted);
 }
 
-static void checkpoint(struct shapelog *log, uint64_t lsn, uint64_t epoch)
+static int round_run(struct round *round, struct err *err)
+{
+    int rc;
+
+    doom_segments(round, true);
+    rc = round_take(round, err);
+    if (rc != 0)
+        return rc;
+    round_decide(round);
+    doom_segments(round, false);
+    rc = round_record(round, err);
+    if (rc == 0)
+        round_done(round);
+    else
+        round_undo(round);
+    for (size_t i = 0; i < round->count; i++)
+        shapelog_release(round->items[i].shape);
+    return rc;
+}
+
+static void tell_failure(struct shapelog *log, const struct round *round, struct err *err)
 {
     const struct shapelog_config *config = &log->config;
-    struct round round = {.log = log, .lsn = lsn, .epoch = epoch};
+
+    if (round->lost || err->code == ERR_FATAL) {
+        log->failed = true;
+        err->code = ERR_FATAL;
+    }
+    log_event(config->log, LOG_ERROR, "shapelog.checkpoint_failed",
+              LOG_U64("lsn", round->lsn), LOG_TEXT("error", err->message));
+    if (config->failed)
+        config->failed(config->ctx, err);
+}
+
+/* quiet: nobody asked for it. */
+static bool checkpoint(struct shapelog *log, uint64_t lsn, uint64_t origin_serial,
+                       bool quiet)
+{
+    const struct shapelog_config *config = &log->config;
+    struct round round = {.log = log, .lsn = lsn, .origin_serial = origin_serial};
     int64_t start_us = clock_mono_us();
     struct err err;
     int rc;
 
     err_clear(&err);
-    list_init(&round.removed);
-    rc = round_take(&round, &err);
-    if (rc == 0)
-        rc = round_sync(&round, &err);
-    if (rc == 0)
-        rc = round_record(&round, &err);
-    if (rc == 0)
-        round_done(&round);
-    else
-        round_undo(&round);
-    for (size_t i = 0; i < round.count; i++)
-        shapelog_release(round.items[i].shape);
+    buf_init(&round.scratch, (size_t)2 * MESSAGE_MAX_BYTES);
+    rc = log->failed
+             ? err_set(&err, ERR_FATAL, "an earlier checkpoint has failed for good")
+             : round_run(&round, &err);
     free(round.items);
+    buf_fini(&round.scratch);
     obs_time(config->obs, OBS_H_CHECKPOINT_US, clock_mono_us() - start_us);
-    if (rc == 0) {
+    if (rc == 0)
         obs_count(config->obs, OBS_CHECKPOINTS, 1);
-        if (config->durable)
-            config->durable(config->ctx, lsn);
-    } else {
-        log_event(config->log, LOG_ERROR, "shapelog.checkpoint_failed",
-                  LOG_U64("lsn", lsn), LOG_TEXT("error", err.message));
-        if (config->failed)
-            config->failed(config->ctx, &err);
+    if (rc == 0 && config->durable && !quiet)
+        config->durable(config->ctx, lsn);
+    if (rc != 0 && (!quiet || round.lost || rc == ERR_FATAL))
+        tell_failure(log, &round, &err);
+    return rc == 0 && round.fold;
+}
+
+/* --- Removed shapes --- */
+
+static void delete_file(struct shapelog_shape *shape, uint32_t epoch, enum file_kind kind)
+{
+    char name[PATH_BYTES];
+
+    shapelog_file_name(name, shape->id, epoch, kind);
+    /* What stays behind is deleted at the next start. */
+    if (unlinkat(shape->log->shapes_fd, name, 0) != 0 && errno != ENOENT)
+        log_event(shape->log->config.log, LOG_WARNING, "shapelog.not_deleted",
+                  LOG_TEXT("name", name), LOG_TEXT("error", strerror(errno)));
+}
+
+static void bury(struct shapelog_shape *shape)
+{
+    for (uint32_t i = 0; i < shape->run_count; i++) {
+        delete_file(shape, shape->runs[i]->epoch, FILE_LOG);
+        delete_file(shape, shape->runs[i]->epoch, FILE_INDEX);
+    }
+    if (shape->snapshot.place == PLACE_FILE)
+        delete_file(shape, shape->snapshot.epoch, FILE_SNAPSHOT);
+    shapelog_unplace(shape);
+    shapelog_shape_free(shape);
+}
+
+/* True when there were some. */
+static bool bury_released(struct shapelog *log)
+{
+    bool any = false;
+
+    for (;;) {
+        struct shapelog_shape *shape = NULL;
+
+        pthread_mutex_lock(&log->lock);
+        if (!list_empty(&log->released))
+            shape =
+                LIST_ENTRY(list_pop(&log->released), struct shapelog_shape, dirty_link);
+        pthread_mutex_unlock(&log->lock);
+        if (!shape)
+            return any;
+        any = true;
+        bury(shape);
     }
 }
 
-static void empty_trash(struct shapelog *log, struct list *trash)
+/* Whether a round would delete a segment. */
+static bool has_dead_segments(struct shapelog *log)
 {
-    while (!list_empty(trash)) {
-        struct shapelog_shape *shape =
-            LIST_ENTRY(trash->next, struct shapelog_shape, trash_link);
+    struct round round = {.log = log};
 
-        list_remove(&shape->trash_link);
-        shapelog_files_forget(shape);
-        shapelog_remove_dir(log->trash_fd, shape->handle, log->config.log);
-        shape->directory_gone = true;
-        if (shape->row_gone)
-            shapelog_shape_free(shape);
-    }
+    doom_segments(&round, true);
+    return doom_segments(&round, false) > 0;
+}
+
+/* --- The thread --- */
+
+struct request {
+    bool requested;
+    bool stop;
+    uint64_t lsn;
+    uint64_t origin_serial;
+};
+
+static struct request wait_for_request(struct shapelog *log)
+{
+    struct request r;
+
+    pthread_mutex_lock(&log->lock);
+    while (!log->requested && !log->stop && list_empty(&log->released))
+        pthread_cond_wait(&log->wake, &log->lock);
+    r = (struct request){log->requested, log->stop, log->requested_lsn,
+                         log->origin_serial};
+    log->requested = false;
+    pthread_mutex_unlock(&log->lock);
+    return r;
 }
 
 static void *checkpoint_main(void *arg)
 {
     struct shapelog *log = arg;
-    struct list trash;
     bool stop = false;
 
-    list_init(&trash);
     while (!stop) {
-        uint64_t lsn, epoch;
-        bool requested;
+        struct request r = wait_for_request(log);
+        bool folded = r.requested && checkpoint(log, r.lsn, r.origin_serial, false);
 
-        pthread_mutex_lock(&log->lock);
-        while (!log->requested && !log->stop && list_empty(&log->trash))
-            pthread_cond_wait(&log->wake, &log->lock);
-        requested = log->requested;
-        lsn = log->requested_lsn;
-        epoch = log->epoch;
-        log->requested = false;
-        stop = log->stop;
-        move_all(&log->trash, &trash);
-        pthread_mutex_unlock(&log->lock);
-        empty_trash(log, &trash);
-        if (requested)
-            checkpoint(log, lsn, epoch);
+        if (bury_released(log) && !r.stop && has_dead_segments(log))
+            folded =
+                checkpoint(log, atomic_load(&log->durable_lsn), r.origin_serial, true) ||
+                folded;
+        if (folded && !r.stop)
+            shapelog_reclaim(log);
+        stop = r.stop;
     }
-    pthread_mutex_lock(&log->lock);
-    move_all(&log->trash, &trash);
-    pthread_mutex_unlock(&log->lock);
-    empty_trash(log, &trash);
     return NULL;
 }
 
@@ -443,16 +696,30 @@ void shapelog_checkpoint(struct shapelog *log, uint64_t lsn)
     pthread_mutex_unlock(&log->lock);
 }
 
+/* An orderly end: what was shown is known. */
+static void note_clean(struct shapelog *log)
+{
+    struct meta *meta = log->meta;
+
+    if (log->failed || shapelog_meta_begin(meta, NULL) != 0)
+        return;
+    if (shapelog_check_epoch(log, NULL) != 0 ||
+        shapelog_meta_put_u64(meta, "clean", 1, NULL) != 0 ||
+        shapelog_meta_commit(meta, NULL) != 0)
+        shapelog_meta_rollback(meta);
+}
+
 void shapelog_checkpoint_stop(struct shapelog *log)
 {
     if (!log->thread_started)
         return;
     pthread_mutex_lock(&log->lock);
-    if (!list_empty(&log->dirty) || !list_empty(&log->removed))
-        log->requested = true;
+    for (int kind = 0; kind < DIRTY_KINDS; kind++)
+        log->requested = log->requested || !list_empty(&log->dirty[kind]);
     log->stop = true;
     pthread_cond_signal(&log->wake);
     pthread_mutex_unlock(&log->lock);
     pthread_join(log->thread, NULL);
     log->thread_started = false;
+    note_clean(log);
 }

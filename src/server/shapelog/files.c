@@ -1,13 +1,9 @@
-/* Descriptors on demand: a shape's files are opened when they are needed and kept open in
+/* Descriptors on demand: a shape's own files are opened when they are needed and kept open in
  * order of use, max_open_files of them, so that a hundred thousand idle shapes cost none.
  * A file that is evicted (or whose shape is removed) stays open for those who hold a
- * reference.
- *
- * A removed shape's directory has moved to the trash under the same name; handles are
- * never used twice, so looking there second is safe. */
+ * reference. */
 #include "server/shapelog/internal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -16,15 +12,12 @@
 #include <string.h>
 #include <unistd.h>
 
-void shapelog_files_init(struct files *files, unsigned max_count, int shapes_fd,
-                         int trash_fd)
+void shapelog_files_init(struct files *files, unsigned max_count)
 {
     pthread_mutex_init(&files->lock, NULL);
     list_init(&files->order);
     files->count = 0;
     files->max_count = max_count ? max_count : 1;
-    files->shapes_fd = shapes_fd;
-    files->trash_fd = trash_fd;
 }
 
 void shapelog_files_fini(struct files *files)
@@ -32,19 +25,13 @@ void shapelog_files_fini(struct files *files)
     pthread_mutex_destroy(&files->lock);
 }
 
-const char *shapelog_file_name(enum file_kind kind)
+void shapelog_file_name(char out[PATH_BYTES], uint64_t id, uint32_t epoch,
+                        enum file_kind kind)
 {
-    switch (kind) {
-    case FILE_LOG:
-        return "log.json";
-    case FILE_INDEX:
-        return "log.idx";
-    case FILE_SNAPSHOT:
-        return "snapshot.json";
-    case FILE_KIND_COUNT:
-        break;
-    }
-    return "?";
+    static const char *const endings[] = {
+        [FILE_LOG] = "log", [FILE_INDEX] = "idx", [FILE_SNAPSHOT] = "snapshot"};
+
+    snprintf(out, PATH_BYTES, "%" PRIu64 "-%" PRIu32 ".%s", id, epoch, endings[kind]);
 }
 
 void shapelog_file_put(struct file *file)
@@ -53,20 +40,6 @@ void shapelog_file_put(struct file *file)
         return;
     close(file->fd);
     free(file);
-}
-
-static int open_file(struct shapelog_shape *shape, enum file_kind kind, bool create)
-{
-    const struct files *files = &shape->log->files;
-    char path[PATH_BYTES];
-    int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0);
-    int fd;
-
-    snprintf(path, sizeof(path), "%s/%s", shape->handle, shapelog_file_name(kind));
-    fd = openat(files->shapes_fd, path, flags, 0600);
-    if (fd < 0 && errno == ENOENT)
-        fd = openat(files->trash_fd, path, flags, 0600);
-    return fd;
 }
 
 /* Out of the cache; the caller drops the cache's reference, unlocked. Locked. */
@@ -118,51 +91,55 @@ static struct file *cache(struct files *files, struct file **slot, struct file *
     return other;
 }
 
-int shapelog_file_get(struct shapelog_shape *shape, enum file_kind kind, bool create,
-                      struct file **out, struct err *err)
+static struct file *file_new(int fd)
 {
-    struct files *files = &shape->log->files;
+    struct file *file = malloc(sizeof(*file));
+
+    if (!file)
+        return NULL;
+    atomic_init(&file->hold.refs, 1);
+    file->hold.kind = HOLD_FILE;
+    file->fd = fd;
+    file->slot = NULL;
+    list_init(&file->link);
+    return file;
+}
+
+int shapelog_file_get(struct shapelog *log, struct file **slot, const char *name,
+                      bool create, struct file **out, struct err *err)
+{
+    struct files *files = &log->files;
     struct file *file;
+    int fd;
 
     pthread_mutex_lock(&files->lock);
-    file = cached(files, &shape->files[kind]);
+    *out = cached(files, slot);
     pthread_mutex_unlock(&files->lock);
+    if (*out)
+        return 0;
+    fd = openat(log->shapes_fd, name,
+                O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600);
+    if (fd < 0)
+        return err_errno(err, errno == ENOENT && !create ? ERR_CORRUPT : ERR_IO, errno,
+                         "can't open shapes/%s", name);
+    file = file_new(fd);
     if (!file) {
-        file = malloc(sizeof(*file));
-        if (!file)
-            return err_set(err, ERR_MEMORY, "no memory to open %s", shape->handle);
-        atomic_init(&file->hold.refs, 1);
-        file->hold.kind = HOLD_FILE;
-        file->slot = NULL;
-        list_init(&file->link);
-        file->fd = open_file(shape, kind, create);
-        if (file->fd < 0) {
-            int errnum = errno;
-
-            free(file);
-            return err_errno(err, errnum == ENOENT && !create ? ERR_CORRUPT : ERR_IO,
-                             errnum, "can't open %s/%s", shape->handle,
-                             shapelog_file_name(kind));
-        }
-        file = cache(files, &shape->files[kind], file);
+        close(fd);
+        return err_set(err, ERR_MEMORY, "no memory to open shapes/%s", name);
     }
-    *out = file;
+    *out = cache(files, slot, file);
     return 0;
 }
 
-void shapelog_files_forget(struct shapelog_shape *shape)
+void shapelog_file_forget(struct files *files, struct file **slot)
 {
-    struct files *files = &shape->log->files;
+    struct file *file;
 
-    for (int kind = 0; kind < FILE_KIND_COUNT; kind++) {
-        struct file *file;
-
-        pthread_mutex_lock(&files->lock);
-        file = shape->files[kind] ? evict(files, shape->files[kind]) : NULL;
-        pthread_mutex_unlock(&files->lock);
-        if (file)
-            shapelog_file_put(file);
-    }
+    pthread_mutex_lock(&files->lock);
+    file = *slot ? evict(files, *slot) : NULL;
+    pthread_mutex_unlock(&files->lock);
+    if (file)
+        shapelog_file_put(file);
 }
 
 int shapelog_read_at(int fd, void *to, size_t n, uint64_t pos, const char *name,
@@ -206,34 +183,9 @@ int shapelog_write_at(int fd, const void *from, size_t n, uint64_t pos, const ch
     return 0;
 }
 
-static void complain(const struct log *log, const char *name)
+int shapelog_sync_dir(int dir_fd, const char *name, struct err *err)
 {
-    log_event(log, LOG_WARNING, "shapelog.not_deleted", LOG_TEXT("name", name),
-              LOG_TEXT("error", strerror(errno)));
-}
-
-void shapelog_remove_dir(int parent_fd, const char *name, const struct log *log)
-{
-    int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
-
-    if (!dir) {
-        if (fd >= 0)
-            close(fd);
-        else if (errno == ENOTDIR && unlinkat(parent_fd, name, 0) == 0)
-            return;
-        if (errno != ENOENT)
-            complain(log, name);
-        return;
-    }
-    while ((entry = readdir(dir)) != NULL) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        if (unlinkat(fd, entry->d_name, 0) != 0)
-            complain(log, entry->d_name);
-    }
-    closedir(dir);
-    if (unlinkat(parent_fd, name, AT_REMOVEDIR) != 0)
-        complain(log, name);
+    return fsync(dir_fd) == 0
+               ? 0
+               : err_errno(err, ERR_IO, errno, "can't sync the folder %s", name);
 }

@@ -1,13 +1,16 @@
 /* Reading: what a request for the messages after an offset is answered with.
  *
- * Under the shape's lock only numbers are copied and the table of closed chunks (in
- * memory) is searched; the index file is searched without it, since what is published
- * never changes. A client at the end of the log needs no I/O: the newest entries' places
- * and the last body are in memory. Bytes from an earlier life of the process are checked,
- * chunk by chunk, before any of the chunk is handed out for the first time. */
+ * Under the shape's lock only numbers are copied and what is in memory is searched: the table of
+ * closed chunks and the tail. The index of the own files is searched without it, since what is
+ * published never changes. A place is a byte of the log; where that byte lies, in own files or
+ * in the tail, is looked up for each piece, so that a tail may be rewritten meanwhile. A body
+ * gathered from the tail is kept for the others who wait at the same offset. Own files of an
+ * earlier life of the process are checked, chunk by chunk, before any of the chunk is handed out
+ * for the first time; messages in segments each time. */
 #include "server/shapelog/internal.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "base/assert.h"
 
@@ -16,31 +19,30 @@ struct range {
     size_t chunk; /* index of the closed chunk, or their number: the open one */
     bool closed;
     bool verified;
-    struct mark begin; /* of the chunk */
-    struct mark end;   /* of the chunk, or the published end */
-    bool found;        /* the first entry was found in memory: `first` and the next two */
-    uint64_t first;
+    struct mark begin;   /* of the chunk */
+    struct mark end;     /* of the chunk, or the published end */
+    struct mark own_end; /* what lies before is in own files */
+    bool found;
+    struct mark first; /* before the first entry above the offset */
     struct offset first_at;
-    uint64_t first_pos;
 };
 
 void shapelog_extent(struct shapelog_shape *shape, struct shapelog_extent *out)
 {
-    pthread_mutex_lock(&shape->lock);
-    out->latest = shape->published.at;
-    out->snapshot_begun = shape->begun;
-    out->snapshot_complete = shape->complete;
-    out->snapshot_chunks = (uint32_t)shape->snapshot_chunk_count;
-    if (shape->begun && !shape->complete) {
-        uint64_t closed =
-            shape->snapshot_chunk_count
-                ? shape->snapshot_chunks[shape->snapshot_chunk_count - 1].end
-                : 0;
+    const struct snapshot *s = &shape->snapshot;
 
-        if (shape->snapshot_readable > closed || shape->snapshot_chunk_count == 0)
+    shapelog_lock(shape);
+    out->latest = shape->published.at;
+    out->snapshot_begun = s->begun;
+    out->snapshot_complete = s->complete;
+    out->snapshot_chunks = s->chunk_count;
+    if (s->begun && !s->complete) {
+        uint64_t closed = s->chunk_count ? s->chunks[s->chunk_count - 1].end : 0;
+
+        if (s->readable > closed || s->chunk_count == 0)
             out->snapshot_chunks++;
     }
-    pthread_mutex_unlock(&shape->lock);
+    shapelog_unlock(shape);
 }
 
 /* The first closed chunk that ends above the offset. Locked. */
@@ -60,31 +62,21 @@ static size_t find_chunk(const struct shapelog_shape *shape, struct offset after
     return low;
 }
 
-/* Looks for the first entry above the offset among the newest ones. Locked. */
-static void find_recent(const struct shapelog_shape *shape, struct offset after,
-                        struct range *range)
+/* Looks for the first entry above the offset in the tail. Locked. */
+static void find_in_tail(const struct shapelog_shape *shape, struct offset after,
+                         struct range *range)
 {
-    uint64_t base = shape->published.entries - shape->recent_len;
-    uint32_t low = 0;
-    uint32_t high = shape->recent_len;
+    struct tail_walk walk;
 
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        const struct recent *r = &shape->recent[middle];
-
-        if (offset_cmp((struct offset){r->tx, r->op, false}, after) > 0)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    /* Entries before the remembered ones may be above the offset, too. */
-    if (low == shape->recent_len || (low == 0 && base > range->begin.entries))
+    shapelog_tail_walk(&walk, &shape->tail, shape->own_end);
+    while (shapelog_tail_next(&walk) && walk.after.entries <= range->end.entries) {
+        if (offset_cmp(walk.after.at, after) <= 0)
+            continue;
+        range->found = true;
+        range->first = walk.before;
+        range->first_at = walk.after.at;
         return;
-    range->found = true;
-    range->first = base + low;
-    range->first_at =
-        (struct offset){shape->recent[low].tx, shape->recent[low].op, false};
-    range->first_pos = shape->recent[low].pos;
+    }
 }
 
 /* Locked. */
@@ -92,72 +84,119 @@ static void find_range(const struct shapelog_shape *shape, struct offset after,
                        struct range *range)
 {
     size_t chunk = find_chunk(shape, after);
+    bool closed = chunk < shape->chunk_count &&
+                  shape->chunks[chunk].end.entries <= shape->published.entries;
 
-    *range = (struct range){.chunk = chunk, .closed = chunk < shape->chunk_count};
+    *range = (struct range){.chunk = chunk, .closed = closed, .own_end = shape->own_end};
     range->begin = chunk ? shape->chunks[chunk - 1].end : MARK_BEGIN;
-    range->end = range->closed ? shape->chunks[chunk].end : shape->published;
-    range->verified =
-        range->closed ? shape->chunks[chunk].verified : shape->open_verified;
-    find_recent(shape, after, range);
+    range->end = closed ? shape->chunks[chunk].end : shape->published;
+    range->verified = closed ? shape->chunks[chunk].verified : shape->open_verified;
+    /* Not below the tail, whose first entry is the first above then. */
+    if (range->end.entries > shape->own_end.entries &&
+        (shape->own_end.entries <= range->begin.entries ||
+         offset_cmp(shape->own_end.at, after) <= 0))
+        find_in_tail(shape, after, range);
 }
 
-static int verify(struct shapelog_shape *shape, const struct range *range, int index_fd,
-                  int log_fd, struct err *err)
-{
-    struct scan scan;
-    uint32_t flags = 0;
-    int rc;
+/* --- Own files --- */
 
-    rc = shapelog_scan_init(&scan, index_fd, log_fd, range->begin, range->end.entries);
-    if (rc != 0)
-        return err_set(err, rc, "no memory to check %s", shape->handle);
-    while ((rc = shapelog_scan_next(&scan, err)) == 1)
-        flags = scan.record.flags;
-    if (rc == 0 &&
-        (scan.end.entries != range->end.entries || scan.end.bytes != range->end.bytes ||
-         offset_cmp(scan.end.at, range->end.at) != 0 ||
-         (range->closed && !(flags & RECORD_CHUNK))))
-        rc = err_set(err, ERR_CORRUPT, "chunk %zu of %s does not end where it should",
-                     range->chunk, shape->handle);
-    shapelog_scan_fini(&scan);
+static int check_run(struct shapelog_shape *shape, struct run *run, struct mark *at,
+                     uint64_t limit, struct err *err)
+{
+    struct file *log, *index;
+    struct scan scan;
+    int rc = shapelog_run_files(shape, run, false, &log, &index, err);
+
     if (rc != 0)
         return rc;
-    pthread_mutex_lock(&shape->lock);
+    rc = shapelog_scan_init(&scan, run, index->fd, log->fd, *at, limit);
+    if (rc != 0)
+        err_set(err, rc, "no memory to check %s", shape->handle);
+    while (rc == 0 && (rc = shapelog_scan_next(&scan, err)) == 1)
+        rc = 0;
+    *at = scan.end;
+    shapelog_scan_fini(&scan);
+    shapelog_file_put(log);
+    shapelog_file_put(index);
+    return rc;
+}
+
+static struct run *run_at(struct shapelog_shape *shape, uint64_t pos, struct mark *end)
+{
+    struct run *run;
+
+    shapelog_lock(shape);
+    run = shapelog_run_at(shape, pos);
+    if (run)
+        *end = run->end;
+    shapelog_unlock(shape);
+    return run;
+}
+
+/* Checks the part of the range that lies in own files. */
+static int verify(struct shapelog_shape *shape, const struct range *range,
+                  struct err *err)
+{
+    const struct mark *end =
+        range->end.entries < range->own_end.entries ? &range->end : &range->own_end;
+    struct mark at = range->begin;
+    int rc = 0;
+
+    if (end->entries < at.entries)
+        end = &range->begin;
+    while (rc == 0 && at.entries < end->entries) {
+        struct mark run_end;
+        struct run *run = run_at(shape, at.bytes, &run_end);
+        uint64_t before = at.entries;
+
+        if (!run)
+            break;
+        rc = check_run(shape, run, &at,
+                       run_end.entries < end->entries ? run_end.entries : end->entries,
+                       err);
+        if (at.entries == before)
+            break;
+    }
+    if (rc == 0 && (at.entries != end->entries || at.bytes != end->bytes ||
+                    offset_cmp(at.at, end->at) != 0))
+        rc = err_set(err, ERR_CORRUPT, "chunk %zu of %s does not end where it should",
+                     range->chunk, shape->handle);
+    if (rc != 0)
+        return rc;
+    shapelog_lock(shape);
     if (range->chunk < shape->chunk_count)
         shape->chunks[range->chunk].verified = true;
     else
         shape->open_verified = true;
-    pthread_mutex_unlock(&shape->lock);
+    shapelog_unlock(shape);
     return 0;
 }
 
-static int read_record(int index_fd, uint64_t entry, struct record *out, struct err *err)
+static int read_record(const struct run *run, int index_fd, uint64_t entry,
+                       struct record *out, struct err *err)
 {
     char bytes[RECORD_BYTES];
-    const char *name = shapelog_file_name(FILE_INDEX);
-    int rc =
-        shapelog_read_at(index_fd, bytes, sizeof(bytes), entry * RECORD_BYTES, name, err);
+    int rc = shapelog_read_at(index_fd, bytes, sizeof(bytes),
+                              (entry - run->begin.entries) * RECORD_BYTES,
+                              "a log's index", err);
 
     if (rc == 0 && !shapelog_record_get(bytes, out))
-        rc = err_set(err, ERR_CORRUPT, "%s does not check out at entry %" PRIu64, name,
-                     entry);
+        rc = err_set(err, ERR_CORRUPT,
+                     "a log's index does not check out at entry %" PRIu64, entry);
     return rc;
 }
 
-/* The first entry of the range above the offset, by the index file. */
-static int search(int index_fd, struct offset after, struct range *range, struct err *err)
+/* The first entry above the offset among [low, high] of the run; the last one is above. */
+static int search(const struct run *run, int index_fd, uint64_t low, uint64_t high,
+                  struct offset after, struct range *range, struct err *err)
 {
-    uint64_t low = range->begin.entries;
-    uint64_t high = range->end.entries - 1; /* this one is above */
     struct record record;
     int rc;
 
-    if (offset_cmp(range->begin.at, after) >= 0)
-        high = low;
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
 
-        rc = read_record(index_fd, middle, &record, err);
+        rc = read_record(run, index_fd, middle, &record, err);
         if (rc != 0)
             return rc;
         if (offset_cmp((struct offset){record.tx, record.op, false}, after) > 0)
@@ -165,38 +204,60 @@ static int search(int index_fd, struct offset after, struct range *range, struct
         else
             low = middle + 1;
     }
-    rc = read_record(index_fd, low, &record, err);
+    rc = read_record(run, index_fd, low, &record, err);
     if (rc != 0)
         return rc;
     range->found = true;
-    range->first = low;
+    range->first = (struct mark){.entries = low, .bytes = record.pos};
     range->first_at = (struct offset){record.tx, record.op, false};
-    range->first_pos = record.pos;
     return 0;
 }
 
-/* Fills the range's first entry from the files, checking them where that is due. */
+/* The run in which the first entry above the offset lies. Locked. */
+static struct run *run_after(const struct shapelog_shape *shape, struct offset after)
+{
+    for (uint32_t i = 0; i < shape->run_count; i++) {
+        struct run *run = shape->runs[i];
+
+        if (run->end.entries > run->begin.entries && offset_cmp(run->end.at, after) > 0)
+            return run;
+    }
+    return NULL;
+}
+
+/* The first entry of the range above the offset, by the own files' index. */
 static int find_in_files(struct shapelog_shape *shape, struct offset after,
                          struct range *range, struct err *err)
 {
-    struct file *index = NULL;
-    struct file *log = NULL;
-    int rc = shapelog_file_get(shape, FILE_INDEX, false, &index, err);
+    struct file *log, *index;
+    struct mark begin, end;
+    struct run *run;
+    int rc;
 
-    if (rc == 0 && !range->verified) {
-        rc = shapelog_file_get(shape, FILE_LOG, false, &log, err);
-        if (rc == 0)
-            rc = verify(shape, range, index->fd, log->fd, err);
+    if (range->begin.entries > 0 && offset_cmp(after, range->begin.at) < 0)
+        after = range->begin.at;
+    shapelog_lock(shape);
+    run = run_after(shape, after);
+    if (run) {
+        begin = run->begin;
+        end = run->end;
     }
-    if (rc == 0)
-        rc = search(index->fd, after, range, err);
-    if (rc == 0 && range->first_pos >= range->end.bytes)
-        rc = err_set(err, ERR_CORRUPT, "entry %" PRIu64 " of %s lies behind its log",
-                     range->first, shape->handle);
-    if (log)
-        shapelog_file_put(log);
-    if (index)
-        shapelog_file_put(index);
+    shapelog_unlock(shape);
+    if (!run)
+        return err_set(err, ERR_CORRUPT, "the log of %s has a gap", shape->handle);
+    rc = shapelog_run_files(shape, run, false, &log, &index, err);
+    if (rc != 0)
+        return rc;
+    rc = search(run, index->fd,
+                begin.entries > range->begin.entries ? begin.entries
+                                                     : range->begin.entries,
+                (end.entries < range->end.entries ? end.entries : range->end.entries) - 1,
+                after, range, err);
+    if (rc == 0 && range->first.bytes >= range->end.bytes)
+        rc = err_set(err, ERR_CORRUPT, "an entry of %s lies behind its log",
+                     shape->handle);
+    shapelog_file_put(log);
+    shapelog_file_put(index);
     return rc;
 }
 
@@ -205,35 +266,35 @@ static int locate_log(struct shapelog_shape *shape, struct offset after,
 {
     struct range range;
     struct offset latest;
+    struct err why;
     bool nothing;
+    int rc = 0;
 
-    pthread_mutex_lock(&shape->lock);
+    shapelog_lock(shape);
     latest = shape->published.at;
     nothing = shape->published.entries == 0 || offset_cmp(after, latest) >= 0;
     if (!nothing)
         find_range(shape, after, &range);
-    pthread_mutex_unlock(&shape->lock);
+    shapelog_unlock(shape);
     if (nothing) {
         *out = (struct shapelog_found){.part = SHAPELOG_NOTHING, .end = latest};
         return 0;
     }
-    if (!range.found) {
-        struct err why;
-        int rc;
-
-        err_clear(&why);
+    err_clear(&why);
+    if (!range.verified)
+        rc = verify(shape, &range, &why);
+    if (rc == 0 && !range.found)
         rc = find_in_files(shape, after, &range, &why);
-        if (rc == ERR_CORRUPT)
-            shapelog_report(shape, &why);
-        if (rc != 0)
-            return err_set(err, rc, "%s", why.message);
-    }
+    if (rc == ERR_CORRUPT)
+        shapelog_report(shape, &why);
+    if (rc != 0)
+        return err_set(err, rc, "%s", why.message);
     *out = (struct shapelog_found){
         .part = SHAPELOG_LOG,
         .end = range.end.at,
-        .size_bytes = range.end.bytes - 1 - range.first_pos,
-        .position = range.first_pos,
-        .entries = (uint32_t)(range.end.entries - range.first),
+        .size_bytes = range.end.bytes - 1 - range.first.bytes,
+        .position = range.first.bytes,
+        .entries = (uint32_t)(range.end.entries - range.first.entries),
         .first = range.first_at,
     };
     return 0;
@@ -251,10 +312,7 @@ int shapelog_locate(struct shapelog_shape *shape, struct offset after,
                     struct shapelog_found *out, struct err *err)
 {
     struct shapelog_extent extent;
-    int rc = shapelog_refuse_broken(shape, err);
 
-    if (rc != 0)
-        return rc;
     shapelog_extent(shape, &extent);
     if (after.before_all) {
         if (extent.snapshot_begun)
@@ -280,43 +338,141 @@ static void body_piece(struct body *body, uint64_t from, struct shapelog_piece *
     };
 }
 
-/* The piece from the file; a small body is built and kept for the next reader. */
-static int read_from_file(struct shapelog_shape *shape,
-                          const struct shapelog_found *found, uint64_t from,
-                          struct shapelog_piece *out, struct err *err)
+/* The piece from own files, up to `end`; a small body is read and kept for the next reader. */
+static int read_own(struct shapelog_shape *shape, struct run *run, struct mark run_end,
+                    uint64_t pos, uint64_t end, bool whole, struct shapelog_piece *out,
+                    struct err *err)
 {
-    struct bodies *bodies = &shape->log->bodies;
+    struct file *log, *index;
     struct body *body;
-    struct file *file;
-    int rc;
+    size_t len = (size_t)((run_end.bytes < end ? run_end.bytes : end) - pos);
+    uint64_t file_pos = pos - run->begin.bytes;
+    int rc = shapelog_run_files(shape, run, false, &log, &index, err);
 
-    rc = shapelog_file_get(shape, FILE_LOG, false, &file, err);
     if (rc != 0)
         return rc;
-    if (found->size_bytes > BODY_MAX_BYTES) {
-        *out = (struct shapelog_piece){.fd = file->fd,
-                                       .file_pos = found->position + from,
-                                       .len = (size_t)(found->size_bytes - from),
-                                       .hold = &file->hold};
+    shapelog_file_put(index);
+    if (!whole || len > BODY_MAX_BYTES) {
+        *out = (struct shapelog_piece){
+            .fd = log->fd, .file_pos = file_pos, .len = len, .hold = &log->hold};
         return 0;
     }
-    body = shapelog_body_new(found->position, (size_t)found->size_bytes);
-    rc = body ? shapelog_read_at(file->fd, body->bytes, body->len, body->pos,
-                                 shapelog_file_name(FILE_LOG), err)
+    body = shapelog_body_new(pos, len);
+    rc = body ? shapelog_read_at(log->fd, body->bytes, len, file_pos, "a log's messages",
+                                 err)
               : err_set(err, ERR_MEMORY, "no memory for a body of %s", shape->handle);
-    shapelog_file_put(file);
-    if (rc == 0) {
-        shapelog_body_keep(bodies, &shape->body, body);
-        body_piece(body, from, out);
-    } else if (body) {
+    shapelog_file_put(log);
+    if (rc == 0)
+        body_piece(body, 0, out);
+    else if (body)
         shapelog_hold_put(&body->hold);
+    return rc;
+}
+
+/* The tail's entries that are to be gathered for one piece. */
+struct gathering {
+    struct entry *entries;
+    size_t count;
+    size_t cap;
+    uint64_t begin; /* of the first, in the log's bytes */
+    uint64_t end;   /* behind the last, with its comma */
+};
+
+/* Locked. False: no memory. */
+static bool collect(const struct shapelog_shape *shape, uint64_t pos, uint64_t end,
+                    struct gathering *g)
+{
+    struct tail_walk walk;
+
+    shapelog_tail_walk(&walk, &shape->tail, shape->own_end);
+    while (shapelog_tail_next(&walk) && walk.before.bytes < end) {
+        void *items = g->entries;
+
+        if (walk.after.bytes <= pos)
+            continue;
+        if (g->count > 0 && walk.after.bytes - g->begin > BODY_MAX_BYTES)
+            break;
+        if (!shapelog_grow(&items, &g->cap, g->count + 1, sizeof(*g->entries)))
+            return false;
+        g->entries = items;
+        if (g->count == 0)
+            g->begin = walk.before.bytes;
+        g->entries[g->count++] = walk.entry;
+        g->end = walk.after.bytes;
     }
+    return true;
+}
+
+static int gather_body(struct shapelog_shape *shape, const struct gathering *g,
+                       struct body **out, struct err *err)
+{
+    struct buf bytes;
+    int rc;
+
+    buf_init(&bytes, (size_t)MESSAGE_MAX_BYTES + WRITE_BLOCK_BYTES);
+    rc = shapelog_gather(shape->log, g->entries, g->count, &bytes, err);
+    if (rc == 0) {
+        *out = shapelog_body_new(g->begin, bytes.len);
+        if (*out)
+            memcpy((*out)->bytes, bytes.ptr, bytes.len);
+        else
+            rc = err_set(err, ERR_MEMORY, "no memory for a body of %s", shape->handle);
+    }
+    buf_fini(&bytes);
+    return rc;
+}
+
+/* ERR_RETRY: the tail has gone to own files meanwhile. */
+static int read_tail(struct shapelog_shape *shape, uint64_t pos, uint64_t end,
+                     struct shapelog_piece *out, struct err *err)
+{
+    struct gathering g = {NULL};
+    struct body *body = NULL;
+    bool enough;
+    int rc;
+
+    pthread_rwlock_rdlock(&shape->log->segments.readers);
+    shapelog_lock(shape);
+    enough = collect(shape, pos, end, &g);
+    shapelog_unlock(shape);
+    if (!enough)
+        rc = err_set(err, ERR_MEMORY, "no memory for a body of %s", shape->handle);
+    else if (g.count == 0 || g.begin > pos)
+        rc = ERR_RETRY;
+    else
+        rc = gather_body(shape, &g, &body, err);
+    pthread_rwlock_unlock(&shape->log->segments.readers);
+    free(g.entries);
+    if (rc != 0)
+        return rc;
+    /* The comma behind the body's last message is not part of it. */
+    if (g.end == end + 1)
+        body->len--;
+    body_piece(body, pos - g.begin, out);
+    return 0;
+}
+
+static int read_piece(struct shapelog_shape *shape, uint64_t pos, uint64_t end,
+                      bool whole, struct shapelog_piece *out, struct err *err)
+{
+    int rc;
+
+    do {
+        struct mark run_end;
+        struct run *run = run_at(shape, pos, &run_end);
+
+        rc = run ? read_own(shape, run, run_end, pos, end, whole, out, err)
+                 : read_tail(shape, pos, end, out, err);
+    } while (rc == ERR_RETRY);
     return rc;
 }
 
 int shapelog_read_log(struct shapelog_shape *shape, const struct shapelog_found *found,
                       uint64_t from, struct shapelog_piece *out, struct err *err)
 {
+    struct bodies *bodies = &shape->log->bodies;
+    uint64_t end = found->position + found->size_bytes;
+    bool small = found->size_bytes <= BODY_MAX_BYTES;
     struct body *body = NULL;
     struct err why;
     int rc;
@@ -325,16 +481,21 @@ int shapelog_read_log(struct shapelog_shape *shape, const struct shapelog_found 
     *out = (struct shapelog_piece){.fd = -1};
     if (from >= found->size_bytes)
         return 0;
-    if (found->size_bytes <= BODY_MAX_BYTES)
-        body = shapelog_body_find(&shape->log->bodies, &shape->body, found->position,
+    if (small)
+        body = shapelog_body_find(bodies, &shape->body, found->position,
                                   (size_t)found->size_bytes);
     if (body) {
         body_piece(body, from, out);
         return 0;
     }
     err_clear(&why);
-    rc = read_from_file(shape, found, from, out, &why);
+    rc = read_piece(shape, found->position + from, end, small, out, &why);
     if (rc == ERR_CORRUPT)
         shapelog_report(shape, &why);
-    return rc == 0 ? 0 : err_set(err, rc, "%s", why.message);
+    if (rc != 0)
+        return err_set(err, rc, "%s", why.message);
+    if (small && from == 0 && out->mem && out->len == found->size_bytes)
+        shapelog_body_keep(bodies, &shape->body,
+                           LIST_ENTRY((struct hold *)out->hold, struct body, hold));
+    return 0;
 }

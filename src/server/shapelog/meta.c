@@ -1,9 +1,10 @@
 /* The shapes as the last checkpoint left them, in SQLite. Nothing else here knows SQLite.
  *
- *   fact  (key, value, crc)                   schema, durable_lsn, origin.*
- *   shape (id, handle, definition, view, entries, bytes, tx, op, crc)
- *   part  (shape, kind, n, entries, bytes, tx, op, bytes_crc, crc)
- *                                             closed chunks; kind 0: snapshot, 1: log
+ *   fact    (key, value, crc)       schema, epoch, boot, clean, durable_lsn, visible_lsn, origin.*,
+ *                                   journal.* (its recorded end), fold.* (where it is read from)
+ *   shape   (id, handle, definition, definition_crc, entries, bytes, tx, op, state, crc)
+ *                                   state: state.c; the numbers are for people
+ *   segment (n, epoch, kind, bytes, crc)
  *
  * SQLite does not notice a flipped bit in a value, so each row carries a CRC32C of its
  * columns. Unsigned 64-bit numbers are stored as their two's complement. WAL mode with
@@ -12,11 +13,12 @@
 
 #include <inttypes.h>
 #include <sqlite3.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/crc32c.h"
 
-#define SCHEMA_VERSION "1"
+#define SCHEMA_VERSION "2"
 #define BUSY_MS        5000
 
 enum statement {
@@ -25,11 +27,13 @@ enum statement {
     SQL_GET,
     SQL_PUT,
     SQL_PUT_SHAPE,
-    SQL_PUT_PART,
+    SQL_UPDATE_SHAPE,
     SQL_DELETE_SHAPE,
-    SQL_DELETE_PARTS,
+    SQL_PUT_SEGMENT,
+    SQL_DELETE_SEGMENT,
     SQL_SHAPES,
-    SQL_PARTS,
+    SQL_DEFINITION,
+    SQL_SEGMENTS,
     SQL_COUNT
 };
 
@@ -38,27 +42,29 @@ static const char *const statements[SQL_COUNT] = {
     [SQL_COMMIT] = "COMMIT",
     [SQL_GET] = "SELECT value, crc FROM fact WHERE key = ?1",
     [SQL_PUT] = "INSERT OR REPLACE INTO fact VALUES (?1, ?2, ?3)",
-    [SQL_PUT_SHAPE] = "INSERT OR REPLACE INTO shape VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
-    [SQL_PUT_PART] = "INSERT OR REPLACE INTO part VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
+    [SQL_PUT_SHAPE] =
+        "INSERT OR REPLACE INTO shape (id, entries, bytes, tx, op, state, crc, handle, "
+        "definition, definition_crc) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
+    [SQL_UPDATE_SHAPE] = "UPDATE shape SET entries = ?2, bytes = ?3, tx = ?4, op = ?5, "
+                         "state = ?6, crc = ?7 WHERE id = ?1",
     [SQL_DELETE_SHAPE] = "DELETE FROM shape WHERE id = ?1",
-    [SQL_DELETE_PARTS] = "DELETE FROM part WHERE shape = ?1",
-    [SQL_SHAPES] = "SELECT * FROM shape ORDER BY id",
-    [SQL_PARTS] = "SELECT * FROM part WHERE shape = ?1 AND kind = ?2 ORDER BY n",
+    [SQL_PUT_SEGMENT] = "INSERT OR REPLACE INTO segment VALUES (?1, ?2, ?3, ?4, ?5)",
+    [SQL_DELETE_SEGMENT] = "DELETE FROM segment WHERE n = ?1",
+    [SQL_SHAPES] = "SELECT id, entries, bytes, tx, op, state, crc, handle FROM shape",
+    [SQL_DEFINITION] = "SELECT definition, definition_crc FROM shape WHERE id = ?1",
+    [SQL_SEGMENTS] = "SELECT n, epoch, kind, bytes, crc FROM segment ORDER BY n",
 };
 
 static const char schema[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE IF NOT EXISTS fact (key TEXT PRIMARY KEY, value TEXT NOT NULL,"
     " crc INTEGER NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS shape (id INTEGER PRIMARY KEY, handle TEXT NOT NULL "
-    "UNIQUE,"
-    " definition BLOB NOT NULL, view TEXT NOT NULL, entries INTEGER NOT NULL,"
-    " bytes INTEGER NOT NULL, tx INTEGER NOT NULL, op INTEGER NOT NULL,"
-    " crc INTEGER NOT NULL);"
-    "CREATE TABLE IF NOT EXISTS part (shape INTEGER NOT NULL, kind INTEGER NOT NULL,"
-    " n INTEGER NOT NULL, entries INTEGER NOT NULL, bytes INTEGER NOT NULL,"
-    " tx INTEGER NOT NULL, op INTEGER NOT NULL, bytes_crc INTEGER NOT NULL,"
-    " crc INTEGER NOT NULL, PRIMARY KEY (shape, kind, n)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS shape (id INTEGER PRIMARY KEY, handle TEXT NOT NULL,"
+    " definition BLOB NOT NULL, definition_crc INTEGER NOT NULL,"
+    " entries INTEGER NOT NULL, bytes INTEGER NOT NULL, tx INTEGER NOT NULL,"
+    " op INTEGER NOT NULL, state BLOB NOT NULL, crc INTEGER NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS segment (n INTEGER PRIMARY KEY, epoch INTEGER NOT NULL,"
+    " kind INTEGER NOT NULL, bytes INTEGER NOT NULL, crc INTEGER NOT NULL);"
     "COMMIT;";
 
 struct meta {
@@ -75,6 +81,8 @@ static int code_of(int rc)
         return ERR_CORRUPT;
     case SQLITE_NOMEM:
         return ERR_MEMORY;
+    case SQLITE_BUSY: /* another process writes, or was stopped while it did */
+        return ERR_EXISTS;
     default:
         return ERR_IO;
     }
@@ -132,19 +140,22 @@ static uint32_t shape_crc(const struct meta_shape *shape)
     uint32_t crc = crc_u64(0, shape->id);
 
     crc = crc_slice(crc, shape->handle);
-    crc = crc_slice(crc, shape->definition);
-    crc = crc_slice(crc, shape->view);
-    return crc_mark(crc, &shape->log);
+    crc = crc_mark(crc, &shape->log);
+    return crc_slice(crc, shape->state);
 }
 
-static uint32_t part_crc(const struct meta_part *part)
+static uint32_t definition_crc(uint64_t id, struct slice definition)
 {
-    uint32_t crc = crc_u64(0, part->shape);
+    return crc_slice(crc_u64(0, id), definition);
+}
 
-    crc = crc_u64(crc, (uint64_t)part->kind);
-    crc = crc_u64(crc, part->n);
-    crc = crc_mark(crc, &part->end);
-    return crc_u64(crc, part->crc);
+static uint32_t segment_crc(const struct meta_segment *segment)
+{
+    uint32_t crc = crc_u64(0, segment->n);
+
+    crc = crc_u64(crc, segment->epoch);
+    crc = crc_u64(crc, (uint64_t)segment->kind);
+    return crc_u64(crc, segment->end);
 }
 
 static uint32_t fact_crc(const char *key, const char *value)
@@ -357,49 +368,78 @@ int shapelog_meta_put(struct meta *meta, const char *key, const char *value,
     return run(meta, SQL_PUT, "write a fact", err);
 }
 
+int shapelog_meta_get_u64(struct meta *meta, const char *key, uint64_t *out,
+                          struct err *err)
+{
+    char text[32];
+    int rc = shapelog_meta_get(meta, key, text, sizeof(text), err);
+
+    *out = 0;
+    if (rc == ERR_NOT_FOUND) {
+        if (err)
+            err_clear(err);
+        return 0;
+    }
+    if (rc == 0 && !slice_to_u64(slice_of(text), out))
+        rc = err_set(err, ERR_CORRUPT, "meta.sqlite: %s is no number", key);
+    return rc;
+}
+
+int shapelog_meta_put_u64(struct meta *meta, const char *key, uint64_t value,
+                          struct err *err)
+{
+    char text[32];
+
+    snprintf(text, sizeof(text), "%" PRIu64, value);
+    return shapelog_meta_put(meta, key, text, err);
+}
+
 int shapelog_meta_put_shape(struct meta *meta, const struct meta_shape *shape,
                             struct err *err)
 {
-    sqlite3_stmt *st = meta->statement[SQL_PUT_SHAPE];
+    enum statement which = shape->definition ? SQL_PUT_SHAPE : SQL_UPDATE_SHAPE;
+    sqlite3_stmt *st = meta->statement[which];
 
     bind_u64(st, 1, shape->id);
-    bind_slice(st, 2, shape->handle, true);
-    bind_slice(st, 3, shape->definition, false);
-    bind_slice(st, 4, shape->view, true);
-    bind_mark(st, 5, &shape->log);
-    bind_u64(st, 9, shape_crc(shape));
-    return run(meta, SQL_PUT_SHAPE, "write a shape", err);
-}
-
-int shapelog_meta_put_part(struct meta *meta, const struct meta_part *part,
-                           struct err *err)
-{
-    sqlite3_stmt *st = meta->statement[SQL_PUT_PART];
-
-    bind_u64(st, 1, part->shape);
-    bind_u64(st, 2, (uint64_t)part->kind);
-    bind_u64(st, 3, part->n);
-    bind_mark(st, 4, &part->end);
-    bind_u64(st, 8, part->crc);
-    bind_u64(st, 9, part_crc(part));
-    return run(meta, SQL_PUT_PART, "write a chunk", err);
+    bind_mark(st, 2, &shape->log);
+    bind_slice(st, 6, shape->state, false);
+    bind_u64(st, 7, shape_crc(shape));
+    if (shape->definition) {
+        bind_slice(st, 8, shape->handle, true);
+        bind_slice(st, 9, *shape->definition, false);
+        bind_u64(st, 10, definition_crc(shape->id, *shape->definition));
+    }
+    return run(meta, which, "write a shape", err);
 }
 
 int shapelog_meta_delete(struct meta *meta, uint64_t id, struct err *err)
 {
-    int rc;
-
     bind_u64(meta->statement[SQL_DELETE_SHAPE], 1, id);
-    rc = run(meta, SQL_DELETE_SHAPE, "delete a shape", err);
-    if (rc != 0)
-        return rc;
-    bind_u64(meta->statement[SQL_DELETE_PARTS], 1, id);
-    return run(meta, SQL_DELETE_PARTS, "delete a shape's chunks", err);
+    return run(meta, SQL_DELETE_SHAPE, "delete a shape", err);
 }
 
 int shapelog_meta_delete_all(struct meta *meta, struct err *err)
 {
-    return exec(meta, "DELETE FROM shape; DELETE FROM part", "delete the shapes", err);
+    return exec(meta, "DELETE FROM shape", "delete the shapes", err);
+}
+
+int shapelog_meta_put_segment(struct meta *meta, const struct meta_segment *segment,
+                              struct err *err)
+{
+    sqlite3_stmt *st = meta->statement[SQL_PUT_SEGMENT];
+
+    bind_u64(st, 1, segment->n);
+    bind_u64(st, 2, segment->epoch);
+    bind_u64(st, 3, (uint64_t)segment->kind);
+    bind_u64(st, 4, segment->end);
+    bind_u64(st, 5, segment_crc(segment));
+    return run(meta, SQL_PUT_SEGMENT, "write a segment", err);
+}
+
+int shapelog_meta_delete_segment(struct meta *meta, uint32_t n, struct err *err)
+{
+    bind_u64(meta->statement[SQL_DELETE_SEGMENT], 1, n);
+    return run(meta, SQL_DELETE_SEGMENT, "delete a segment", err);
 }
 
 static struct slice column_slice(sqlite3_stmt *st, int column)
@@ -418,53 +458,79 @@ int shapelog_meta_shapes(struct meta *meta, shapelog_meta_shape_fn *fn, void *ct
     int rc;
 
     while (result == 0 && (rc = sqlite3_step(st)) != SQLITE_DONE) {
-        struct meta_shape shape;
+        struct meta_shape shape = {.definition = NULL};
 
         if (rc != SQLITE_ROW) {
             result = failed(meta, rc, "read the shapes", err);
             break;
         }
         shape.id = column_u64(st, 0);
-        shape.handle = column_slice(st, 1);
-        shape.definition = column_slice(st, 2);
-        shape.view = column_slice(st, 3);
-        shape.log = column_mark(st, 4);
-        result = fn(ctx, &shape, column_u64(st, 8) == shape_crc(&shape), err);
+        shape.log = column_mark(st, 1);
+        shape.state = column_slice(st, 5);
+        shape.handle = column_slice(st, 7);
+        result = fn(ctx, &shape, column_u64(st, 6) == shape_crc(&shape), err);
     }
     sqlite3_reset(st);
     return result;
 }
 
-int shapelog_meta_parts(struct meta *meta, uint64_t shape, enum meta_part_kind kind,
-                        shapelog_meta_part_fn *fn, void *ctx, struct err *err)
+int shapelog_meta_segments(struct meta *meta, shapelog_meta_segment_fn *fn, void *ctx,
+                           struct err *err)
 {
-    sqlite3_stmt *st = meta->statement[SQL_PARTS];
-    uint64_t count = 0;
+    sqlite3_stmt *st = meta->statement[SQL_SEGMENTS];
     int result = 0;
     int rc;
 
-    bind_u64(st, 1, shape);
-    bind_u64(st, 2, (uint64_t)kind);
     while (result == 0 && (rc = sqlite3_step(st)) != SQLITE_DONE) {
-        struct meta_part part;
+        struct meta_segment row;
 
         if (rc != SQLITE_ROW) {
-            result = failed(meta, rc, "read the chunks", err);
+            result = failed(meta, rc, "read the segments", err);
             break;
         }
-        part.shape = column_u64(st, 0);
-        part.kind = kind;
-        part.n = column_u64(st, 2);
-        part.end = column_mark(st, 3);
-        part.crc = (uint32_t)column_u64(st, 7);
-        if (column_u64(st, 8) != part_crc(&part) || part.n != count++)
-            result = err_set(err, ERR_CORRUPT,
-                             "meta.sqlite: chunk %" PRIu64 " does not match its checksum",
-                             part.n);
+        row.n = (uint32_t)column_u64(st, 0);
+        row.epoch = (uint32_t)column_u64(st, 1);
+        row.kind = column_u64(st, 2) ? SEGMENT_BLOB : SEGMENT_JOURNAL;
+        row.end = column_u64(st, 3);
+        if (column_u64(st, 4) != segment_crc(&row))
+            result = err_set(
+                err, ERR_CORRUPT,
+                "meta.sqlite: segment %" PRIu32 " does not match its checksum", row.n);
         else
-            result = fn(ctx, &part, err);
+            result = fn(ctx, &row, err);
     }
     sqlite3_reset(st);
-    sqlite3_clear_bindings(st);
     return result;
+}
+
+static int take_definition(struct meta *meta, uint64_t id, struct buf *out,
+                           struct err *err)
+{
+    sqlite3_stmt *st = meta->statement[SQL_DEFINITION];
+    struct slice definition = column_slice(st, 0);
+
+    if (column_u64(st, 1) != definition_crc(id, definition))
+        return err_set(err, ERR_CORRUPT,
+                       "meta.sqlite: a definition does not match its checksum");
+    buf_put_slice(out, definition);
+    return out->failed ? err_set(err, ERR_MEMORY, "no memory for a definition") : 0;
+}
+
+int shapelog_meta_definition(struct meta *meta, uint64_t id, struct buf *out,
+                             struct err *err)
+{
+    sqlite3_stmt *st = meta->statement[SQL_DEFINITION];
+    int rc;
+
+    bind_u64(st, 1, id);
+    rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW)
+        rc = take_definition(meta, id, out, err);
+    else if (rc == SQLITE_DONE)
+        rc = err_set(err, ERR_NOT_FOUND, "meta.sqlite has no shape %" PRIu64, id);
+    else
+        rc = failed(meta, rc, "read a definition", err);
+    sqlite3_reset(st);
+    sqlite3_clear_bindings(st);
+    return rc;
 }

@@ -1,16 +1,18 @@
-/* The index file: one record of RECORD_BYTES for each entry, little-endian.
+/* The index of a run, a shape's own files: one record of RECORD_BYTES for each entry,
+ * little-endian.
  *
  *    0  u64  tx      commit LSN
  *    8  u64  op      position within the transaction
- *   16  u64  pos     where the message begins in log.json
+ *   16  u64  pos     where the message begins in the log's bytes
  *   24  u32  len     its length, without the comma behind it
  *   28  u32  flags   1: last of its transaction, 2: a chunk ends behind it
  *   32  u32  crc     CRC32C of the message
  *   36  u32  check   CRC32C of the 36 bytes before
  *
- * Entry n is at n * RECORD_BYTES. Its message begins where the one before ended, plus one
- * for the comma, and its offset is above the one before: a record that was left behind by
- * an older, longer file does not fit in the chain. */
+ * The log's entry n is at (n - begin.entries) * RECORD_BYTES, its byte p at p - begin.bytes of
+ * the messages' file. A message begins where the one before ended, plus one for the comma, and
+ * its offset is above the one before: a record that was left behind by a rolled back
+ * transaction does not fit in the chain. */
 #include "server/shapelog/internal.h"
 
 #include <errno.h>
@@ -21,8 +23,10 @@
 #include "base/crc32c.h"
 
 #define SCAN_BLOCK_BYTES ((size_t)RECORD_BYTES * 1638) /* just under 64 KiB */
+#define LOG_NAME         "a log's messages"
+#define INDEX_NAME       "a log's index"
 
-static uint32_t le32(const char *p)
+uint32_t shapelog_le32(const char *p)
 {
     const unsigned char *b = (const unsigned char *)p;
 
@@ -30,9 +34,9 @@ static uint32_t le32(const char *p)
            (uint32_t)b[3] << 24;
 }
 
-static uint64_t le64(const char *p)
+uint64_t shapelog_le64(const char *p)
 {
-    return (uint64_t)le32(p) | (uint64_t)le32(p + 4) << 32;
+    return (uint64_t)shapelog_le32(p) | (uint64_t)shapelog_le32(p + 4) << 32;
 }
 
 void shapelog_record_put(struct buf *out, const struct record *record)
@@ -51,20 +55,24 @@ void shapelog_record_put(struct buf *out, const struct record *record)
 
 bool shapelog_record_get(const char bytes[RECORD_BYTES], struct record *out)
 {
-    out->tx = le64(bytes);
-    out->op = le64(bytes + 8);
-    out->pos = le64(bytes + 16);
-    out->len = le32(bytes + 24);
-    out->flags = le32(bytes + 28);
-    out->crc = le32(bytes + 32);
-    return le32(bytes + 36) == crc32c(0, bytes, RECORD_BYTES - 4);
+    out->tx = shapelog_le64(bytes);
+    out->op = shapelog_le64(bytes + 8);
+    out->pos = shapelog_le64(bytes + 16);
+    out->len = shapelog_le32(bytes + 24);
+    out->flags = shapelog_le32(bytes + 28);
+    out->crc = shapelog_le32(bytes + 32);
+    return shapelog_le32(bytes + 36) == crc32c(0, bytes, RECORD_BYTES - 4);
 }
 
-int shapelog_scan_init(struct scan *scan, int index_fd, int log_fd, struct mark from,
-                       uint64_t limit)
+int shapelog_scan_init(struct scan *scan, const struct run *run, int index_fd, int log_fd,
+                       struct mark from, uint64_t limit)
 {
-    *scan = (struct scan){
-        .index_fd = index_fd, .log_fd = log_fd, .end = from, .limit = limit};
+    *scan = (struct scan){.run = run,
+                          .index_fd = index_fd,
+                          .log_fd = log_fd,
+                          .end = from,
+                          .limit = limit,
+                          .log_pos = run->begin.bytes};
     scan->block = malloc(2 * SCAN_BLOCK_BYTES);
     return scan->block ? 0 : ERR_MEMORY;
 }
@@ -106,8 +114,9 @@ static int scan_fill(struct scan *scan, struct err *err)
 
     if (scan->block_first < scan->block_len)
         return 1;
-    got = read_some(scan->index_fd, scan->block, want, scan->end.entries * RECORD_BYTES,
-                    shapelog_file_name(FILE_INDEX), err);
+    got = read_some(scan->index_fd, scan->block, want,
+                    (scan->end.entries - scan->run->begin.entries) * RECORD_BYTES,
+                    INDEX_NAME, err);
     if (got < 0)
         return (int)got;
     scan->block_first = 0;
@@ -127,15 +136,15 @@ static int scan_message(struct scan *scan, const struct record *record, struct e
         size_t skip, n;
 
         if (pos < scan->log_pos || pos >= scan->log_pos + scan->log_len) {
-            ssize_t got = read_some(scan->log_fd, bytes, SCAN_BLOCK_BYTES, pos,
-                                    shapelog_file_name(FILE_LOG), err);
+            ssize_t got = read_some(scan->log_fd, bytes, SCAN_BLOCK_BYTES,
+                                    pos - scan->run->begin.bytes, LOG_NAME, err);
 
             if (got < 0)
                 return (int)got;
             if (got == 0)
                 return err_set(err, ERR_CORRUPT,
-                               "%s ends at byte %" PRIu64 ", within an entry",
-                               shapelog_file_name(FILE_LOG), pos);
+                               "%s ends at byte %" PRIu64 ", within an entry", LOG_NAME,
+                               pos);
             scan->log_pos = pos;
             scan->log_len = (size_t)got;
         }
@@ -148,8 +157,8 @@ static int scan_message(struct scan *scan, const struct record *record, struct e
     }
     if (crc != record->crc || bytes[end - scan->log_pos] != ',')
         return err_set(err, ERR_CORRUPT,
-                       "%s does not match its checksum at byte %" PRIu64,
-                       shapelog_file_name(FILE_LOG), record->pos);
+                       "%s does not match its checksum at byte %" PRIu64, LOG_NAME,
+                       record->pos);
     return 0;
 }
 
@@ -159,8 +168,7 @@ static bool record_follows(const struct mark *before, const struct record *recor
 
     return record->tx != 0 && record->op != OFFSET_OP_INF &&
            record->pos == before->bytes && record->len > 0 &&
-           record->len <= MESSAGE_MAX_BYTES &&
-           (record->flags & ~(RECORD_LAST | RECORD_CHUNK)) == 0 &&
+           record->len <= MESSAGE_MAX_BYTES && (record->flags & ~ENTRY_FLAGS) == 0 &&
            offset_cmp(at, before->at) > 0;
 }
 
@@ -177,7 +185,7 @@ int shapelog_scan_next(struct scan *scan, struct err *err)
     if (!shapelog_record_get(scan->block + scan->block_first, &record) ||
         !record_follows(&scan->end, &record))
         return err_set(err, ERR_CORRUPT, "%s does not check out at entry %" PRIu64,
-                       shapelog_file_name(FILE_INDEX), scan->end.entries);
+                       INDEX_NAME, scan->end.entries);
     rc = scan_message(scan, &record, err);
     if (rc != 0)
         return rc;

@@ -4,7 +4,11 @@
  * Its bytes are readable as far as they are flushed; the comma behind the newest readable
  * row belongs to what comes next, so that a growing chunk's body can be sent as it grows.
  * Each closed chunk has a CRC32C, which is checked before the chunk is read for the first
- * time in a later life of the process. */
+ * time in a later life of the process.
+ *
+ *   NOWHERE ──flush──▶ MEMORY ──end──▶ SEGMENT     up to SMALL_SNAPSHOT bytes
+ *      └──────┬───────────┘
+ *             └─ more ──▶ FILE                     a file of its own */
 #include "server/shapelog/internal.h"
 
 #include <errno.h>
@@ -18,7 +22,6 @@
 
 static int no_memory(struct shapelog_shape *shape, struct err *err)
 {
-    (void)shapelog_break(shape, ERR_MEMORY);
     return err_set(err, ERR_MEMORY, "no memory for the snapshot of %s", shape->handle);
 }
 
@@ -38,14 +41,11 @@ void shapelog_snapshot_writer_free(struct shapelog_shape *shape)
 static int writer_of(struct shapelog_shape *shape, struct snapshot_writer **out,
                      struct err *err)
 {
-    int rc = shapelog_refuse_broken(shape, err);
     bool complete;
 
-    if (rc != 0)
-        return rc;
-    pthread_mutex_lock(&shape->lock);
-    complete = shape->complete;
-    pthread_mutex_unlock(&shape->lock);
+    shapelog_lock(shape);
+    complete = shape->snapshot.complete;
+    shapelog_unlock(shape);
     if (complete)
         return err_set(err, ERR_INVALID, "the snapshot of %s is complete already",
                        shape->handle);
@@ -54,7 +54,7 @@ static int writer_of(struct shapelog_shape *shape, struct snapshot_writer **out,
         if (!shape->snapshot_writer)
             return no_memory(shape, err);
         buf_init(&shape->snapshot_writer->rows,
-                 (size_t)WRITE_BUFFER_BYTES + MESSAGE_MAX_BYTES + 2);
+                 (size_t)WRITE_BLOCK_BYTES + MESSAGE_MAX_BYTES + 2);
     }
     *out = shape->snapshot_writer;
     return 0;
@@ -104,42 +104,83 @@ int shapelog_snapshot_row(struct shapelog_shape *shape, struct slice json,
         rc = put_message(shape, json, err);
     if (rc == 0 && w->end - w->chunk_begin >= shape->log->config.chunk_bytes)
         rc = close_chunk(shape, err);
-    if (rc == 0 && w->rows.len > WRITE_BUFFER_BYTES)
+    if (rc == 0 && w->rows.len > WRITE_BLOCK_BYTES)
         rc = shapelog_snapshot_flush(shape, err);
     return rc;
 }
 
-/* Makes what is in the file readable. Locked. ERR_MEMORY. */
-static int show(struct shapelog_shape *shape)
+static bool is_small(const struct snapshot_writer *w)
 {
-    struct snapshot_writer *w = shape->snapshot_writer;
-    size_t count = shape->snapshot_chunk_count + w->chunk_count;
-    void *items = shape->snapshot_chunks;
-
-    if (!shapelog_grow(&items, &shape->snapshot_chunk_cap, count, sizeof(*w->chunks)))
-        return ERR_MEMORY;
-    shape->snapshot_chunks = items;
-    if (w->chunk_count > 0)
-        memcpy(shape->snapshot_chunks + shape->snapshot_chunk_count, w->chunks,
-               w->chunk_count * sizeof(*w->chunks));
-    shape->snapshot_chunk_count = count;
-    shape->snapshot_readable = w->end;
-    shape->begun = true;
-    return 0;
+    return w->written == 0 && w->end <= SMALL_SNAPSHOT;
 }
 
-static int write_rows(struct shapelog_shape *shape, struct err *err)
+/* Makes all rows readable, where they are now. `memory` is taken. */
+static int show(struct shapelog_shape *shape, enum snapshot_place place,
+                struct body *memory, struct err *err)
+{
+    struct snapshot_writer *w = shape->snapshot_writer;
+    struct snapshot *s = &shape->snapshot;
+    struct body *older;
+    void *items;
+    bool room;
+
+    shapelog_lock(shape);
+    older = s->memory;
+    items = s->chunks;
+    room = shapelog_grow(&items, &s->chunk_cap, s->chunk_count + w->chunk_count,
+                         sizeof(*w->chunks));
+    s->chunks = items;
+    if (room) {
+        if (w->chunk_count > 0)
+            memcpy(s->chunks + s->chunk_count, w->chunks,
+                   w->chunk_count * sizeof(*w->chunks));
+        s->chunk_count += (uint32_t)w->chunk_count;
+        s->readable = w->end;
+        s->begun = true;
+        s->place = place;
+        s->memory = memory;
+    }
+    shapelog_unlock(shape);
+    memory = room ? older : memory;
+    if (memory)
+        shapelog_hold_put(&memory->hold);
+    w->chunk_count = 0;
+    return room ? 0 : no_memory(shape, err);
+}
+
+/* Writes the rows behind those that are in the file. */
+static int write_file(struct shapelog_shape *shape, struct err *err)
+{
+    struct snapshot_writer *w = shape->snapshot_writer;
+    struct snapshot *s = &shape->snapshot;
+    char name[PATH_BYTES];
+    struct file *file;
+    int rc;
+
+    shapelog_file_name(name, shape->id, s->epoch, FILE_SNAPSHOT);
+    rc = shapelog_file_get(shape->log, &s->file, name, true, &file, err);
+    if (rc != 0)
+        return rc;
+    rc = shapelog_write_at(file->fd, w->rows.ptr, w->rows.len, w->written, "a snapshot",
+                           err);
+    shapelog_file_put(file);
+    if (rc == 0) {
+        w->written += w->rows.len;
+        buf_reset(&w->rows, (size_t)WRITE_BLOCK_BYTES * 2);
+    }
+    return rc;
+}
+
+static int show_in_memory(struct shapelog_shape *shape, struct err *err)
 {
     const struct snapshot_writer *w = shape->snapshot_writer;
-    struct file *file;
-    int rc = shapelog_file_get(shape, FILE_SNAPSHOT, true, &file, err);
+    struct body *memory = shapelog_body_new(0, w->rows.len);
 
-    if (rc == 0) {
-        rc = shapelog_write_at(file->fd, w->rows.ptr, w->rows.len, w->end - w->rows.len,
-                               shapelog_file_name(FILE_SNAPSHOT), err);
-        shapelog_file_put(file);
-    }
-    return rc == 0 ? 0 : shapelog_break(shape, rc);
+    if (!memory)
+        return no_memory(shape, err);
+    if (w->rows.len > 0)
+        memcpy(memory->bytes, w->rows.ptr, w->rows.len);
+    return show(shape, PLACE_MEMORY, memory, err);
 }
 
 int shapelog_snapshot_flush(struct shapelog_shape *shape, struct err *err)
@@ -147,18 +188,46 @@ int shapelog_snapshot_flush(struct shapelog_shape *shape, struct err *err)
     struct snapshot_writer *w;
     int rc = writer_of(shape, &w, err);
 
-    if (rc == 0 && w->rows.len > 0)
-        rc = write_rows(shape, err);
     if (rc != 0)
         return rc;
-    pthread_mutex_lock(&shape->lock);
-    rc = show(shape);
-    pthread_mutex_unlock(&shape->lock);
+    if (is_small(w))
+        return show_in_memory(shape, err);
+    rc = write_file(shape, err);
+    return rc == 0 ? show(shape, PLACE_FILE, NULL, err) : rc;
+}
+
+/* A small one goes into a segment that others share. */
+static int write_segment(struct shapelog_shape *shape, struct err *err)
+{
+    const struct snapshot_writer *w = shape->snapshot_writer;
+    struct segment *segment;
+    uint64_t pos;
+    int rc = shapelog_blob_reserve(shape->log, w->rows.len, &segment, &pos, err);
+
     if (rc != 0)
-        return no_memory(shape, err);
-    w->chunk_count = 0;
-    buf_reset(&w->rows, (size_t)WRITE_BUFFER_BYTES * 2);
-    return 0;
+        return rc;
+    rc = shapelog_write_at(segment->fd, w->rows.ptr, w->rows.len, pos, "a segment", err);
+    if (rc == 0) {
+        atomic_store(&segment->unsynced, true);
+        shapelog_lock(shape);
+        shape->snapshot.addr = ADDR(segment->n, pos);
+        shapelog_unlock(shape);
+        shapelog_segment_place(shape->log, segment->n);
+    }
+    shapelog_segment_put(segment);
+    return rc;
+}
+
+static int write_end(struct shapelog_shape *shape, struct err *err)
+{
+    bool small = is_small(shape->snapshot_writer);
+    int rc = small ? write_segment(shape, err) : write_file(shape, err);
+
+    if (rc == 0)
+        rc = show(shape, small ? PLACE_SEGMENT : PLACE_FILE, NULL, err);
+    if (rc != 0 && small && shape->snapshot.addr)
+        shapelog_segment_unplace(shape->log, ADDR_SEGMENT(shape->snapshot.addr));
+    return rc;
 }
 
 int shapelog_snapshot_end(struct shapelog_shape *shape, struct slice json,
@@ -168,42 +237,35 @@ int shapelog_snapshot_end(struct shapelog_shape *shape, struct slice json,
     char *view;
     int rc = writer_of(shape, &w, err);
 
+    if (rc == 0)
+        rc = put_message(shape, json, err);
+    if (rc == 0)
+        rc = close_chunk(shape, err);
     if (rc != 0)
         return rc;
     view = slice_dup(view_text);
     if (!view)
         return no_memory(shape, err);
-    rc = put_message(shape, json, err);
-    if (rc == 0)
-        rc = close_chunk(shape, err);
-    if (rc == 0 && w->rows.len > 0)
-        rc = write_rows(shape, err);
-    if (rc == 0) {
-        pthread_mutex_lock(&shape->lock);
-        rc = show(shape);
-        if (rc == 0) {
-            shape->complete = true;
-            shape->view_len = view_text.len;
-            atomic_store(&shape->view, view);
-        }
-        pthread_mutex_unlock(&shape->lock);
-        if (rc != 0)
-            rc = no_memory(shape, err);
-    }
+    rc = write_end(shape, err);
     if (rc != 0) {
         free(view);
         return rc;
     }
+    shapelog_lock(shape);
+    shape->snapshot.complete = true;
+    shape->snapshot.view_len = view_text.len;
+    atomic_store(&shape->snapshot.view, view);
+    shapelog_unlock(shape);
     shapelog_snapshot_writer_free(shape);
-    shapelog_mark_dirty(shape);
+    shapelog_mark_dirty(shape, DIRTY_ROW);
     return 0;
 }
 
 struct slice shapelog_view(const struct shapelog_shape *shape)
 {
-    const char *view = atomic_load(&shape->view);
+    const char *view = atomic_load(&shape->snapshot.view);
 
-    return view ? slice_make(view, shape->view_len) : (struct slice){NULL, 0};
+    return view ? slice_make(view, shape->snapshot.view_len) : (struct slice){NULL, 0};
 }
 
 /* Where the chunk lies and whether its bytes are known to be good. */
@@ -213,58 +275,136 @@ struct place {
     bool closed;
     bool verified;
     uint32_t crc;
+    enum snapshot_place where;
+    uint64_t addr;
+    uint32_t epoch;
+    struct body *memory; /* with a reference */
 };
 
 /* False when the chunk has not begun. */
 static bool find_chunk(struct shapelog_shape *shape, uint32_t chunk, struct place *out)
 {
-    const struct snapshot_chunk *chunks;
+    const struct snapshot *s = &shape->snapshot;
     bool begun;
 
-    pthread_mutex_lock(&shape->lock);
-    chunks = shape->snapshot_chunks;
-    begun = chunk < shape->snapshot_chunk_count ||
-            (chunk == shape->snapshot_chunk_count && !shape->complete);
+    *out = (struct place){.where = PLACE_NOWHERE};
+    shapelog_lock(shape);
+    begun =
+        s->begun && (chunk < s->chunk_count || (chunk == s->chunk_count && !s->complete));
     if (begun) {
-        out->closed = chunk < shape->snapshot_chunk_count;
-        out->begin = chunk ? chunks[chunk - 1].end : 0;
-        out->end = out->closed ? chunks[chunk].end : shape->snapshot_readable;
-        out->verified = !out->closed || chunks[chunk].verified;
-        out->crc = out->closed ? chunks[chunk].crc : 0;
+        out->closed = chunk < s->chunk_count;
+        out->begin = chunk ? s->chunks[chunk - 1].end : 0;
+        out->end = out->closed ? s->chunks[chunk].end : s->readable;
+        out->verified = !out->closed || s->chunks[chunk].verified;
+        out->crc = out->closed ? s->chunks[chunk].crc : 0;
+        out->where = s->place;
+        out->addr = s->addr;
+        out->epoch = s->epoch;
+        out->memory = s->memory;
+        if (out->memory)
+            atomic_fetch_add(&out->memory->hold.refs, 1);
     }
-    pthread_mutex_unlock(&shape->lock);
+    shapelog_unlock(shape);
     return begun;
 }
 
-static int check_bytes(struct shapelog_shape *shape, const struct place *place,
-                       struct err *err)
+/* The range of the place's file or memory; the piece keeps it open. */
+static int open_place(struct shapelog_shape *shape, struct place *place, uint64_t from,
+                      size_t len, struct shapelog_piece *out, struct err *err)
 {
-    const char *name = shapelog_file_name(FILE_SNAPSHOT);
-    char *block = malloc(VERIFY_BLOCK_BYTES);
-    struct file *file = NULL;
-    uint32_t crc = 0;
+    char name[PATH_BYTES];
+    struct segment *segment;
+    struct file *file;
     int rc;
+
+    *out = (struct shapelog_piece){.fd = -1, .len = len};
+    if (place->memory) {
+        out->mem = place->memory->bytes + from;
+        out->hold = &place->memory->hold;
+        place->memory = NULL;
+        return 0;
+    }
+    if (place->where == PLACE_SEGMENT) {
+        segment = shapelog_segment_get(shape->log, ADDR_SEGMENT(place->addr));
+        if (!segment)
+            return err_set(err, ERR_RETRY, "the snapshot of %s has moved", shape->handle);
+        out->fd = segment->fd;
+        out->file_pos = ADDR_POSITION(place->addr) + from;
+        out->hold = &segment->hold;
+        return 0;
+    }
+    shapelog_file_name(name, shape->id, place->epoch, FILE_SNAPSHOT);
+    rc = shapelog_file_get(shape->log, &shape->snapshot.file, name, false, &file, err);
+    if (rc != 0)
+        return rc;
+    out->fd = file->fd;
+    out->file_pos = from;
+    out->hold = &file->hold;
+    return 0;
+}
+
+/* A small snapshot may be moved to another segment between the look and the reading. */
+static int open_chunk(struct shapelog_shape *shape, uint32_t chunk, struct place *place,
+                      uint64_t from, uint64_t extra, struct shapelog_piece *out,
+                      struct err *err)
+{
+    int rc;
+
+    do {
+        uint64_t size;
+
+        *out = (struct shapelog_piece){.fd = -1};
+        if (!find_chunk(shape, chunk, place))
+            return 0;
+        size = place->end > place->begin ? place->end - place->begin - 1 + extra : 0;
+        rc = from >= size ? 0
+                          : open_place(shape, place, place->begin + from,
+                                       (size_t)(size - from), out, err);
+        if (place->memory)
+            shapelog_hold_put(&place->memory->hold);
+        place->memory = NULL;
+    } while (rc == ERR_RETRY);
+    return rc;
+}
+
+static int check_bytes(struct shapelog_shape *shape, const struct place *place,
+                       const struct shapelog_piece *piece, struct err *err)
+{
+    char *block = malloc(VERIFY_BLOCK_BYTES);
+    uint32_t crc = 0;
+    int rc = 0;
 
     if (!block)
         return err_set(err, ERR_MEMORY, "no memory to check %s", shape->handle);
-    rc = shapelog_file_get(shape, FILE_SNAPSHOT, false, &file, err);
-    for (uint64_t pos = place->begin; rc == 0 && pos < place->end;) {
-        uint64_t left = place->end - pos;
-        size_t n = left < VERIFY_BLOCK_BYTES ? (size_t)left : VERIFY_BLOCK_BYTES;
+    for (size_t done = 0; rc == 0 && done < piece->len;) {
+        size_t left = piece->len - done;
+        size_t n = left < VERIFY_BLOCK_BYTES ? left : VERIFY_BLOCK_BYTES;
 
-        rc = shapelog_read_at(file->fd, block, n, pos, name, err);
+        rc = shapelog_read_at(piece->fd, block, n, piece->file_pos + done, "a snapshot",
+                              err);
         if (rc == 0)
             crc = crc32c(crc, block, n);
-        pos += n;
+        done += n;
     }
-    if (rc == 0 && crc != place->crc)
-        rc = err_set(err, ERR_CORRUPT,
-                     "%s/%s does not match its checksum between bytes %" PRIu64
-                     " and %" PRIu64,
-                     shape->handle, name, place->begin, place->end);
-    if (file)
-        shapelog_file_put(file);
     free(block);
+    if (rc == 0 && crc != place->crc)
+        rc = err_set(
+            err, ERR_CORRUPT,
+            "the snapshot of %s does not match its checksum between bytes %" PRIu64
+            " and %" PRIu64,
+            shape->handle, place->begin, place->end);
+    return rc;
+}
+
+static int verify(struct shapelog_shape *shape, uint32_t chunk, struct err *err)
+{
+    struct shapelog_piece piece;
+    struct place place;
+    int rc = open_chunk(shape, chunk, &place, 0, 1, &piece, err);
+
+    if (rc == 0 && piece.fd >= 0 && place.closed && !place.verified)
+        rc = check_bytes(shape, &place, &piece, err);
+    shapelog_piece_release(&piece);
     return rc;
 }
 
@@ -272,20 +412,23 @@ int shapelog_snapshot_verify(struct shapelog_shape *shape, uint32_t chunk,
                              struct err *err)
 {
     struct place place;
+    bool due = find_chunk(shape, chunk, &place) && !place.verified;
     struct err why;
     int rc;
 
-    if (!find_chunk(shape, chunk, &place) || place.verified)
+    if (place.memory)
+        shapelog_hold_put(&place.memory->hold);
+    if (!due)
         return 0;
     err_clear(&why);
-    rc = check_bytes(shape, &place, &why);
+    rc = verify(shape, chunk, &why);
     if (rc == ERR_CORRUPT)
         shapelog_report(shape, &why);
     if (rc != 0)
         return err_set(err, rc, "%s", why.message);
-    pthread_mutex_lock(&shape->lock);
-    shape->snapshot_chunks[chunk].verified = true;
-    pthread_mutex_unlock(&shape->lock);
+    shapelog_lock(shape);
+    shape->snapshot.chunks[chunk].verified = true;
+    shapelog_unlock(shape);
     return 0;
 }
 
@@ -294,26 +437,14 @@ int shapelog_read_snapshot(struct shapelog_shape *shape, uint32_t chunk, uint64_
                            struct err *err)
 {
     struct place place;
-    struct file *file;
-    uint64_t size;
-    int rc = shapelog_refuse_broken(shape, err);
+    int rc = shapelog_snapshot_verify(shape, chunk, err);
 
     *out = (struct shapelog_piece){.fd = -1};
     *growth = SHAPELOG_GROWING;
-    if (rc == 0)
-        rc = shapelog_snapshot_verify(shape, chunk, err);
-    if (rc != 0 || !find_chunk(shape, chunk, &place))
-        return rc;
-    *growth = place.closed ? SHAPELOG_CLOSED : SHAPELOG_GROWING;
-    size = place.end > place.begin ? place.end - place.begin - 1 : 0;
-    if (from >= size)
-        return 0;
-    rc = shapelog_file_get(shape, FILE_SNAPSHOT, false, &file, err);
     if (rc != 0)
         return rc;
-    *out = (struct shapelog_piece){.fd = file->fd,
-                                   .file_pos = place.begin + from,
-                                   .len = (size_t)(size - from),
-                                   .hold = &file->hold};
-    return 0;
+    rc = open_chunk(shape, chunk, &place, from, 0, out, err);
+    if (rc == 0 && place.closed)
+        *growth = SHAPELOG_CLOSED;
+    return rc;
 }

@@ -4,11 +4,11 @@
  * *snapshot worker* at a time writes a shape's snapshot; *readers* on any thread locate and
  * read. Locks inside are held for a few instructions, never across I/O by readers.
  *
- * Durability (design ideas 1 and 2): appended entries become visible with shapelog_publish,
- * before they are on disk for good; shapelog_checkpoint makes everything published so far
- * durable, together with the LSN that may then be acknowledged. After a crash a shape's log is
- * cut behind its last complete transaction; the slot sends the rest again and it lands at the
- * same offsets. A shape whose snapshot was not complete and durable is gone after a crash.
+ * Durability (design ideas 1 and 2): published entries become visible with shapelog_flush,
+ * before they are on disk for good; shapelog_checkpoint makes everything shown so far
+ * durable, together with the LSN that may then be acknowledged. After a crash every log
+ * ends where the last checkpoint recorded it; the slot sends the rest again and it lands at
+ * the same offsets. A shape whose snapshot was not complete and durable is gone then.
  *
  * The layout on disk is this module's secret; it is described at the top of shapelog.c. */
 #ifndef COULOMB_SERVER_SHAPELOG_SHAPELOG_H
@@ -24,28 +24,43 @@
 struct shapelog;
 struct shapelog_shape; /* reference-counted */
 
+struct shapelog_origin { /* which stream a log was made from */
+    char system_id[32];
+    uint32_t timeline;
+    char database[64];
+    char slot[64];
+};
+
 struct shapelog_config {
-    const char *dir;         /* made when missing; locked against a second process */
+    const char *dir;         /* made when missing */
     uint64_t chunk_bytes;    /* ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD (3.6) */
     unsigned max_open_files; /* descriptors kept for idle shapes */
+    uint64_t segment_bytes;  /* of a file that shapes share; 0: 64 MiB */
     const struct log *log;
     struct obs *obs;
+    /* Take the storage from a process that still has it open, when it was made from this
+     * stream (whatever the timeline): for who holds the stream's lock, which that process
+     * has lost. NULL: refuse. Copied. */
+    const struct shapelog_origin *take_over;
     void *ctx;
     /* A checkpoint is durable. On the checkpoint thread. */
     void (*durable)(void *ctx, uint64_t lsn);
-    /* A checkpoint failed (disk full, I/O error): nothing was acknowledged; the next one tries
-     * again. On the checkpoint thread. */
+    /* A checkpoint failed: nothing was acknowledged. ERR_FATAL: nothing ever will be (a sync
+     * failed, after which the kernel may have dropped what was written; or another process
+     * has taken the storage over): stop, and start again. Else (disk full) the next one
+     * tries again. On the checkpoint thread. */
     void (*failed)(void *ctx, const struct err *err);
-    /* A reader found bytes that do not check out, or a sync of the shape's files failed, so
-     * that they can't be trusted: remove it. Told once. Any thread; shape borrowed. */
+    /* A reader found bytes that do not check out: remove the shape. Told once. Any thread;
+     * shape borrowed. */
     void (*corrupt)(void *ctx, struct shapelog_shape *shape);
 };
 
-/* Opens, recovers, starts the checkpoint thread. ERR_EXISTS: another process has it open.
- * Entries that can't be trusted are dropped with their shape and a log line each. */
+/* Opens, recovers, begins an epoch of its own, starts the checkpoint thread. ERR_EXISTS:
+ * another process has it open. Entries that can't be trusted are dropped with their shape
+ * and a log line each. */
 int shapelog_open(const struct shapelog_config *config, struct shapelog **out,
                   struct err *err);
-/* Takes a last checkpoint when something is published but not durable. All shapes must have
+/* Takes a last checkpoint when something is shown but not durable. All shapes must have
  * been released. */
 void shapelog_close(struct shapelog *log);
 
@@ -55,13 +70,6 @@ int shapelog_destroy(const char *dir, struct err *err);
 
 /* --- Facts about the whole log, durable when the call returns. Sequencer. --- */
 
-struct shapelog_origin { /* which stream the log was made from */
-    char system_id[32];
-    uint32_t timeline;
-    char database[64];
-    char slot[64];
-};
-
 /* ERR_NOT_FOUND on a new log. */
 int shapelog_origin_get(struct shapelog *log, struct shapelog_origin *out);
 /* When the log had another origin, nothing of it means anything any more: all shapes must have
@@ -69,46 +77,76 @@ int shapelog_origin_get(struct shapelog *log, struct shapelog_origin *out);
  * meanwhile fails; what one of before tells through config.durable is an LSN of before. */
 int shapelog_origin_set(struct shapelog *log, const struct shapelog_origin *origin,
                         struct err *err);
+/* The same stream on a newer timeline: shapes and LSNs stay. */
+int shapelog_origin_follow(struct shapelog *log, uint32_t timeline, struct err *err);
 /* The LSN of the last checkpoint, 0 when there is none. */
 uint64_t shapelog_durable_lsn(struct shapelog *log);
+/* No reader of this or an earlier process was shown anything above it. UINT64_MAX: that is not
+ * known, since the machine stopped without warning. */
+uint64_t shapelog_visible_lsn(struct shapelog *log);
+/* Before readers are shown something of up to that LSN by other means than shapelog_flush (a
+ * snapshot's rows). Sequencer. ERR_IO: it must not be shown. */
+int shapelog_visible_raise(struct shapelog *log, uint64_t lsn, struct err *err);
+/* When it is not known: it was not above this LSN, which the stream has on the timeline that all
+ * was shown from. Sequencer. ERR_IO. */
+int shapelog_visible_bound(struct shapelog *log, uint64_t lsn, struct err *err);
 
 /* --- Shapes. Sequencer. --- */
 
-/* Calls fn for each shape found complete at opening; fn retains what it keeps. definition is
- * what shapelog_create was given, borrowed. */
+/* Calls fn for each shape found complete at opening; fn retains what it keeps, and may remove
+ * the shape. definition is what shapelog_create was given, borrowed. ERR_IO, ERR_CORRUPT: the
+ * definitions can't be read. */
 typedef void shapelog_restored_fn(void *ctx, struct shapelog_shape *shape,
                                   struct slice definition);
-void shapelog_each(struct shapelog *log, shapelog_restored_fn *fn, void *ctx);
+int shapelog_each(struct shapelog *log, shapelog_restored_fn *fn, void *ctx,
+                  struct err *err);
 
 /* A new shape without snapshot. The handle must be new for ever. Copies; *out has one
- * reference. Handles are letters, digits, '-' and '_'. ERR_INVALID, ERR_EXISTS, ERR_IO. */
+ * reference. Handles are letters, digits, '-' and '_'. ERR_INVALID, ERR_MEMORY. */
 int shapelog_create(struct shapelog *log, struct slice handle, struct slice definition,
                     struct shapelog_shape **out, struct err *err);
 /* Replaces the definition; durable with the next checkpoint, together with whatever is
- * published before it. Copies. */
+ * shown before it. Copies. ERR_MEMORY. */
 int shapelog_redefine(struct shapelog_shape *shape, struct slice definition,
                       struct err *err);
 struct shapelog_shape *shapelog_retain(struct shapelog_shape *shape);
 void shapelog_release(struct shapelog_shape *shape);
-/* The shape is gone at once for a later start; its space is given back when the last
- * reference goes. Bodies already located stay readable until released. The caller keeps its
+/* The shape is gone at once for a later start; its space is given back after the last
+ * reference went. Bodies already located stay readable until released. The caller keeps its
  * reference. A second call does nothing. */
 void shapelog_remove(struct shapelog_shape *shape);
 const char *shapelog_handle(const struct shapelog_shape *shape);
 
 /* --- Stream. Sequencer. --- */
 
-/* Appends one message, which ends in "}}" (encode.h), at (tx, op), above every earlier one.
- * Not visible yet. Copies. ERR_IO, ERR_MEMORY: the shape can't go on (remove it). */
+/* A message given to the log once, for any number of shapes: valid until the next stage,
+ * flush or rollback. */
+struct shapelog_variant {
+    uint32_t n;
+};
+
+/* The message ends in "}}" (encode.h). Copies. ERR_IO, ERR_MEMORY: roll back. ERR_INVALID,
+ * ERR_LIMIT: this message can't be kept. */
+int shapelog_stage(struct shapelog *log, struct slice json, struct shapelog_variant *out,
+                   struct err *err);
+/* Appends it to the shape at (tx, op), above every earlier one. Not visible yet.
+ * ERR_INVALID; ERR_MEMORY: roll back. */
 int shapelog_append(struct shapelog_shape *shape, uint64_t tx, uint64_t op,
-                    struct slice json, struct err *err);
+                    struct shapelog_variant variant, struct err *err);
 /* The open transaction's entries of this shape are complete: the last becomes `last`. */
-int shapelog_commit(struct shapelog_shape *shape, struct err *err);
-/* Drops the entries appended since the last commit. */
-int shapelog_abort(struct shapelog_shape *shape, struct err *err);
-/* Makes all committed entries of the shape visible to readers. */
-int shapelog_publish(struct shapelog_shape *shape, struct err *err);
-/* Asks for a checkpoint of all that is published, to be recorded as lsn. Never blocks on I/O;
+void shapelog_commit(struct shapelog_shape *shape);
+/* All committed entries of the shape become visible with the next flush. */
+void shapelog_publish(struct shapelog_shape *shape);
+/* Writes and shows, all together, what was published. lsn is the commit up to which readers
+ * are told that they have seen everything. ERR_IO (disk full, …), ERR_MEMORY: nothing was
+ * shown; roll back. */
+int shapelog_flush(struct shapelog *log, uint64_t lsn, struct err *err);
+/* Forgets every entry that is not visible, of all shapes: the stream sends them again. */
+void shapelog_rollback(struct shapelog *log);
+/* Rewrites tails that have grown long into files of their own, for about budget_us. True
+ * when there is more to do. A shape that can't be rewritten now waits for its next entry. */
+bool shapelog_tend(struct shapelog *log, int64_t budget_us);
+/* Asks for a checkpoint of all that is shown, to be recorded as lsn. Never blocks on I/O;
  * requests made while one runs are merged into the next. */
 void shapelog_checkpoint(struct shapelog *log, uint64_t lsn);
 /* The newest committed position: entries at or below it are replays. 0_inf without any. */

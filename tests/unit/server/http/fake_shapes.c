@@ -235,13 +235,16 @@ static inline void fake_commit_many(struct shapes *s, struct shape *shape, uint6
                          "\"lsn\":\"%llu\"}}",
                          i, pad, (unsigned long long)lsn);
 
-        ASSERT(shapelog_append(shape->log, lsn, 2 * i, slice_make(json, (size_t)n),
-                               NULL) == 0);
+        struct shapelog_variant variant;
+
+        ASSERT(shapelog_stage(s->log, slice_make(json, (size_t)n), &variant, NULL) == 0);
+        ASSERT(shapelog_append(shape->log, lsn, 2 * i, variant, NULL) == 0);
     }
     free(pad);
     free(json);
-    ASSERT(shapelog_commit(shape->log, NULL) == 0);
-    ASSERT(shapelog_publish(shape->log, NULL) == 0);
+    shapelog_commit(shape->log);
+    shapelog_publish(shape->log);
+    ASSERT(shapelog_flush(s->log, lsn, NULL) == 0);
     atomic_store(&s->last_lsn, lsn);
     fake_notify(s, shape);
 }

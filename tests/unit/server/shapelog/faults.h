@@ -13,15 +13,14 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum fault {
     FAULT_NONE,
     FAULT_WRITE,
     FAULT_SYNC,
-    FAULT_TRUNCATE,
     FAULT_OPEN,
-    FAULT_RENAME,
     FAULT_MKDIR,
     FAULT_READ,
     FAULT_MEMORY,
@@ -89,6 +88,17 @@ ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t offset)
     return pwrite(fd, buf, n, offset);
 }
 
+ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t offset)
+{
+    if (fault_now(FAULT_WRITE)) {
+        if (atomic_load(&faults.torn)) /* without the frame's index */
+            syscall(SYS_pwritev, fd, iov, n - 1, offset, 0);
+        fault_exit();
+        return -1;
+    }
+    return syscall(SYS_pwritev, fd, iov, n, offset, 0);
+}
+
 ssize_t pread(int fd, void *buf, size_t nbytes, off_t offset)
 {
     return fault_now(FAULT_READ) ? -1 : syscall(SYS_pread64, fd, buf, nbytes, offset);
@@ -97,11 +107,6 @@ ssize_t pread(int fd, void *buf, size_t nbytes, off_t offset)
 ssize_t pread64(int fd, void *buf, size_t nbytes, off64_t offset)
 {
     return pread(fd, buf, nbytes, offset);
-}
-
-int ftruncate64(int fd, off64_t length)
-{
-    return ftruncate(fd, length);
 }
 
 int fdatasync(int fildes)
@@ -122,15 +127,6 @@ int fsync(int fd)
     return (int)syscall(SYS_fsync, fd);
 }
 
-int ftruncate(int fd, off_t length)
-{
-    if (fault_now(FAULT_TRUNCATE)) {
-        fault_exit();
-        return -1;
-    }
-    return (int)syscall(SYS_ftruncate, fd, length);
-}
-
 int openat(int fd, const char *file, int oflag, ...)
 {
     mode_t mode = 0;
@@ -143,15 +139,6 @@ int openat(int fd, const char *file, int oflag, ...)
         va_end(args);
     }
     return fault_now(FAULT_OPEN) ? -1 : (int)syscall(SYS_openat, fd, file, oflag, mode);
-}
-
-int renameat(int oldfd, const char *old, int newfd, const char *new)
-{
-    if (fault_now(FAULT_RENAME)) {
-        fault_exit();
-        return -1;
-    }
-    return (int)syscall(SYS_renameat2, oldfd, old, newfd, new, 0);
 }
 
 int mkdirat(int fd, const char *path, mode_t mode)

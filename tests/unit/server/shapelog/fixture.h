@@ -30,11 +30,14 @@ struct fixture {
     char dir[64];
     uint64_t chunk_bytes;
     unsigned max_open_files;
+    uint64_t segment_bytes;
+    const struct shapelog_origin *take_over;
     struct obs obs;
     struct shapelog *log;
     atomic_uint_fast64_t durable;
     atomic_uint rounds; /* durable or failed */
     atomic_uint failures;
+    atomic_bool fatal; /* a checkpoint failed for good */
     atomic_uint corrupt;
     atomic_uint lost; /* bit n: the shape whose handle begins with 'a' + n */
 };
@@ -51,7 +54,8 @@ static inline void on_failed(void *ctx, const struct err *err)
 {
     struct fixture *f = ctx;
 
-    (void)err;
+    if (err->code == ERR_FATAL)
+        atomic_store(&f->fatal, true);
     atomic_fetch_add(&f->failures, 1);
     atomic_fetch_add(&f->rounds, 1);
 }
@@ -69,6 +73,8 @@ static inline int fixture_try_open(struct fixture *f, struct err *err)
     struct shapelog_config config = {.dir = f->dir,
                                      .chunk_bytes = f->chunk_bytes,
                                      .max_open_files = f->max_open_files,
+                                     .segment_bytes = f->segment_bytes,
+                                     .take_over = f->take_over,
                                      .obs = &f->obs,
                                      .ctx = f,
                                      .durable = on_durable,
@@ -167,7 +173,7 @@ static inline struct shapelog_shape *restored(struct fixture *f, const char *han
 {
     struct finding finding = {.handle = handle};
 
-    shapelog_each(f->log, on_restored, &finding);
+    assert_int_equal(shapelog_each(f->log, on_restored, &finding, NULL), 0);
     return finding.shape;
 }
 
@@ -412,13 +418,23 @@ static inline void assert_snapshot(struct shapelog_shape *shape, const struct mo
 
 /* --- doing both --- */
 
+/* One message for one shape. */
+static inline int give(struct shapelog *log, struct shapelog_shape *shape, uint64_t tx,
+                       uint64_t op, struct slice json, struct err *err)
+{
+    struct shapelog_variant variant;
+    int rc = shapelog_stage(log, json, &variant, err);
+
+    return rc == 0 ? shapelog_append(shape, tx, op, variant, err) : rc;
+}
+
 /* `last` is how the entry will be served, once the transaction is committed. */
-static inline int append(struct shapelog_shape *shape, struct model *m, uint64_t tx,
-                         uint64_t op, size_t pad, bool last)
+static inline int append(struct fixture *f, struct shapelog_shape *shape, struct model *m,
+                         uint64_t tx, uint64_t op, size_t pad, bool last)
 {
     char *text = message(tx, op, pad, false);
     struct err err;
-    int rc = shapelog_append(shape, tx, op, slice_of(text), &err);
+    int rc = give(f->log, shape, tx, op, slice_of(text), &err);
 
     free(text);
     if (rc == 0 && m)
@@ -449,16 +465,20 @@ static inline void write_row(struct shapelog_shape *shape, struct model *m, unsi
     free(text);
 }
 
-/* One committed and published transaction of n entries. */
-static inline void transaction(struct shapelog_shape *shape, struct model *m, uint64_t tx,
-                               unsigned n, size_t pad)
+static inline int show(struct fixture *f, struct shapelog_shape *shape, uint64_t lsn)
 {
-    struct err err;
+    shapelog_commit(shape);
+    shapelog_publish(shape);
+    return shapelog_flush(f->log, lsn, NULL);
+}
 
+/* One committed and shown transaction of n entries. */
+static inline void transaction(struct fixture *f, struct shapelog_shape *shape,
+                               struct model *m, uint64_t tx, unsigned n, size_t pad)
+{
     for (unsigned i = 0; i < n; i++)
-        assert_int_equal(append(shape, m, tx, 2u * i, pad, i + 1 == n), 0);
-    assert_int_equal(shapelog_commit(shape, &err), 0);
-    assert_int_equal(shapelog_publish(shape, &err), 0);
+        assert_int_equal(append(f, shape, m, tx, 2u * i, pad, i + 1 == n), 0);
+    assert_int_equal(show(f, shape, tx), 0);
 }
 
 #endif

@@ -81,7 +81,6 @@ static void entries_are_invisible_until_published(void **state)
     struct model *m = model_new();
     struct shapelog_shape *s;
     struct fixture f;
-    struct err err;
 
     (void)state;
     fixture_init(&f, CHUNK);
@@ -90,10 +89,10 @@ static void entries_are_invisible_until_published(void **state)
     finish_snapshot(s, NULL);
     assert_int_equal(offset_cmp(shapelog_committed(s), OFFSET_SNAPSHOT_END), 0);
     assert_log(s, m, CHUNK);
-    assert_int_equal(append(s, m, 10, 0, 5, false), 0);
-    assert_int_equal(append(s, m, 10, 2, 5, true), 0);
+    assert_int_equal(append(&f, s, m, 10, 0, 5, false), 0);
+    assert_int_equal(append(&f, s, m, 10, 2, 5, true), 0);
     assert_int_equal(offset_cmp(shapelog_committed(s), OFFSET_SNAPSHOT_END), 0);
-    assert_int_equal(shapelog_commit(s, &err), 0);
+    shapelog_commit(s);
     assert_int_equal(shapelog_committed(s).tx, 10);
     {
         struct model *none = model_new();
@@ -101,7 +100,8 @@ static void entries_are_invisible_until_published(void **state)
         assert_log(s, none, CHUNK);
         model_free(none);
     }
-    assert_int_equal(shapelog_publish(s, &err), 0);
+    shapelog_publish(s);
+    assert_int_equal(shapelog_flush(f.log, 10, NULL), 0);
     assert_log(s, m, CHUNK);
     shapelog_release(s);
     model_free(m);
@@ -113,21 +113,21 @@ static void publishing_leaves_an_open_transaction_out(void **state)
     struct model *m = model_new();
     struct shapelog_shape *s;
     struct fixture f;
-    struct err err;
 
     (void)state;
     fixture_init(&f, CHUNK);
     fixture_open(&f);
     s = create(&f, "h1");
     finish_snapshot(s, NULL);
-    assert_int_equal(append(s, m, 10, 0, 5, true), 0);
-    assert_int_equal(shapelog_commit(s, &err), 0);
-    assert_int_equal(append(s, NULL, 11, 0, 900, false), 0);
-    assert_int_equal(append(s, NULL, 11, 2, 900, true), 0);
-    assert_int_equal(shapelog_publish(s, &err), 0);
+    assert_int_equal(append(&f, s, m, 10, 0, 5, true), 0);
+    shapelog_commit(s);
+    assert_int_equal(append(&f, s, NULL, 11, 0, 900, false), 0);
+    assert_int_equal(append(&f, s, NULL, 11, 2, 900, true), 0);
+    shapelog_publish(s);
+    assert_int_equal(shapelog_flush(f.log, 10, NULL), 0);
     assert_log(s, m, CHUNK);
-    assert_int_equal(shapelog_abort(s, &err), 0);
-    transaction(s, m, 11, 3, 40);
+    shapelog_rollback(f.log);
+    transaction(&f, s, m, 11, 3, 40);
     assert_log(s, m, CHUNK);
     shapelog_release(s);
     model_free(m);
@@ -139,22 +139,21 @@ static void aborted_entries_leave_no_trace(void **state)
     struct model *m = model_new();
     struct shapelog_shape *s;
     struct fixture f;
-    struct err err;
 
     (void)state;
     fixture_init(&f, 100000);
     fixture_open(&f);
     s = create(&f, "h1");
     finish_snapshot(s, NULL);
-    transaction(s, m, 10, 2, 50);
+    transaction(&f, s, m, 10, 2, 50);
     /* Small: in the buffer. Large: spilled to the files, across chunks. */
     for (size_t pad = 10; pad <= 200000; pad *= 20) {
         for (unsigned i = 0; i < 10; i++)
-            assert_int_equal(append(s, NULL, 20, i, pad, false), 0);
-        assert_int_equal(shapelog_abort(s, &err), 0);
+            assert_int_equal(append(&f, s, NULL, 20, i, pad, false), 0);
+        shapelog_rollback(f.log);
         assert_log(s, m, 100000);
     }
-    transaction(s, m, 20, 5, 30000);
+    transaction(&f, s, m, 20, 5, 30000);
     assert_log(s, m, 100000);
     assert_true(checkpoint(&f, 20));
     shapelog_release(s);
@@ -179,15 +178,14 @@ static void appending_refuses_what_does_not_follow(void **state)
     fixture_open(&f);
     s = create(&f, "h1");
     finish_snapshot(s, NULL);
-    transaction(s, NULL, 10, 2, 5);
-    assert_int_equal(append(s, NULL, 10, 2, 5, false), ERR_INVALID);
-    assert_int_equal(append(s, NULL, 9, 100, 5, false), ERR_INVALID);
-    assert_int_equal(append(s, NULL, 0, 1, 5, false), ERR_INVALID);
-    assert_int_equal(shapelog_append(s, 11, 0, SLICE_LIT("[]"), &err), ERR_INVALID);
-    assert_non_null(strstr(err.message, "11_0"));
-    transaction(s, NULL, 11, 1, 5);
-    assert_int_equal(shapelog_create(f.log, SLICE_LIT("h1"), SLICE_LIT("x"), &s, &err),
-                     ERR_EXISTS);
+    transaction(&f, s, NULL, 10, 2, 5);
+    assert_int_equal(append(&f, s, NULL, 10, 2, 5, false), ERR_INVALID);
+    assert_int_equal(append(&f, s, NULL, 9, 100, 5, false), ERR_INVALID);
+    assert_int_equal(append(&f, s, NULL, 0, 1, 5, false), ERR_INVALID);
+    assert_int_equal(give(f.log, s, 9, 100, SLICE_LIT("{{}}"), &err), ERR_INVALID);
+    assert_non_null(strstr(err.message, "9_100"));
+    assert_int_equal(give(f.log, s, 11, 0, SLICE_LIT("[]"), &err), ERR_INVALID);
+    transaction(&f, s, NULL, 11, 1, 5);
     assert_int_equal(shapelog_create(f.log, SLICE_LIT("../x"), SLICE_LIT("x"), &s, &err),
                      ERR_INVALID);
     shapelog_release(restored(&f, "h1"));
@@ -210,7 +208,7 @@ static void chunks_close_behind_the_entry_that_fills_them(void **state)
     s = create(&f, "h1");
     finish_snapshot(s, NULL);
     for (uint64_t tx = 1; tx <= 60; tx++) {
-        transaction(s, m, tx * 8, (unsigned)(tx % 7 + 1), (size_t)(tx * 37 % 400));
+        transaction(&f, s, m, tx * 8, (unsigned)(tx % 7 + 1), (size_t)(tx * 37 % 400));
         assert_log(s, m, CHUNK);
     }
     assert_int_equal(shapelog_locate(s, (struct offset){0, 7, false}, &found, NULL), 0);
@@ -311,7 +309,7 @@ static void snapshot_end_follows_the_last_row_in_its_chunk_or_alone(void **state
             write_row(s, m, i, 180);
         finish_snapshot(s, m);
         assert_snapshot(s, m, CHUNK);
-        transaction(s, m, 50, 2, 10);
+        transaction(&f, s, m, 50, 2, 10);
         assert_log(s, m, CHUNK);
         shapelog_release(s);
         model_free(m);
@@ -331,7 +329,7 @@ static void incomplete_snapshots_do_not_survive_a_restart(void **state)
     s = create(&f, "begun");
     write_row(s, NULL, 1, 10);
     assert_int_equal(shapelog_snapshot_flush(s, &err), 0);
-    transaction(s, NULL, 5, 2, 10);
+    transaction(&f, s, NULL, 5, 2, 10);
     t = create(&f, "complete");
     finish_snapshot(t, NULL);
     assert_true(checkpoint(&f, 5));
@@ -359,7 +357,7 @@ static void closing_makes_durable_what_no_checkpoint_did(void **state)
     fixture_open(&f);
     s = create(&f, "h1");
     finish_snapshot(s, m);
-    transaction(s, m, 10, 9, 300);
+    transaction(&f, s, m, 10, 9, 300);
     shapelog_release(s);
     fixture_close(&f);
     fixture_open(&f);
@@ -368,19 +366,35 @@ static void closing_makes_durable_what_no_checkpoint_did(void **state)
     assert_snapshot(s, m, CHUNK);
     assert_log(s, m, CHUNK);
     assert_int_equal(shapelog_committed(s).tx, 10);
-    transaction(s, m, 12, 9, 300);
+    transaction(&f, s, m, 12, 9, 300);
     assert_log(s, m, CHUNK);
     shapelog_release(s);
     model_free(m);
     fixture_fini(&f);
 }
 
-static bool exists(const struct fixture *f, const char *where, const char *handle)
+/* How many files there are in a folder of the log. */
+static unsigned files_in(const struct fixture *f, const char *where)
 {
+    const struct dirent *entry;
     char path[256];
+    unsigned count = 0;
+    DIR *dir;
 
-    snprintf(path, sizeof(path), "%s/%s/%s", f->dir, where, handle);
-    return access(path, F_OK) == 0;
+    snprintf(path, sizeof(path), "%s/%s", f->dir, where);
+    dir = opendir(path);
+    assert_non_null(dir);
+    while ((entry = readdir(dir)) != NULL)
+        count += entry->d_name[0] != '.';
+    closedir(dir);
+    return count;
+}
+
+static void wait_for_files(const struct fixture *f, const char *where, unsigned count)
+{
+    for (int i = 0; i < 5000 && files_in(f, where) != count; i++)
+        clock_sleep_ms(1);
+    assert_int_equal(files_in(f, where), count);
 }
 
 static void removed_shape_stays_readable_until_released(void **state)
@@ -398,20 +412,20 @@ static void removed_shape_stays_readable_until_released(void **state)
     fixture_open(&f);
     s = create(&f, "h1");
     finish_snapshot(s, m);
-    transaction(s, m, 10, 300, 1000);
+    transaction(&f, s, m, 10, 300, 1000);
     assert_true(checkpoint(&f, 10));
+    assert_int_equal(files_in(&f, "shapes"), 2);
     assert_int_equal(shapelog_locate(s, OFFSET_SNAPSHOT_END, &found, &err), 0);
     shapelog_remove(s);
     shapelog_remove(s);
-    assert_false(exists(&f, "shapes", "h1"));
     assert_null(restored(&f, "h1"));
     assert_log(s, m, 100000000);
     assert_int_equal(shapelog_read_log(s, &found, 0, &piece, &err), 0);
     assert_null(piece.mem);
+    assert_true(checkpoint(&f, 10));
+    assert_int_equal(files_in(&f, "shapes"), 2);
     shapelog_release(s);
-    for (int i = 0; i < 5000 && exists(&f, "trash", "h1"); i++)
-        clock_sleep_ms(1);
-    assert_false(exists(&f, "trash", "h1"));
+    wait_for_files(&f, "shapes", 0);
     {
         struct buf got;
 
@@ -440,8 +454,8 @@ static void readers_of_one_tail_share_its_body(void **state)
     fixture_open(&f);
     s = create(&f, "h1");
     finish_snapshot(s, NULL);
-    transaction(s, NULL, 10, 1, 10);
-    transaction(s, NULL, 11, 2, 10);
+    transaction(&f, s, NULL, 10, 1, 10);
+    transaction(&f, s, NULL, 11, 2, 10);
     assert_int_equal(shapelog_locate(s, (struct offset){10, 0, false}, &found, &err), 0);
     assert_int_equal(found.entries, 2);
     assert_int_equal(shapelog_read_log(s, &found, 0, &a, &err), 0);
@@ -449,7 +463,14 @@ static void readers_of_one_tail_share_its_body(void **state)
     assert_non_null(a.mem);
     assert_ptr_equal(a.mem + 7, b.mem);
     assert_int_equal(a.len, b.len + 7);
-    transaction(s, NULL, 12, 2, 10); /* evicts the cached body, not the readers' */
+    transaction(&f, s, NULL, 12, 2, 10);
+    assert_int_equal(shapelog_locate(s, (struct offset){10, 0, false}, &found, &err), 0);
+    {
+        struct shapelog_piece c; /* evicts the cached body, not the readers' */
+
+        assert_int_equal(shapelog_read_log(s, &found, 0, &c, &err), 0);
+        shapelog_piece_release(&c);
+    }
     assert_memory_equal(a.mem, "{\"key\":\"11/0\"", 13);
     shapelog_piece_release(&a);
     shapelog_piece_release(&b);
@@ -479,7 +500,7 @@ static void idle_descriptors_stay_within_the_limit(void **state)
     }
     for (uint64_t tx = 1; tx < 6; tx++) {
         for (unsigned i = 0; i < 40; i++)
-            transaction(shapes[i], models[i], tx, i % 3 + 1, 100);
+            transaction(&f, shapes[i], models[i], tx, i % 3 + 1, 100);
     }
     for (unsigned i = 0; i < 40; i++) {
         assert_snapshot(shapes[i], models[i], CHUNK);

@@ -125,7 +125,8 @@ static void append_all(struct shared *shared)
         struct shapelog_shape *other;
         char handle[16];
 
-        transaction(shared->shape, NULL, tx, (unsigned)(tx % 5) + 1, tx * 7 % 300);
+        transaction(&shared->f, shared->shape, NULL, tx, (unsigned)(tx % 5) + 1,
+                    tx * 7 % 300);
         if (tx % 10 != 0)
             continue;
         shapelog_checkpoint(shared->f.log, tx);
@@ -133,7 +134,7 @@ static void append_all(struct shared *shared)
         /* Other shapes' descriptors come and go in the same cache. */
         other = create(&shared->f, handle);
         finish_snapshot(other, NULL);
-        transaction(other, NULL, tx, 2, 10);
+        transaction(&shared->f, other, NULL, tx, 2, 10);
         if (tx % 20 == 0)
             shapelog_remove(other);
         shapelog_release(other);
@@ -262,7 +263,8 @@ static void readers_check_restored_chunks_together(void **state)
     shared.shape = create(&shared.f, "h1");
     finish_snapshot(shared.shape, NULL);
     for (uint64_t tx = 1; tx <= TXS; tx++)
-        transaction(shared.shape, NULL, tx, (unsigned)(tx % 5) + 1, tx * 7 % 300);
+        transaction(&shared.f, shared.shape, NULL, tx, (unsigned)(tx % 5) + 1,
+                    tx * 7 % 300);
     shapelog_release(shared.shape);
     fixture_close(&shared.f);
     fixture_open(&shared.f);
@@ -272,7 +274,7 @@ static void readers_check_restored_chunks_together(void **state)
         model_put(shared.m, TXS + 1, 2u * i, 10, i == 2);
     for (int i = 0; i < READERS; i++)
         assert_int_equal(pthread_create(&readers[i], NULL, reader_main, &shared), 0);
-    transaction(shared.shape, NULL, TXS + 1, 3, 10);
+    transaction(&shared.f, shared.shape, NULL, TXS + 1, 3, 10);
     for (int i = 0; i < READERS; i++) {
         pthread_join(readers[i], &result);
         assert_null(result);
