@@ -2,8 +2,9 @@
 //
 // FAULTS=all takes every n (make soak); otherwise a few are drawn over the range, the same
 // ones in each run (FAULTS_SEED gives others, FAULTS_SAMPLES says how many). Where a kind
-// has more than MAX_LOOP calls, as allocations do, a full loop takes MAX_LOOP of them,
-// spread evenly and begun at random.
+// has more than FAULTS_MAX calls, as allocations do, a full loop takes that many of them,
+// one at random from each part of the range. FAULTS_N=17,18 takes those, to see a failure
+// again: FAULTS_N=17 tests/js/run.sh faults -t 'create #n EROFS'
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Random } from '../oracle/random.js';
 import { describeFault, type Fault, type Kind } from '../support/iofaults.js';
@@ -13,7 +14,10 @@ import { Scenario, type Run } from './scenario.js';
 const ALL = process.env.FAULTS === 'all';
 const SEED = Number(process.env.FAULTS_SEED ?? 1);
 const SAMPLES = Number(process.env.FAULTS_SAMPLES ?? 2);
+const NAMED = (process.env.FAULTS_N ?? '').split(',').filter(Boolean).map(Number);
 const MAX_LOOP = Number(process.env.FAULTS_MAX ?? 1000);
+/** A loop with so many is not worth going on with. */
+const MAX_FAILURES = 25;
 
 export interface Variant {
     fault: Omit<Fault, 'n'>;
@@ -24,6 +28,7 @@ export interface Variant {
 
 /** The n to try of a range. */
 function choose(count: number, samples: number, random: Random): number[] {
+    if (NAMED.length > 0) return NAMED;
     if (ALL && count <= MAX_LOOP) return Array.from({ length: count }, (_, i) => i + 1);
     const wanted = Math.min(ALL ? MAX_LOOP : samples, count);
     // One from each part of the range.
@@ -78,8 +83,7 @@ export function faultLoop(variants: Variant[]): void {
                     ends.set(end, (ends.get(end) ?? 0) + 1);
                 } catch (error) {
                     failures.push((error as Error).message);
-                    if (!ALL) break;
-                    if (failures.length >= 25) break;
+                    if (failures.length >= (ALL || NAMED.length > 0 ? MAX_FAILURES : 1)) break;
                 }
             }
             const summary = [...ends].map(([end, times]) => `    ${times} × ${end}`).join('\n');

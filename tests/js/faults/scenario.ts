@@ -75,6 +75,8 @@ export class Scenario {
     /** A fault that is over has had its effect, which may be that the server is ending. */
     private mayEnd = false;
     private ended = '';
+    /** What the scenario is at, for messages. */
+    private step = '';
     private runs = 0;
 
     private constructor(private readonly cluster: Cluster, private readonly db: Database) {}
@@ -112,7 +114,7 @@ export class Scenario {
         } catch (error) {
             const what = run.fault ? describeFault(run.fault) : 'no fault';
             throw new Error(
-                `${what} from ${run.from}, ${this.faults.hits()} hits ` +
+                `${what} from ${run.from}, step "${this.step}", ${this.faults.hits()} hits ` +
                     `(${this.faults.hitPath()}), ended: ${this.ended || 'no'}: ` +
                     `${(error as Error).message}\n--- server log\n${this.server.tail(25)}`,
                 { cause: error },
@@ -143,6 +145,7 @@ export class Scenario {
     // --- the steps ---
 
     private async first(): Promise<void> {
+        this.step = 'start';
         if (this.run_.from === 'start') this.arm();
         await this.launch();
         if (this.run_.from === 'active') {
@@ -150,22 +153,27 @@ export class Scenario {
             this.faults.reset();
             this.arm();
         }
+        this.step = 'first shapes';
         for (const params of SHAPES) this.follow(params);
         await this.settle();
+        this.step = 'updates';
         for (let n = 1; n <= 4; n++) {
             await this.db.sql(`update f_small set v = 'u${n}', n = n + 1 where id % 4 = ${n - 1}`);
             await this.db.sql(`update f_gone set v = 'u${n}' where id = ${n}`);
             if (n % 2 === 0) await this.settle();
         }
+        this.step = 'large transaction';
         // Larger than a buffer, over many chunks; and small transactions right behind it.
         await this.db.sql(`
             insert into f_big select i, repeat(md5(i::text), 130)
                 from generate_series(1001, 1300) i`);
         await this.db.sql("update f_small set v = 'behind' where id = 7");
         await this.settle();
+        this.step = 'a shape of a written log';
         this.follow(SECOND);
         await this.db.sql('delete from f_big where id between 100 and 130');
         await this.settle();
+        this.step = 'a removed shape';
         await this.removeShape();
         await this.db.sql("insert into f_gone values (99, 'after the removal')");
         await this.settle();
@@ -173,11 +181,13 @@ export class Scenario {
 
     private async second(): Promise<void> {
         await this.afterEnd();
+        this.step = 'orderly stop';
         if (this.server.running) {
             const code = await this.server.stop();
             if (code === 'SIGKILL' && !this.wasKilled()) throw new Error('it did not stop at SIGTERM');
             if (code !== 0) await this.judgeEnd(code);
         }
+        this.step = 'restart';
         await this.db.sql("update f_small set v = 'while down' where id = 3");
         await this.launch();
         this.follow(LATE);
@@ -190,6 +200,7 @@ export class Scenario {
 
     /** The fault is over: everything has to be right, and to stay so. */
     private async verdict(): Promise<void> {
+        this.step = 'the fault is over';
         this.checkFailures();
         await this.afterEnd();
         this.disarm();
@@ -200,8 +211,10 @@ export class Scenario {
             return (await this.server.get('/v1/health', { timeoutMs: 5_000 })).status === 200;
         }, RECOVERY_MS, 10);
         await this.settle();
+        this.step = 'reading again';
         await this.rereadAll();
         this.mayEnd = false;
+        this.step = 'after a crash';
         await this.server.kill9();
         await this.launch();
         await this.db.sql("insert into f_small values (501, 'after a crash', 0)");
@@ -267,7 +280,8 @@ export class Scenario {
         const life = this.server.life;
         this.ended = `${code}`;
         if (this.wasKilled() && code === 'SIGKILL') return;
-        if (/assertion failed/.test(life)) throw new Error('an assertion failed');
+        const assertion = /^.*assertion failed.*$/m.exec(life);
+        if (assertion) throw new Error(assertion[0]);
         if (typeof code !== 'number') throw new Error(`it ended by ${code}`);
         if (code === 0) throw new Error('it ended with 0 by itself');
         if (hits === 0) throw new Error(`it ended with ${code} before the fault`);

@@ -15,6 +15,10 @@ export const WRITER = 'writer';
 const FAULT = 0;
 const SLOW = 1;
 
+/** For Postgres's orderly end, and after the end of a fault that holds it up. */
+const PATIENCE_MS = 2_000;
+const HELD_UP_MS = 15_000;
+
 const CHUNK_BYTES = ['20000', '20000', '60000', '10MiB'];
 
 /** A number up to `most`; small ones as likely as large ones. */
@@ -118,7 +122,7 @@ export class Disturber {
             await this.restartPostgres(() => this.cluster.kill());
         } else if (what < 0.39) {
             this.count(this.ends, 'Postgres restarted');
-            await this.restartPostgres(() => this.cluster.stop());
+            await this.restartPostgres(() => this.stopPostgres());
         } else if (what < 0.47 || (this.fault?.kind === 'connect' && what < 0.9)) {
             this.count(this.ends, 'backends terminated');
             await this.terminateBackends(random);
@@ -129,6 +133,20 @@ export class Disturber {
         this.db.forgetSessions();
         await end();
         await this.cluster.launch();
+    }
+
+    /** Postgres's orderly end waits for a follower that says that it has everything: a server
+     * whose disk fails doesn't, and then the end of the fault is waited for as well. */
+    private async stopPostgres(): Promise<void> {
+        const end = this.cluster.stop();
+        const inTime = await Promise.race([end.then(() => true), sleep(PATIENCE_MS).then(() => false)]);
+        if (inTime) return;
+        const fault = this.describe();
+        if (!this.armed) throw new Error(`Postgres does not stop in ${PATIENCE_MS} ms, ${fault}`);
+        this.count(this.ends, 'Postgres held up by the fault');
+        this.disarm();
+        const after = await Promise.race([end.then(() => true), sleep(HELD_UP_MS).then(() => false)]);
+        if (!after) throw new Error(`Postgres does not stop after ${fault}`);
     }
 
     /** Those of the server; of them all, or some. */
@@ -184,7 +202,8 @@ export class Disturber {
         await sleep(20); // its last words are on the way
         const words = lastWords(this.server.life);
         const where = `${code} with ${this.describe()}: ${words}`;
-        if (/assertion failed/.test(this.server.life)) throw new Error(`an assertion failed: ${where}`);
+        const assertion = /^.*assertion failed.*$/m.exec(this.server.life);
+        if (assertion) throw new Error(`${assertion[0]}: ${where}`);
         if (typeof code !== 'number') throw new Error(`the server ended by ${where}`);
         if (!hit) throw new Error(`the server ended by itself with ${where}`);
         if (!words) throw new Error(`the server ended by itself without a reason, with ${where}`);
