@@ -308,9 +308,8 @@ export class Scenario {
     private async settle(): Promise<void> {
         const truth = new Map<Follower, string>();
         for (const follower of this.followers) {
-            const { table, columns } = follower.params;
-            const names = columns ? String(columns).split(',') : COLUMNS[String(table)];
-            const rows = await this.db.sql(`select ${names.join(', ')} from ${table}`);
+            const names = namesOf(follower);
+            const rows = await this.db.sql(`select ${names.join(', ')} from ${follower.params.table}`);
             truth.set(follower, canonical(rows, names));
         }
         const start = Date.now();
@@ -328,7 +327,7 @@ export class Scenario {
                 throw new Error(
                     `${behind.length} clients are not at SELECT after ${SETTLE_MS} ms; the first, ` +
                         `${JSON.stringify(f.params)}, is ${f.upToDate ? '' : 'not '}up to date at ` +
-                        `${f.offset} of ${f.handle} with ${f.rows.size} rows`);
+                        `${f.offset} of ${f.handle} and ${difference(f, truth.get(f)!)}`);
             }
             await sleep(5);
         }
@@ -341,9 +340,21 @@ function canonical(rows: Iterable<Row>, names: string[]): string {
     return texts.sort().join('\n');
 }
 
+/** How a client's rows differ from the truth, in short. */
+function difference(follower: Follower, truth: string): string {
+    const wanted = truth.split('\n');
+    const seen = canonical(follower.rows.values(), namesOf(follower)).split('\n');
+    const show = (rows: string[]): string =>
+        `${rows.length} (${rows.slice(0, 4).map((row) => row.slice(0, 60)).join(' ')})`;
+    return `misses ${show(wanted.filter((row) => !seen.includes(row)))}, ` +
+        `has ${show(seen.filter((row) => !wanted.includes(row)))} too many`;
+}
+
+function namesOf({ params: { table, columns } }: Follower): string[] {
+    return columns ? String(columns).split(',') : COLUMNS[String(table)];
+}
+
 function isAt(follower: Follower, truth: string): boolean {
     if (!follower.upToDate) return false;
-    const { table, columns } = follower.params;
-    const names = columns ? String(columns).split(',') : COLUMNS[String(table)];
-    return canonical(follower.rows.values(), names) === truth;
+    return canonical(follower.rows.values(), namesOf(follower)) === truth;
 }
