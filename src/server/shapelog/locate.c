@@ -230,7 +230,8 @@ static int find_in_files(struct shapelog_shape *shape, struct offset after,
                          struct range *range, struct err *err)
 {
     struct file *log, *index;
-    struct mark begin, end;
+    struct mark begin = MARK_BEGIN;
+    struct mark end = MARK_BEGIN;
     struct run *run;
     int rc;
 

@@ -93,8 +93,8 @@ int shapelog_visible_bound(struct shapelog *log, uint64_t lsn, struct err *err);
 
 /* --- Shapes. Sequencer. --- */
 
-/* Calls fn for each shape found complete at opening; fn retains what it keeps, and may remove
- * the shape. definition is what shapelog_create was given, borrowed. ERR_IO, ERR_CORRUPT: the
+/* Calls fn for each shape found complete at opening, before others are made; fn retains what it
+ * keeps, and may remove the shape. definition is what shapelog_create was given, borrowed. ERR_IO, ERR_CORRUPT: the
  * definitions can't be read. */
 typedef void shapelog_restored_fn(void *ctx, struct shapelog_shape *shape,
                                   struct slice definition);
