@@ -13,7 +13,7 @@ import { Scenario, type Run } from './scenario.js';
 
 const ALL = process.env.FAULTS === 'all';
 const SEED = Number(process.env.FAULTS_SEED ?? 1);
-const SAMPLES = Number(process.env.FAULTS_SAMPLES ?? 2);
+const SAMPLES = Number(process.env.FAULTS_SAMPLES ?? 1);
 const NAMED = (process.env.FAULTS_N ?? '').split(',').filter(Boolean).map(Number);
 const MAX_LOOP = Number(process.env.FAULTS_MAX ?? 1000);
 /** A loop with so many is not worth going on with. */

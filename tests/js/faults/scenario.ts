@@ -6,7 +6,7 @@ import { Follower, type Row } from '../support/follower.js';
 import { query } from '../support/http.js';
 import { describeFault, IoFaults, type Fault, type Kind } from '../support/iofaults.js';
 import type { Cluster } from '../support/postgres.js';
-import { sleep, until } from '../support/process.js';
+import { Hopeless, sleep, until } from '../support/process.js';
 import { Recorder } from '../support/recorder.js';
 import { Database, serverEnv } from '../support/suite.js';
 import { lastWords } from '../support/words.js';
@@ -272,7 +272,7 @@ export class Scenario {
     }
 
     private async judgeEnd(code: number | string): Promise<void> {
-        if (!this.armed && !this.mayEnd) throw new Error(`it ended with ${code} without a fault`);
+        if (!this.armed && !this.mayEnd) throw new Hopeless(`it ended with ${code} without a fault`);
         const hits = this.faults.hits();
         this.disarm();
         this.mayEnd = false;
@@ -281,15 +281,15 @@ export class Scenario {
         this.ended = `${code}`;
         if (this.wasKilled() && code === 'SIGKILL') return;
         const assertion = /^.*assertion failed.*$/m.exec(life);
-        if (assertion) throw new Error(assertion[0]);
-        if (typeof code !== 'number') throw new Error(`it ended by ${code}`);
-        if (code === 0) throw new Error('it ended with 0 by itself');
-        if (hits === 0) throw new Error(`it ended with ${code} before the fault`);
+        if (assertion) throw new Hopeless(assertion[0]);
+        if (typeof code !== 'number') throw new Hopeless(`it ended by ${code}`);
+        if (code === 0) throw new Hopeless('it ended with 0 by itself');
+        if (hits === 0) throw new Hopeless(`it ended with ${code} before the fault`);
         const sentence = lastWords(life);
         this.ended = `${code}: ${sentence}`;
         const reason = REASONS[this.run_.fault!.kind] ?? IO_REASON;
-        if (!sentence) throw new Error(`it ended with ${code} and no sentence`);
-        if (!reason.test(sentence)) throw new Error(`its sentence gives no reason: ${sentence}`);
+        if (!sentence) throw new Hopeless(`it ended with ${code} and no sentence`);
+        if (!reason.test(sentence)) throw new Hopeless(`its sentence gives no reason: ${sentence}`);
     }
 
     // --- clients ---

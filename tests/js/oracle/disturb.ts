@@ -3,7 +3,7 @@
 import type { Coulomb } from '../support/coulomb.js';
 import { describeFault, type Errno, type Fault, type IoFaults, type Kind } from '../support/iofaults.js';
 import type { Cluster } from '../support/postgres.js';
-import { sleep } from '../support/process.js';
+import { Hopeless, sleep } from '../support/process.js';
 import type { Database } from '../support/suite.js';
 import { lastWords } from '../support/words.js';
 import type { Random } from './random.js';
@@ -203,10 +203,10 @@ export class Disturber {
         const words = lastWords(this.server.life);
         const where = `${code} with ${this.describe()}: ${words}`;
         const assertion = /^.*assertion failed.*$/m.exec(this.server.life);
-        if (assertion) throw new Error(`${assertion[0]}: ${where}`);
-        if (typeof code !== 'number') throw new Error(`the server ended by ${where}`);
-        if (!hit) throw new Error(`the server ended by itself with ${where}`);
-        if (!words) throw new Error(`the server ended by itself without a reason, with ${where}`);
+        if (assertion) throw new Hopeless(`${assertion[0]}: ${where}`);
+        if (typeof code !== 'number') throw new Hopeless(`the server ended by ${where}`);
+        if (!hit) throw new Hopeless(`the server ended by itself with ${where}`);
+        if (!words) throw new Hopeless(`the server ended by itself without a reason, with ${where}`);
         this.count(this.ends, 'stopped by itself');
     }
 

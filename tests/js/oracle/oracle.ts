@@ -10,6 +10,7 @@ import type pg from 'pg';
 import { Shape, ShapeStream, type Row as ClientRow } from '@electric-sql/client';
 import { Coulomb, type Params } from '../support/coulomb.js';
 import { Follower, type Change, type Row } from '../support/follower.js';
+import { query } from '../support/http.js';
 import { IoFaults } from '../support/iofaults.js';
 import { Cluster } from '../support/postgres.js';
 import { Hopeless, sleep, until } from '../support/process.js';
@@ -76,7 +77,7 @@ export class Oracle {
     private readonly recorder = new Recorder();
     private disturber!: Disturber;
     private readonly shapes = new Set<string>();
-    private readonly counts = { transactions: 0, clients: 0 };
+    private readonly counts = { transactions: 0, clients: 0, removed: 0 };
 
     constructor(private readonly options: OracleOptions) {
         this.random = new Random(options.seed);
@@ -131,7 +132,8 @@ export class Oracle {
             `ends: ${list(this.disturber.ends)}`,
             `faults: ${list(this.disturber.faultsHit)}`,
             `${this.counts.clients} clients of ${this.shapes.size} shapes`,
-            `${this.recorder.handleCount} handles, ${this.recorder.reread} answers read again`,
+            `${this.recorder.handleCount} handles, ${this.counts.removed} shapes deleted, ` +
+                `${this.recorder.reread} answers read again`,
         ].join('; ');
     }
 
@@ -163,6 +165,7 @@ export class Oracle {
         const actors = Promise.all([
             this.join(random.fork(), roundMs),
             this.disturber.disturb(random.fork(), roundMs),
+            this.remove(random.fork(), roundMs),
         ]);
         actors.catch(() => undefined);
         await sleep(roundMs);
@@ -252,6 +255,16 @@ export class Oracle {
         this.shapes.add(JSON.stringify(params));
         if (kind < 2) this.clients.push(this.realClient(params, kind === 0));
         else this.clients.push(this.ownClient(params, kind < 4));
+    }
+
+    /** Now and then a shape is deleted; its handle must never be served again. */
+    private async remove(random: Random, roundMs: number): Promise<void> {
+        if (!random.chance(0.15)) return;
+        await sleep(random.int(0, roundMs));
+        const served = this.recorder.promised().at(-1);
+        if (!served) return;
+        await this.server.get(`/v1/shape?${query({ table: served.params.table, handle: served.handle })}`,
+            { method: 'DELETE', timeoutMs: 5_000 }).then(() => this.counts.removed++, () => undefined);
     }
 
     private ownClient(params: Params, sse: boolean): Client {
