@@ -79,7 +79,10 @@ export function faultLoop(variants: Variant[]): void {
                 try {
                     const outcome = await scenario.run({ fault: { ...fault, n }, from });
                     if (outcome.hits > 0) reached++;
-                    const end = outcome.ended || 'went on';
+                    const end = [
+                        outcome.ended || (outcome.hits > 0 ? 'went on' : 'not reached'),
+                        outcome.file && `at ${outcome.file}`,
+                    ].filter(Boolean).join(' ');
                     ends.set(end, (ends.get(end) ?? 0) + 1);
                 } catch (error) {
                     failures.push((error as Error).message);

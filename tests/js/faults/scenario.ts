@@ -22,6 +22,8 @@ export interface Outcome {
     hits: number;
     /** How the server ended by itself: "" when it didn't. */
     ended: string;
+    /** The file at which the fault happened; numbers are N. */
+    file: string;
 }
 
 const TABLES = `
@@ -125,7 +127,13 @@ export class Scenario {
     }
 
     private outcome(): Outcome {
-        return { counts: this.faults.counts(), hits: this.faults.hits(), ended: this.ended };
+        const path = this.faults.hitPath().replace(this.server.storageDir, '');
+        return {
+            counts: this.faults.counts(),
+            hits: this.faults.hits(),
+            ended: this.ended.replaceAll(this.server.storageDir, 'DIR'),
+            file: path.replace(/\d+/g, 'N') || (this.faults.hitPath() ? '/' : ''),
+        };
     }
 
     private async clean(): Promise<void> {
