@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# install.sh run|test|lint|fresh…: installs the Debian 12 packages of the profiles.
+# install.sh run|test|lint|bench|fresh…: installs the Debian 12 packages of the profiles.
 # With everything there it needs neither root nor network and does nothing. Services
 # that come with a package (nginx, varnish, a Postgres "main" cluster) are not started.
 
@@ -11,6 +11,7 @@ RUN=(gcc libc6-dev cmake ninja-build pkg-config libpq-dev libevent-dev libsqlite
     libxxhash-dev libjansson-dev postgresql-15 ca-certificates)
 TEST=("${RUN[@]}" libcmocka-dev nginx varnish chromium openssl)
 LINT=("${TEST[@]}" clang clang-tidy clang-format libclang-rt-14-dev cppcheck shellcheck)
+BENCH=("${RUN[@]}" nginx curl)
 FRESH=(debootstrap debian-archive-keyring git curl)
 
 packages_of() {
@@ -18,8 +19,9 @@ packages_of() {
     run) printf '%s\n' "${RUN[@]}" ;;
     test) printf '%s\n' "${TEST[@]}" ;;
     lint) printf '%s\n' "${LINT[@]}" ;;
+    bench) printf '%s\n' "${BENCH[@]}" ;;
     fresh) printf '%s\n' "${FRESH[@]}" ;;
-    *) die "unknown profile '$1'; it is one of run, test, lint, fresh" ;;
+    *) die "unknown profile '$1'; it is one of run, test, lint, bench, fresh" ;;
     esac
     # npm may well come from elsewhere, together with a Node that Debian's own npm
     # package conflicts with; any npm will do.

@@ -46,8 +46,10 @@ static const char dev_help[] =
 static const char status_help[] =
     "usage: coulomb status [--url URL] [--metrics-url URL]\n"
     "\n"
-    "Asks a running server whether it is active. With --metrics-url also what its\n"
-    "metrics say (the server's ELECTRIC_PROMETHEUS_PORT).\n"
+    "Asks a running server whether what it serves follows the database; if not,\n"
+    "why; and as of when what it serves was complete. A server with a secret tells\n"
+    "the reason only when ELECTRIC_SECRET is set here too. With --metrics-url also\n"
+    "what its metrics say (the server's ELECTRIC_PROMETHEUS_PORT).\n"
     "\n"
     "  --url URL          default http://127.0.0.1:3000\n"
     "  --metrics-url URL  such as http://127.0.0.1:9090\n"

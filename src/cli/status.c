@@ -6,11 +6,13 @@
 #include "cli/cli.h"
 #include "cli/fetch.h"
 #include "server/obs/obs.h"
+#include "json/json.h"
 
 #define EXIT_NOT_ACTIVE  1
 #define EXIT_UNREACHABLE 2
 #define TIMEOUT_MS       5000
 #define HEALTH_MAX       65536
+#define PATH_MAX_BYTES   8192
 #define METRICS_MAX      1048576
 #define DEFAULT_URL      "http://127.0.0.1:3000"
 
@@ -41,57 +43,108 @@ static int read_args(struct question *q, int count, char **args, struct err *err
     return 0;
 }
 
-/* The word in {"status":"active"}, checked to be a plain one; false when there is none.
- */
-static bool status_word(const struct buf *body, char *out, size_t room)
+/* What the server says of itself. */
+struct health {
+    char word[32];
+    char detail[1024]; /* "" for none */
+    char lag_ms[32];   /* digits; "" from a server that does not tell */
+};
+
+static void keep(char *out, size_t room, struct slice text)
 {
-    static const char key[] = "\"status\":\"";
-    const char *at =
-        body->len ? memmem(body->ptr, body->len, key, sizeof(key) - 1) : NULL;
-    if (!at)
-        return false;
-    at += sizeof(key) - 1;
-    size_t left = body->len - (size_t)(at - body->ptr);
-    size_t n = 0;
-    while (n < left && n + 1 < room && at[n] >= 'a' && at[n] <= 'z') {
-        out[n] = at[n];
-        n++;
-    }
+    size_t n = text.len < room - 1 ? text.len : room - 1;
+    for (size_t i = 0; i < n; i++) /* it goes to a terminal */
+        out[i] = (unsigned char)text.ptr[i] < ' ' ? ' ' : text.ptr[i];
     out[n] = '\0';
-    return n > 0;
 }
 
-static int ask_health(const char *url, struct err *err)
+/* {"status":"active","lag_ms":120,"detail":"…"}; false when it is nothing of the kind. */
+static bool parse_health(const struct buf *body, struct health *h)
+{
+    struct json_reader r;
+    enum json_event e = JSON_ERROR;
+    *h = (struct health){0};
+    json_reader_init(&r, buf_slice(body));
+    bool fine = json_next(&r) == JSON_OBJECT_BEGIN;
+    while (fine && (e = json_next(&r)) == JSON_NAME) {
+        char key[16];
+        keep(key, sizeof(key), r.text);
+        struct slice name = slice_of(key);
+        e = json_next(&r);
+        if (e == JSON_STRING && slice_eq(name, SLICE_LIT("status")))
+            keep(h->word, sizeof(h->word), r.text);
+        else if (e == JSON_STRING && slice_eq(name, SLICE_LIT("detail")))
+            keep(h->detail, sizeof(h->detail), r.text);
+        else if (e == JSON_NUMBER && slice_eq(name, SLICE_LIT("lag_ms")))
+            keep(h->lag_ms, sizeof(h->lag_ms), r.text);
+        else
+            fine = json_skip(&r, e);
+    }
+    json_reader_fini(&r);
+    return fine && e == JSON_OBJECT_END && h->word[0] != '\0';
+}
+
+/* "/v1/health?verbose=true", with the secret where the environment has it. */
+static void put_path(struct buf *out, char **env)
+{
+    static const char name[] = "ELECTRIC_SECRET=";
+    const char *secret = NULL;
+    for (char **at = env; at && *at; at++)
+        if (strncmp(*at, name, sizeof(name) - 1) == 0)
+            secret = *at + sizeof(name) - 1;
+    buf_puts(out, "/v1/health?verbose=true");
+    if (secret && *secret)
+        buf_puts(out, "&secret=");
+    for (; secret && *secret; secret++)
+        buf_printf(out, "%%%02X", (unsigned)(unsigned char)*secret);
+    buf_putc(out, '\0');
+}
+
+static const char *meaning(const char *word)
 {
     static const struct meaning {
         const char *word;
         const char *text;
     } meanings[] = {
-        {"active", "it streams from Postgres and serves all requests"},
+        {"active", "it follows Postgres and serves all requests"},
         {"waiting", "another instance holds the database's lock, or Postgres can't be "
                     "reached; what it has stored is served"},
-        {"starting", "it is not yet up; its log says what it waits for"},
+        {"starting", "it does not follow Postgres; what it has stored is served"},
     };
+    for (size_t i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++)
+        if (strcmp(word, meanings[i].word) == 0)
+            return meanings[i].text;
+    return "";
+}
+
+static int ask_health(const char *url, char **env, struct err *err)
+{
     struct buf body;
+    struct buf path;
+    struct health h;
     int status = 0;
-    char word[32];
     buf_init(&body, HEALTH_MAX);
-    int rc = fetch_get(url, "/v1/health", TIMEOUT_MS, &status, &body, err);
-    bool known = rc == 0 && status_word(&body, word, sizeof(word));
-    buf_fini(&body);
-    if (rc == 0 && (!known || (status != 200 && status != 202)))
+    buf_init(&path, PATH_MAX_BYTES);
+    put_path(&path, env);
+    int rc = path.failed ? err_set(err, ERR_LIMIT, "ELECTRIC_SECRET is too long")
+                         : fetch_get(url, path.ptr, TIMEOUT_MS, &status, &body, err);
+    if (rc == 0 && (!parse_health(&body, &h) || (status != 200 && status != 202)))
         rc = err_set(err, ERR_IO,
                      "%s answers %d and not like a server of this kind: is it the right "
                      "port?",
                      url, status);
+    buf_fini(&path);
+    buf_fini(&body);
     if (rc)
         return cli_fail(EXIT_UNREACHABLE, err);
-    const char *text = "";
-    for (size_t i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++)
-        if (strcmp(word, meanings[i].word) == 0)
-            text = meanings[i].text;
-    printf("%s is %s%s%s\n", url, word, *text ? ": " : "", text);
-    return strcmp(word, "active") == 0 ? CLI_OK : EXIT_NOT_ACTIVE;
+    const char *text = meaning(h.word);
+    printf("%s is %s%s%s\n", url, h.word, *text ? ": " : "", text);
+    if (h.detail[0])
+        printf("  why: %s\n", h.detail);
+    if (h.lag_ms[0])
+        printf("  what it serves was complete %.3f s ago\n",
+               strtod(h.lag_ms, NULL) / 1000);
+    return strcmp(h.word, "active") == 0 ? CLI_OK : EXIT_NOT_ACTIVE;
 }
 
 /* Prints the plain samples of the table's metrics, and reasons that happened. */
@@ -144,14 +197,13 @@ static int ask_metrics(const char *url, struct err *err)
 
 int cli_status(int count, char **args, char **env)
 {
-    (void)env;
     if (cli_wants_help(count, args))
         return cli_print_help("status");
     struct err err = {0};
     struct question q;
     if (read_args(&q, count, args, &err) < 0)
         return cli_fail(CLI_USAGE, &err);
-    int code = ask_health(q.url, &err);
+    int code = ask_health(q.url, env, &err);
     if (code != EXIT_UNREACHABLE && q.metrics_url) {
         int metrics = ask_metrics(q.metrics_url, &err);
         code = metrics != CLI_OK ? metrics : code;

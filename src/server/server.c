@@ -46,14 +46,27 @@ static int on_attached(void *ctx, const struct replica_attached *a, struct err *
 {
     struct server *s = ctx;
     txn_reset(s->txn);
+    struct sequencer_switch *switches = calloc(a->switch_count + 1, sizeof *switches);
+    if (switches == NULL)
+        return err_set(err, ERR_MEMORY, "no memory for the timeline's history");
+    for (size_t i = 0; i < a->switch_count; i++)
+        switches[i] =
+            (struct sequencer_switch){a->switches[i].timeline, a->switches[i].lsn};
     struct sequencer_attach attach = {
         .system_id = a->system_id,
         .timeline = a->timeline,
+        .switches = switches,
+        .switch_count = a->switch_count,
         .slot_created = a->slot_created,
+        .slot_idle = a->slot_idle,
         .confirmed_lsn = a->confirmed_lsn,
         .wal_flush_lsn = a->wal_flush_lsn,
+        .wal_insert_lsn = a->wal_insert_lsn,
+        .clock_ahead_us = a->clock_ahead_us,
     };
-    return sequencer_attached(s->sequencer, &attach, err);
+    int rc = sequencer_attached(s->sequencer, &attach, err);
+    free(switches);
+    return rc;
 }
 
 static int on_frame(void *ctx, struct slice payload, struct err *err)
@@ -97,8 +110,7 @@ static void on_lost(void *ctx, enum obs_stream_reason reason, const struct err *
     struct server *s = ctx;
     (void)reason;
     txn_reset(s->txn);
-    (void)err; /* it is in the log; clients are not told addresses and roles */
-    sequencer_lost(s->sequencer, "");
+    sequencer_lost(s->sequencer, err->message);
 }
 
 static void on_state(void *ctx, enum replica_state state, const char *detail)

@@ -59,13 +59,17 @@ int coverage_check_publication(PGconn *conn, const char *name, bool *owned,
     if (PQresultStatus(rows) != PGRES_TUPLES_OK)
         rc = pg_fail(err, conn, rows, "Reading the publication failed");
     else if (PQntuples(rows) == 0)
-        rc = err_set(err, ERR_DB, "Publication \"%s\" not found in the database", name);
+        rc = err_set(err, ERR_DB,
+                     "Publication \"%s\" not found in the database. An administrator can "
+                     "create it: CREATE PUBLICATION \"%s\";",
+                     name, name);
     else if (*PQgetvalue(rows, 0, 0) != 't')
         rc = err_set(
             err, ERR_DB,
             "Publication \"%s\" does not publish all required operations: INSERT, "
-            "UPDATE, DELETE, TRUNCATE",
-            name);
+            "UPDATE, DELETE, TRUNCATE. Its owner can change that: ALTER PUBLICATION "
+            "\"%s\" SET (publish = 'insert, update, delete, truncate');",
+            name, name);
     else if (owned)
         *owned = *PQgetvalue(rows, 0, 1) == 't';
     if (rc && err)

@@ -53,6 +53,19 @@ static void put_table(struct buf *out, struct slice schema, struct slice name)
     table_put_name(out, &(const struct table){.schema = schema, .name = name});
 }
 
+static int fail_schema(struct ensure *e, const struct coverage_table *t, struct err *err)
+{
+    const char *user = PQuser(e->conn);
+    buf_reset(&e->sql, 0);
+    buf_puts(&e->sql, "GRANT USAGE ON SCHEMA ");
+    pg_put_ident(&e->sql, t->schema.ptr);
+    buf_puts(&e->sql, " TO ");
+    pg_put_ident(&e->sql, user ? user : "");
+    buf_putc(&e->sql, '\0');
+    return unavailable(err, err_set(err, ERR_DB, "%s. An administrator can allow it: %s;",
+                                    err->message, e->sql.failed ? "" : e->sql.ptr));
+}
+
 static int fail_missing(struct ensure *e, const struct coverage_table *t, struct err *err)
 {
     const char *why = e->config->manual ? "the ELECTRIC_MANUAL_TABLE_PUBLISHING setting "
@@ -63,6 +76,11 @@ static int fail_missing(struct ensure *e, const struct coverage_table *t, struct
     pg_put_ident(&e->sql, e->config->name);
     buf_puts(&e->sql, " ADD TABLE ");
     put_table(&e->sql, t->schema, t->name);
+    if (!t->full) {
+        buf_puts(&e->sql, "; ALTER TABLE ");
+        put_table(&e->sql, t->schema, t->name);
+        buf_puts(&e->sql, " REPLICA IDENTITY FULL");
+    }
     buf_putc(&e->sql, '\0');
     return unavailable(
         err,
@@ -142,6 +160,8 @@ static int explain(struct ensure *e, const struct coverage_table *t, bool adding
 {
     if (is_state(err, LOCK_TIMEOUT))
         return unavailable(err, err_set(err, ERR_RETRY, LOCK_TIMEOUT_TEXT));
+    if (is_state(err, NO_PRIVILEGE) && strstr(err->message, "for schema"))
+        return fail_schema(e, t, err);
     if (is_state(err, NO_PRIVILEGE))
         return adding || must_add(t) ? fail_missing(e, t, err) : fail_identity(e, t, err);
     if (is_state(err, UNDEFINED_TABLE))

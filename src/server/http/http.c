@@ -21,6 +21,21 @@
 
 /* --- Numbers --- */
 
+bool http_secret_fits(const struct http *http, struct slice given)
+{
+    struct slice secret = slice_of(http->secret);
+    unsigned char differ = given.len != secret.len;
+
+    if (!http->secret)
+        return true;
+    for (size_t i = 0; i < given.len; i++) {
+        char c = secret.len ? secret.ptr[i % secret.len] : '\0';
+
+        differ |= (unsigned char)(given.ptr[i] ^ c);
+    }
+    return differ == 0;
+}
+
 uint64_t http_loop_random(struct http_loop *loop)
 {
     /* splitmix64 */

@@ -5,9 +5,11 @@
 #include <stdlib.h>
 
 #include "server/http/query.h"
+#include "json/json.h"
 
 #define PATH_MAX_BYTES        1024
 #define QUERY_ARENA_MAX_BYTES (1024u * 1024)
+#define HEALTH_MAX_BYTES      8192
 #define METRICS_MAX_BYTES     (1024u * 1024)
 #define EXTRA_MAX_BYTES       (64u * 1024 * 1024)
 #define LOG_QUERY_MAX_BYTES   1024
@@ -41,21 +43,72 @@ static bool is_utf8(struct slice query)
     return rc == 0;
 }
 
-static void health(struct http_loop *loop, struct evreq *req)
+/* --- Health --- */
+
+struct health_question {
+    bool verbose;
+    bool trusted; /* the secret, where there is one, was given */
+};
+
+static struct health_question read_health_query(struct http_loop *loop,
+                                                struct slice query)
+{
+    struct health_question q = {.trusted = !loop->http->secret};
+    struct query_pair pair;
+    struct arena arena;
+
+    arena_init(&arena, QUERY_ARENA_MAX_BYTES);
+    while (query_next(&query, &arena, &pair) > 0) {
+        if (slice_eq(pair.key, SLICE_LIT("verbose")))
+            q.verbose = !slice_eq(pair.value, SLICE_LIT("false"));
+        else if (slice_eq(pair.key, SLICE_LIT("secret")))
+            q.trusted = http_secret_fits(loop->http, pair.value);
+    }
+    arena_fini(&arena);
+    return q;
+}
+
+static const char *health_word(const struct shapes *shapes, enum shapes_service service)
+{
+    switch (service) {
+    case SHAPES_ACTIVE:
+        return "active";
+    case SHAPES_WAITING:
+        return "waiting";
+    case SHAPES_STARTING:
+        break;
+    }
+    return shapes_contact(shapes) == SHAPES_CONTACT_MADE ? "starting" : "waiting";
+}
+
+/* Without `verbose` the body is what Electric's tools expect, to the byte. The detail may
+ * name roles and addresses: it is for those who know the secret. */
+static void health(struct http_loop *loop, struct evreq *req, struct slice query)
 {
     const struct shapes *shapes = loop->http->config.shapes;
-    enum shapes_service service = shapes_service(shapes);
-    struct slice body = SLICE_LIT("{\"status\":\"active\"}");
+    struct health_question q = read_health_query(loop, query);
+    struct shapes_health h;
+    struct buf body;
 
-    if (service == SHAPES_WAITING ||
-        (service == SHAPES_STARTING && shapes_contact(shapes) != SHAPES_CONTACT_MADE))
-        body = SLICE_LIT("{\"status\":\"waiting\"}");
-    else if (service == SHAPES_STARTING)
-        body = SLICE_LIT("{\"status\":\"starting\"}");
+    shapes_health(shapes, &h);
+    buf_init(&body, HEALTH_MAX_BYTES);
+    buf_printf(&body, "{\"status\":\"%s\"", health_word(shapes, h.service));
+    if (q.verbose)
+        buf_printf(&body, ",\"lag_ms\":%lld", (long long)h.lag_ms);
+    if (q.verbose && q.trusted && h.detail[0]) {
+        buf_puts(&body, ",\"detail\":");
+        json_put_untrusted(&body, slice_of(h.detail));
+    }
+    buf_putc(&body, '}');
     respond_vary(req);
     evreq_add_header(req, "cache-control", "no-cache, no-store, must-revalidate");
     evreq_add_header(req, "content-type", RESPOND_JSON);
-    evreq_reply(req, service == SHAPES_ACTIVE ? 200 : 202, body);
+    evreq_reply(req,
+                body.failed                  ? 500
+                : h.service == SHAPES_ACTIVE ? 200
+                                             : 202,
+                buf_slice(&body));
+    buf_fini(&body);
 }
 
 /* --- Routes of the wiring: answered on a worker thread --- */
@@ -231,7 +284,7 @@ static void route(struct http_loop *loop, struct evreq *req, struct slice raw_pa
              extra->matches(extra->ctx, evreq_method_name(method), path))
         extra_begin(loop, req, path, query);
     else if (is_read(method) && strcmp(path, "/v1/health") == 0)
-        health(loop, req);
+        health(loop, req, query);
     else if (is_read(method) && strcmp(path, "/") == 0)
         respond_plain(req, 200, NULL, slice_make("", 0));
     else
@@ -270,6 +323,10 @@ void routes_metrics(void *ctx, struct evreq *req)
         evreq_reply(req, 404, SLICE_LIT("Not found"));
         return;
     }
+    struct shapes_health h;
+    shapes_health(loop->http->config.shapes, &h);
+    obs_set(loop->http->config.obs, OBS_G_ACTIVE, h.service == SHAPES_ACTIVE);
+    obs_set(loop->http->config.obs, OBS_G_LAG_MS, h.lag_ms);
     buf_init(&text, METRICS_MAX_BYTES);
     obs_render(loop->http->config.obs, &text);
     evreq_add_header(req, "content-type", "text/plain; version=0.0.4; charset=utf-8");

@@ -194,7 +194,7 @@ void shape_request_not_ready(struct shape_request *r, int retry_after_s)
 {
     static const char prefix[] = "Timeout waiting for ";
     const struct shapes *shapes = r->loop->http->config.shapes;
-    char detail[512];
+    char detail[SHAPES_DETAIL_MAX];
     struct buf text;
 
     shapes_service_detail(shapes, detail, sizeof detail);
@@ -216,12 +216,18 @@ void shape_request_not_ready(struct shape_request *r, int retry_after_s)
     buf_fini(&text);
 }
 
-static void catalog_unreachable(struct shape_request *r)
+/* err may be NULL. A refusal of Postgres's own tells what would help. */
+static void catalog_unreachable(struct shape_request *r, const struct err *err)
 {
-    shape_request_message(
-        r, OBS_REFUSED_NOT_READY, 503,
-        "Cannot connect to the database to verify the shape. Please try again later.",
-        HTTP_RETRY_CATALOG_S, false);
+    bool refused = err && err->sqlstate[0] != '\0';
+    char text[1024];
+
+    snprintf(text, sizeof text,
+             "Cannot connect to the database to verify the shape. Please try again "
+             "later.%s%s",
+             refused ? " " : "", refused ? err->message : "");
+    shape_request_message(r, OBS_REFUSED_NOT_READY, 503, text, HTTP_RETRY_CATALOG_S,
+                          false);
 }
 
 /* Memory or input: whatever params_check and its like return. */
@@ -235,19 +241,6 @@ static void checked(struct shape_request *r, int rc, const struct param_errors *
 
 /* --- Arrival --- */
 
-/* Its time does not depend on where the texts differ. */
-static bool same_secret(struct slice given, struct slice secret)
-{
-    unsigned char differ = given.len != secret.len;
-
-    for (size_t i = 0; i < given.len; i++) {
-        char c = secret.len ? secret.ptr[i % secret.len] : '\0';
-
-        differ |= (unsigned char)(given.ptr[i] ^ c);
-    }
-    return differ == 0;
-}
-
 static bool authorized(const struct shape_request *r, const struct params *params)
 {
     const char *secret = r->loop->http->secret;
@@ -257,7 +250,7 @@ static bool authorized(const struct shape_request *r, const struct params *param
         return true;
     if (given->kind == PARAM_ABSENT)
         given = &params->values[PARAM_API_SECRET];
-    return given->kind == PARAM_TEXT && same_secret(given->text, slice_of(secret));
+    return given->kind == PARAM_TEXT && http_secret_fits(r->loop->http, given->text);
 }
 
 static bool admit(struct shape_request *r, const struct params *params)
@@ -523,7 +516,7 @@ void shape_request_table(struct shape_request *r, struct table *table,
     } else if (err && err->code == ERR_NOT_FOUND) {
         checked(r, params_table_missing(r->params, &r->arena, &errors), &errors);
     } else {
-        catalog_unreachable(r);
+        catalog_unreachable(r, err);
     }
 }
 
@@ -561,7 +554,7 @@ static void resolve(struct shape_request *r)
     if (r->table)
         table_known(r);
     else if (shapes_contact(config->shapes) == SHAPES_CONTACT_FAILED)
-        catalog_unreachable(r);
+        catalog_unreachable(r, NULL);
     else if (shapes_service(config->shapes) == SHAPES_STARTING)
         shape_request_wait_service(r);
     else if (answer_ask_table(r) != 0)

@@ -62,6 +62,9 @@ struct http {
     struct http_loop loops[];
 };
 
+/* Whether the given text is the secret; its time does not depend on where they differ. true
+ * without a secret. */
+bool http_secret_fits(const struct http *http, struct slice given);
 uint64_t http_loop_random(struct http_loop *loop);
 /* A number above every earlier one, different in each loop. */
 uint64_t http_loop_unique(struct http_loop *loop);

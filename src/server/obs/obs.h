@@ -31,7 +31,7 @@
 #define OBS_GAUGES(X)                                                                    \
     X(LAG_BYTES, "coulomb_replication_lag_bytes", "WAL written but not yet processed")   \
     X(LAG_MS, "coulomb_replication_lag_seconds", /* set in ms */                         \
-      "Age of the newest processed commit while behind, else 0")                         \
+      "Since when what is served is not known to be all there is")                       \
     X(RETAINED_WAL, "coulomb_retained_wal_bytes",                                        \
       "WAL that the slot makes Postgres keep")                                           \
     X(SHAPES, "coulomb_shapes", "Shapes that exist")                                     \
@@ -42,7 +42,7 @@
       "Requests holding an existing permit")                                             \
     X(CONNECTIONS, "coulomb_http_connections", "Open HTTP connections")                  \
     X(SNAPSHOTS_RUNNING, "coulomb_snapshots_running", "Snapshots being read")            \
-    X(ACTIVE, "coulomb_active", "1 while streaming from Postgres")
+    X(ACTIVE, "coulomb_active", "1 while what is served follows Postgres")
 
 /* Histograms of microseconds with fixed buckets. */
 #define OBS_HISTOGRAMS(X)                                                                \
@@ -65,6 +65,7 @@
     X(SLOT, "slot_lost", "the replication slot was lost or created anew")                \
     X(BEHIND, "storage_behind",                                                          \
       "the slot was acknowledged beyond what the storage holds")                         \
+    X(AHEAD, "storage_ahead", "the database went back to before what the storage holds") \
     X(CLUSTER, "other_cluster", "the database is another one or on another timeline")    \
     X(CORRUPT, "corrupt", "its stored bytes do not check out")                           \
     X(STORAGE, "storage_failed", "its log could not be written")                         \

@@ -18,6 +18,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "server/pg/config.h"
+#include "server/pg/internal.h"
 
 #define DISPLAY(set)                                                                     \
     set " bytea_output = 'hex'; " set " DateStyle = 'ISO, DMY'; " set                    \
@@ -173,7 +174,9 @@ static int fail_connection(struct err *err, const PGconn *conn, const char *doin
 
 int pg_fail_connect(struct err *err, const PGconn *conn)
 {
-    return fail_connection(err, conn, "Postgres can't be reached");
+    int code = fail_connection(err, conn, "Postgres can't be reached");
+    pg_add_cure(err, conn);
+    return code;
 }
 
 int pg_fail(struct err *err, PGconn *conn, const PGresult *result, const char *doing)

@@ -1,7 +1,7 @@
 /* From a fresh replication connection to a slot that can be streamed
  * (shape-protocol.md 5.1).
  *
- *   settings ─▶ lock ─▶ slot read ─▶ publication ─▶ slot ─▶ identify ─▶ sink.attached
+ *   settings ─▶ lock ─▶ slot read ─▶ publication ─▶ slot ─▶ identity ─▶ sink.attached
  *
  * Why this order: the lock makes us the only one who touches publication and slot. A
  * missing publication makes an existing slot useless (the WAL behind it was decoded, or
@@ -31,6 +31,7 @@ struct slot {
     bool exists;
     bool foreign; /* another plugin, kind or database */
     bool lost;    /* invalidated: its WAL is gone */
+    bool idle;
     char what[160];
     uint64_t confirmed_lsn;
 };
@@ -92,9 +93,9 @@ static int read_settings(struct replica *r, struct err *err)
             PQgetvalue(result, 0, 0));
     else if (is_true(result, 2))
         rc = err_set(
-            err, ERR_FATAL,
+            err, r->ever_attached ? ERR_RETRY : ERR_FATAL,
             "DATABASE_URL (%s) names a standby, where no publication can be made: it "
-            "must name the primary",
+            "must name the primary, or the standby be promoted (SELECT pg_promote();)",
             pg_config_describe(r->config.pg));
     PQclear(result);
     return rc;
@@ -189,7 +190,7 @@ static int read_slot(struct replica *r, struct slot *slot, struct err *err)
         "SELECT slot_type = 'logical' AND plugin = 'pgoutput' AND database = "
         "current_database(), format('%%s, plugin %%s, database %%s', slot_type, "
         "coalesce(plugin, 'none'), coalesce(database, 'none')), "
-        "coalesce(confirmed_flush_lsn, '0/0'), coalesce(%s, false) FROM "
+        "coalesce(confirmed_flush_lsn, '0/0'), coalesce(%s, false), NOT active FROM "
         "pg_replication_slots WHERE slot_name = %s",
         lost_condition(r->attached.server_version), r->slot_literal);
     if (rc != 0)
@@ -200,6 +201,7 @@ static int read_slot(struct replica *r, struct slot *slot, struct err *err)
         snprintf(slot->what, sizeof(slot->what), "%s", PQgetvalue(result, 0, 1));
         slot->lost = !parse_lsn(PQgetvalue(result, 0, 2), &slot->confirmed_lsn) ||
                      slot->confirmed_lsn == 0 || is_true(result, 3);
+        slot->idle = is_true(result, 4);
     }
     PQclear(result);
     if (slot->foreign)
@@ -408,6 +410,7 @@ static int ensure_slot(struct replica *r, struct slot *slot, struct err *err)
 
         if (keep) {
             r->attached.confirmed_lsn = slot->confirmed_lsn;
+            r->attached.slot_idle = slot->idle;
             return 0;
         }
         if (slot->exists) {
@@ -431,6 +434,23 @@ static int ensure_slot(struct replica *r, struct slot *slot, struct err *err)
 }
 
 /* --- All of it --- */
+
+static int read_place(struct replica *r, struct err *err)
+{
+    struct replica_attached *a = &r->attached;
+    PGresult *result;
+    int rc = link_query(r, "Reading the position", &result, err,
+                        "SELECT pg_current_wal_insert_lsn(), "
+                        "(extract(epoch FROM clock_timestamp()) * 1000000)::int8");
+
+    if (rc != 0)
+        return rc;
+    if (!parse_lsn(PQgetvalue(result, 0, 0), &a->wal_insert_lsn))
+        rc = err_set(err, ERR_CORRUPT, "Postgres named no position");
+    a->clock_ahead_us = strtoll(PQgetvalue(result, 0, 1), NULL, 10) - clock_wall_us();
+    PQclear(result);
+    return rc;
+}
 
 static int identify(struct replica *r, struct err *err)
 {
@@ -471,11 +491,17 @@ int attach_run(struct replica *r, struct err *err)
         rc = ensure_slot(r, &slot, err);
     if (rc == 0)
         rc = identify(r, err);
+    if (rc == 0)
+        rc = read_place(r, err);
+    if (rc == 0)
+        rc = history_read(r, err);
     if (rc != 0)
         return rc;
+    r->ever_attached = true;
     log_event(r->config.log, LOG_INFO, "replica.connected",
               LOG_TEXT("slot", r->config.slot),
               LOG_TEXT("database", r->attached.database),
+              LOG_U64("timeline", r->attached.timeline),
               LOG_U64("confirmed_lsn", r->attached.confirmed_lsn),
               LOG_U64("slot_created", r->attached.slot_created));
     return r->sink.attached(r->sink.ctx, &r->attached, err);

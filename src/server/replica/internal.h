@@ -1,6 +1,6 @@
 /* What the files of this module share: replica.c (life and retries), link.c (one
  * connection, never waited for without wake_fd), attach.c (from connected to ready),
- * stream.c (the copy). */
+ * history.c (how the server's timeline came about), stream.c (the copy). */
 #ifndef COULOMB_SERVER_REPLICA_INTERNAL_H
 #define COULOMB_SERVER_REPLICA_INTERNAL_H
 
@@ -29,6 +29,7 @@ struct replica {
     bool stop;
     bool reconnect;
     bool ever_connected; /* a failing name resolution may heal by itself */
+    bool ever_attached;  /* a standby may be one that is about to be promoted */
     bool slot_useless;   /* the stream can't be decoded from the slot's position */
     int64_t backoff_ms;  /* before the next attempt; 0: none failed yet */
     uint64_t
@@ -38,13 +39,14 @@ struct replica {
     PGconn *conn;
     bool query_running;
     struct replica_attached attached;
+    struct replica_switch *switches; /* of `attached` */
 
     bool streaming;
     bool report_soon;
     bool reply_requested;
+    bool heard;            /* something came since the last status */
     bool fresh;            /* frames were handed on since `drained` */
     uint64_t received_lsn; /* everything before it was handed on */
-    uint64_t wal_end_lsn;  /* the newest position of the server known */
     uint64_t reported_lsn; /* flushed, as last told */
     int64_t status_ms;     /* when the last status went out */
     int64_t interval_ms;   /* between two */
@@ -74,6 +76,15 @@ int link_query(struct replica *r, const char *doing, PGresult **out, struct err 
                const char *format, ...) __attribute__((format(printf, 5, 6)));
 /* Sends what libpq holds back; 1 when some is left, 0, or ERR_RETRY. */
 int link_flush(struct replica *r, struct err *err);
+
+/* history.c. The content of a timeline's history file: lines "timeline, switch position,
+ * reason", comments, blank lines. *out is the caller's to free. ERR_CORRUPT for anything
+ * else, or when it is not the history of that timeline; ERR_LIMIT, ERR_MEMORY. */
+int history_parse(struct slice content, uint32_t timeline, struct replica_switch **out,
+                  size_t *count, struct err *err);
+/* Reads how the server's timeline came about, where it is not the first. A history that
+ * can't be had is told in the log, and is no error. */
+int history_read(struct replica *r, struct err *err);
 
 /* From a fresh connection to sink.attached. */
 int attach_run(struct replica *r, struct err *err);

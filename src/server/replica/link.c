@@ -109,26 +109,18 @@ static int finish_connect(struct replica *r, struct err *err)
     return 0;
 }
 
-/* A refusal that is specific to replication sessions gets the cure behind it. */
-static int explain_refusal(const struct replica *r, int rc, struct err *err)
+/* A server that takes no replication at all will not do so by itself. */
+static int judge_refusal(int rc, struct err *err)
 {
     struct err was = *err;
-    const char *user = r->conn ? PQuser(r->conn) : NULL;
 
-    if (strcmp(was.sqlstate, "42501") == 0)
-        err_set(err, ERR_FATAL,
-                "%s. Replication needs a privilege that an administrator can give: ALTER "
-                "ROLE "
-                "\"%s\" WITH REPLICATION;",
-                was.message, user ? user : "");
-    else if (strstr(was.message, "max_wal_senders") && strstr(was.message, " 0)"))
-        err_set(
-            err, ERR_FATAL,
-            "%s. Replication is switched off in the server: ALTER SYSTEM SET wal_level = "
-            "'logical'; ALTER SYSTEM SET max_wal_senders = 10; and restart Postgres",
-            was.message);
-    else
+    if (!strstr(was.message, "max_wal_senders") || !strstr(was.message, " 0)"))
         return rc;
+    err_set(err, ERR_FATAL,
+            "Postgres can't be reached: replication is switched off in the server "
+            "(max_wal_senders is 0). An administrator can switch it on: ALTER SYSTEM SET "
+            "wal_level = 'logical'; ALTER SYSTEM SET max_wal_senders = 10; and restart "
+            "Postgres");
     memcpy(err->sqlstate, was.sqlstate, sizeof(err->sqlstate));
     return ERR_FATAL;
 }
@@ -140,7 +132,7 @@ int link_open(struct replica *r, struct err *err)
     if (rc == 0)
         rc = finish_connect(r, err);
     if (rc != 0) {
-        rc = explain_refusal(r, rc, err);
+        rc = judge_refusal(rc, err);
         link_close(r);
         /* What libpq itself finds (names, certificates) may be an outage of the network
          * once it has worked before. */

@@ -65,6 +65,7 @@ void replica_free(struct replica *r)
     if (!r)
         return;
     link_close(r);
+    free(r->switches);
     free(r);
 }
 

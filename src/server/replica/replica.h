@@ -30,16 +30,28 @@ struct replica_config {
     int wake_fd; /* the sequencer's mailbox */
 };
 
+/* Where a timeline ended, on the way to the server's own: a record that begins below the
+ * position is on both, any other only on one of them. */
+struct replica_switch {
+    uint32_t timeline;
+    uint64_t lsn;
+};
+
 /* What the upstream turned out to be, before streaming starts. */
 struct replica_attached {
     char system_id[32];
     uint32_t timeline;
+    const struct replica_switch *switches; /* oldest first; valid for the call */
+    size_t switch_count; /* 0 on the first timeline, or when the history can't be had */
     char database[64];
-    int server_version;     /* such as 150018 */
-    bool slot_created;      /* nothing before now can be had from it */
-    uint64_t confirmed_lsn; /* of an existing slot */
-    uint64_t wal_flush_lsn; /* when connected: replay has caught up once it is passed */
+    int server_version;      /* such as 150018 */
+    bool slot_created;       /* nothing before now can be had from it */
+    bool slot_idle;          /* nobody used it when confirmed_lsn was read */
+    uint64_t confirmed_lsn;  /* of an existing slot */
+    uint64_t wal_flush_lsn;  /* when connected: replay has caught up once it is passed */
+    uint64_t wal_insert_lsn; /* then too: no snapshot can have seen more */
     int64_t wal_sender_timeout_ms;
+    int64_t clock_ahead_us; /* of the server's clock before ours */
 };
 
 /* All on the thread of replica_run. Negative returns end the stream with that error:

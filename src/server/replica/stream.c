@@ -6,7 +6,8 @@
  *
  * What may be acknowledged: only what the sink calls flushed. `write` is what was handed
  * on; it releases no WAL, but it spares us the keepalives with which an idle server asks
- * for it. `flush` and `apply` never go back, and are 0, which the server ignores, as long
+ * for it. An answer is asked for when nothing came since the status before: a server that
+ * has nothing to say is told from one that is gone. `flush` and `apply` never go back, and are 0, which the server ignores, as long
  * as they would say nothing new: some versions let a slot move backwards.
  *
  * Fairness: a burst of at most BURST_FRAMES or BURST_US is handed on, then the status and
@@ -66,6 +67,8 @@ static int send_status(struct replica *r, struct err *err)
     put_u64(status + 9, told);
     put_u64(status + 17, told);
     put_u64(status + 25, (uint64_t)(clock_wall_us() - EPOCH_2000_US));
+    status[33] = r->heard ? 0 : 1;
+    r->heard = false;
     sent = PQputCopyData(r->conn, status, sizeof(status));
     if (sent < 0)
         return pg_fail(err, r->conn, NULL, "Writing to Postgres");
@@ -103,7 +106,6 @@ static int take_xlogdata(struct replica *r, const char *bytes, int len, struct e
         return fail_protocol(r, err, "a data message", len);
     payload = slice_make(bytes + XLOGDATA_HEADER, (size_t)(len - XLOGDATA_HEADER));
     obs_count(r->config.obs, OBS_WAL_BYTES, payload.len);
-    advance(&r->wal_end_lsn, get_u64(bytes + 9));
     r->fresh = true;
     rc = r->sink.frame(r->sink.ctx, payload, err);
     if (rc != 0) {
@@ -126,7 +128,6 @@ static int take_keepalive(struct replica *r, const char *bytes, int len, struct 
     if (len < KEEPALIVE_BYTES)
         return fail_protocol(r, err, "a keepalive", len);
     end_lsn = get_u64(bytes + 1);
-    advance(&r->wal_end_lsn, end_lsn);
     advance(&r->received_lsn, end_lsn);
     if (bytes[17] != 0)
         r->reply_requested = true;
@@ -137,6 +138,7 @@ static int take_keepalive(struct replica *r, const char *bytes, int len, struct 
 
 static int take_message(struct replica *r, const char *bytes, int len, struct err *err)
 {
+    r->heard = true;
     if (len > 0 && bytes[0] == 'w')
         return take_xlogdata(r, bytes, len, err);
     if (len > 0 && bytes[0] == 'k')
@@ -212,16 +214,6 @@ static int receive(struct replica *r, struct err *err)
     return hand_on(r, err);
 }
 
-static void note_progress(struct replica *r)
-{
-    uint64_t behind =
-        r->wal_end_lsn > r->received_lsn ? r->wal_end_lsn - r->received_lsn : 0;
-
-    obs_set(r->config.obs, OBS_G_LAG_BYTES, (int64_t)behind);
-    if (clock_mono_ms() - r->streaming_ms >= STEADY_MS)
-        r->backoff_ms = 0;
-}
-
 static int turn(struct replica *r, struct err *err)
 {
     int more = receive(r, err);
@@ -232,7 +224,8 @@ static int turn(struct replica *r, struct err *err)
         return more;
     if (r->fresh) {
         r->fresh = false;
-        note_progress(r);
+        if (clock_mono_ms() - r->streaming_ms >= STEADY_MS)
+            r->backoff_ms = 0;
         rc = r->sink.drained(r->sink.ctx, err);
     }
     if (rc == 0 && clock_mono_ms() >= next_status_ms(r))
@@ -302,9 +295,9 @@ static void begin(struct replica *r)
     r->streaming = true;
     r->report_soon = false;
     r->reply_requested = false;
+    r->heard = true;
     r->fresh = false;
     r->received_lsn = r->attached.confirmed_lsn;
-    r->wal_end_lsn = r->attached.wal_flush_lsn;
     r->reported_lsn = 0;
     r->streaming_ms = clock_mono_ms();
     r->status_ms = r->streaming_ms;

@@ -302,6 +302,8 @@ static int apply_change(void *ctx, const struct txn_change *change, struct err *
     if (route_match(q->route, change, &hits, &count) < 0)
         return err_set(err, ERR_MEMORY, "no memory for routing a change");
     variants_next_change(&q->variants);
+    if (count > 0)
+        rc = shapelog_spill(q->shapelog, &why);
     /* Dropping a shape changes the router, not the hits' array; a dropped shape's links
      * may still be in it, so references are not released before the next publication. */
     for (size_t i = 0; rc == 0 && i < count; i++) {
@@ -317,8 +319,10 @@ static int apply_change(void *ctx, const struct txn_change *change, struct err *
 static int apply_begin(void *ctx, const struct txn_begin *begin, struct err *err)
 {
     struct sequencer *q = ctx;
-    (void)err;
     ASSERT(!q->txn_open && list_empty(&q->touched));
+    int rc = origin_repeated(q, begin->lsn, err);
+    if (rc < 0)
+        return rc;
     q->txn_open = true;
     q->txn_replayed = begin->lsn <= q->processed_lsn;
     q->txn_serial++;
@@ -417,6 +421,7 @@ static int apply_commit(void *ctx, uint64_t lsn, uint64_t end_lsn, struct err *e
     q->unpublished = true;
     q->processed_lsn = lsn;
     q->processed_end = end_lsn;
+    q->processed_commit_us = q->txn_commit_us;
     return 0;
 }
 

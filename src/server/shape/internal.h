@@ -30,9 +30,15 @@ struct shapes {
     atomic_int service; /* enum shapes_service */
     atomic_int contact; /* enum shapes_contact */
     atomic_bool caught_up;
+    atomic_bool checkpoint_failing;
+    atomic_uint_fast64_t backlog_bytes; /* to be read before it has caught up */
+    atomic_int_fast64_t fresh_ms; /* what is served was all there was then; monotonic */
+    atomic_int_fast64_t heard_ms; /* last word of the stream; monotonic */
+    atomic_int_fast64_t asked_ms; /* last answer of the pool's; 0: none since it began */
     atomic_uint_fast64_t last_lsn;
     pthread_mutex_t detail_lock;
-    char detail[512];
+    char detail[SHAPES_DETAIL_MAX];
+    char refusal[SHAPES_DETAIL_MAX]; /* why the pool has no answer */
 };
 
 /* --- Which shapes get the same messages (variants.c). The sequencer's. --- */
@@ -147,6 +153,7 @@ int shapes_insert(struct shapes *s, struct shape *shape); /* takes a reference *
 void shapes_erase(struct shapes *s, struct shape *shape); /* releases it */
 void shapes_set_service(struct shapes *s, enum shapes_service service,
                         const char *detail);
+void shapes_set_refusal(struct shapes *s, const char *refusal);
 void shapes_notify_all(struct shapes *s);
 /* Tells the watchers that asked; any thread. */
 void shape_notify(struct shape *shape);
@@ -206,6 +213,7 @@ enum mail_kind {
     MAIL_RECONCILED,
     MAIL_PARTITIONS,
     MAIL_TABLE_LEFT,
+    MAIL_PROBED,
     MAIL_STOP
 };
 
@@ -255,6 +263,15 @@ struct mail_durable {
     struct err err;
 };
 
+/* Sent once for each question of how far the WAL is. */
+struct mail_probed {
+    struct mail mail;
+    struct sequencer *q;
+    int64_t asked_ms;
+    uint64_t wal_lsn; /* 0: no answer */
+    struct err err;
+};
+
 struct reconcile_job; /* begins with its mail */
 
 /* --- The sequencer --- */
@@ -285,6 +302,8 @@ struct sequencer {
     uint32_t txn_xid;
     int64_t txn_commit_us;
     int64_t txn_begun_us;
+    int64_t
+        processed_commit_us; /* of the last complete transaction, the server's clock */
     struct list touched;
 
     struct list committed;  /* shapes to publish */
@@ -296,13 +315,24 @@ struct sequencer {
     uint64_t wal_end;   /* everything before it has come */
     int64_t oldest_commit_us; /* arrival of the first unpublished commit, monotonic */
     uint64_t catch_up_lsn;    /* replay is over once this is reached */
+    uint64_t confirmed_lsn;   /* of the slot, at connect */
+    uint64_t
+        repeat_lsn; /* the slot must send this commit again, or its history is another */
 
     uint64_t durable_lsn;
     bool unsaved; /* something published is not in a checkpoint that was asked for */
     bool checkpoint_running;
     bool checkpoint_stale; /* the one that runs was asked for before the origin changed */
+    bool checkpoint_failing; /* the last one did */
     int64_t next_checkpoint_ms;
     int64_t stop_deadline_ms; /* INT64_MAX: not stopping */
+
+    struct mail_probed probe; /* one at a time */
+    bool probe_running;
+    int64_t next_probe_ms;
+    uint64_t awaited_lsn; /* once this is published, what is served was fresh at */
+    int64_t awaited_ms;   /* that time; 0: nothing is awaited */
+    int64_t clock_ahead_us;
 
     struct recent_xid *recent; /* by xid % RECENT_XIDS: transactions begun in this run */
     uint64_t txn_ordinal;      /* how many began */
@@ -409,6 +439,21 @@ void reconcile_finish(struct sequencer *q, struct reconcile_job *job);
 /* The stream describes a relation: before its changes are applied. */
 int reconcile_relation(struct sequencer *q, const struct decode_relation *relation,
                        struct err *err);
+
+/* origin.c: what the logs were made from is compared with what the stream comes from. */
+struct shapelog_origin origin_of(const struct sequencer *q,
+                                 const struct sequencer_attach *attach);
+int origin_check(struct sequencer *q, const struct sequencer_attach *attach,
+                 struct err *err);
+/* At each transaction's begin, and when replay is over (UINT64_MAX): ERR_RETRY when the
+ * stream has passed the place of a commit that it must repeat. */
+int origin_repeated(struct sequencer *q, uint64_t lsn, struct err *err);
+
+/* fresh.c: as of when what is served is known to be all there was. */
+void fresh_published(struct sequencer *q);
+void fresh_look(struct sequencer *q);
+void fresh_probe_if_due(struct sequencer *q, int64_t now_ms);
+void fresh_probed(struct sequencer *q, const struct mail_probed *m);
 
 /* partitions.c */
 /* Finds whose partition the relation is, and links it to their shapes. Waits for Postgres

@@ -149,7 +149,9 @@ static int join_append(struct sequencer *q, struct shape *shape, uint64_t lsn,
 {
     struct shapelog_variant variant;
     struct err err = {0};
-    int rc = shapelog_stage(q->shapelog, json, &variant, &err);
+    int rc = shapelog_spill(q->shapelog, &err);
+    if (rc == 0)
+        rc = shapelog_stage(q->shapelog, json, &variant, &err);
     if (rc == 0)
         rc = shapelog_append(shape->log, lsn, op, variant, &err);
     if (rc == ERR_INVALID || rc == ERR_LIMIT)

@@ -179,58 +179,6 @@ void sequencer_request_stop(struct sequencer *q)
 
 /* --- The connection's states --- */
 
-static bool same_origin(const struct shapelog_origin *a, const struct shapelog_origin *b)
-{
-    return strcmp(a->system_id, b->system_id) == 0 && a->timeline == b->timeline &&
-           strcmp(a->database, b->database) == 0 && strcmp(a->slot, b->slot) == 0;
-}
-
-/* Positions and transaction ids of before say nothing about what comes now. A checkpoint
- * that runs may still tell one of those. */
-static void forget_positions(struct sequencer *q)
-{
-    q->processed_lsn = q->processed_end = q->published_end = 0;
-    q->wal_end = q->durable_lsn = 0;
-    atomic_store(&q->shapes.last_lsn, 0);
-    memset(q->recent, 0, RECENT_XIDS * sizeof *q->recent);
-    q->txn_ordinal = 0;
-    q->checkpoint_stale = q->checkpoint_running;
-}
-
-static struct shapelog_origin origin_of(const struct sequencer *q,
-                                        const struct sequencer_attach *attach)
-{
-    struct shapelog_origin origin = {.timeline = attach->timeline};
-    snprintf(origin.system_id, sizeof origin.system_id, "%s", attach->system_id);
-    snprintf(origin.database, sizeof origin.database, "%s", q->config.database);
-    snprintf(origin.slot, sizeof origin.slot, "%s", q->config.slot);
-    return origin;
-}
-
-/* What the logs were made from is compared with what the stream comes from. */
-static int check_origin(struct sequencer *q, const struct sequencer_attach *attach,
-                        struct err *err)
-{
-    struct shapelog_origin now = origin_of(q, attach), was;
-    bool known = shapelog_origin_get(q->shapelog, &was) == 0;
-    if (known && !same_origin(&was, &now)) {
-        sequencer_drop_everything(q, OBS_SHAPE_CLUSTER,
-                                  "the database is not the one of the stored logs");
-        forget_positions(q);
-    } else if (attach->slot_created) {
-        sequencer_drop_everything(q, OBS_SHAPE_SLOT, "the replication slot is new");
-    } else if (attach->confirmed_lsn > q->durable_lsn + 1) { /* +1: as it is reported */
-        sequencer_drop_everything(q, OBS_SHAPE_BEHIND,
-                                  "the storage is an old copy, or was damaged");
-    }
-    /* What is acknowledged already is no concern of any shape that is left. */
-    if (q->durable_lsn < attach->confirmed_lsn)
-        q->durable_lsn = attach->confirmed_lsn;
-    if (known && same_origin(&was, &now))
-        return 0;
-    return shapelog_origin_set(q->shapelog, &now, err);
-}
-
 /* The stream's lock is ours. A predecessor that has the storage open still is given some time to
  * go; then it is taken from it: that one has lost the stream, and its epoch is over. */
 static int take_storage(struct sequencer *q, const struct sequencer_attach *attach,
@@ -260,10 +208,11 @@ int sequencer_attached(struct sequencer *q, const struct sequencer_attach *attac
     ASSERT(!q->txn_open);
     int rc = q->shapelog == NULL ? take_storage(q, attach, err) : 0;
     if (rc == 0)
-        rc = check_origin(q, attach, err);
+        rc = origin_check(q, attach, err);
     if (rc < 0)
         return rc;
     q->catch_up_lsn = attach->wal_flush_lsn;
+    q->clock_ahead_us = attach->clock_ahead_us;
     return 0;
 }
 
@@ -292,6 +241,10 @@ void sequencer_waiting(struct sequencer *q, enum shapes_service service,
 void sequencer_streaming(struct sequencer *q)
 {
     q->next_reconcile_ms = 0; /* tables may have changed while nobody watched */
+    q->next_probe_ms = 0;
+    q->awaited_ms = 0;
+    atomic_store(&q->shapes.heard_ms, clock_mono_ms());
+    atomic_store(&q->shapes.asked_ms, 0);
     shapes_set_service(&q->shapes, SHAPES_ACTIVE, "");
 }
 
@@ -300,8 +253,16 @@ static void note_caught_up(struct sequencer *q)
     if (atomic_load(&q->shapes.caught_up))
         return;
     uint64_t reached = q->processed_end > q->wal_end ? q->processed_end : q->wal_end;
-    if (reached < q->catch_up_lsn || q->unpublished)
+    bool reading = reached < q->catch_up_lsn;
+    uint64_t from = reached > q->confirmed_lsn ? reached : q->confirmed_lsn;
+    atomic_store(&q->shapes.backlog_bytes,
+                 q->catch_up_lsn > from ? q->catch_up_lsn - from : 0);
+    if (reading || q->unpublished)
         return;
+    if (!q->txn_open && origin_repeated(q, UINT64_MAX, NULL) < 0) {
+        q->stream.reconnect(q->stream.ctx);
+        return;
+    }
     atomic_store(&q->shapes.caught_up, true);
     shapes_notify_all(&q->shapes);
 }
@@ -313,12 +274,6 @@ void sequencer_wal_end(struct sequencer *q, uint64_t lsn)
 }
 
 /* --- Publication and checkpoints --- */
-
-static int64_t wall_lag_ms(int64_t commit_us)
-{
-    int64_t lag = (clock_wall_us() - commit_us) / 1000;
-    return lag > 0 ? lag : 0;
-}
 
 int sequencer_storage_failed(struct sequencer *q, const struct err *why, struct err *err)
 {
@@ -391,6 +346,7 @@ static int publish(struct sequencer *q, struct err *err)
     q->unpublished = false;
     q->published_end = q->processed_end;
     atomic_store(&q->shapes.last_lsn, q->processed_lsn);
+    fresh_published(q);
     obs_time(q->config.obs, OBS_H_LIVE_US, clock_mono_us() - q->oldest_commit_us);
     return 0;
 }
@@ -434,6 +390,7 @@ static int turn(struct sequencer *q, int64_t now_ms, struct err *err)
         return rc;
     sequencer_release_dropped(q);
     note_caught_up(q);
+    fresh_look(q);
     checkpoint_if_due(q, now_ms);
     q->tending = q->shapelog != NULL && shapelog_tend(q->shapelog, TEND_US);
     return 0;
@@ -444,8 +401,7 @@ int sequencer_drained(struct sequencer *q, struct err *err)
     int rc = turn(q, clock_mono_ms(), err);
     if (rc < 0)
         return rc;
-    bool behind = q->wal_end > q->processed_end && q->txn_open;
-    obs_set(q->config.obs, OBS_G_LAG_MS, behind ? wall_lag_ms(q->txn_commit_us) : 0);
+    atomic_store(&q->shapes.heard_ms, clock_mono_ms());
     return 0;
 }
 
@@ -518,6 +474,8 @@ static void checkpoint_over(struct sequencer *q, const struct mail_durable *m)
 {
     bool stale = q->checkpoint_stale;
     q->checkpoint_running = q->checkpoint_stale = false;
+    q->checkpoint_failing = !stale && m->mail.kind == MAIL_CHECKPOINT_FAILED;
+    atomic_store(&q->shapes.checkpoint_failing, q->checkpoint_failing);
     if (stale) {
         q->unsaved = true;
     } else if (m->mail.kind == MAIL_DURABLE) {
@@ -577,6 +535,9 @@ void sequencer_open_mail(struct sequencer *q, struct mail *mail)
     case MAIL_TABLE_LEFT:
         tables_left(q, mail);
         break;
+    case MAIL_PROBED:
+        fresh_probed(q, (const struct mail_probed *)(void *)mail);
+        break;
     case MAIL_STOP:
         stop_begin(q);
         break;
@@ -607,8 +568,10 @@ int sequencer_woken(struct sequencer *q, struct err *err)
     open_all_mail(q);
     int64_t now_ms = clock_mono_ms();
     bool active = shapes_service(&q->shapes) == SHAPES_ACTIVE;
-    if (active)
+    if (active) {
         tables_leave_idle(q, now_ms);
+        fresh_probe_if_due(q, now_ms);
+    }
     if (active && now_ms >= q->next_reconcile_ms) {
         sequencer_evict(q);
         reconcile_start(q, now_ms);
@@ -628,6 +591,7 @@ int64_t sequencer_deadline_ms(struct sequencer *q)
     int64_t at = q->tending || q->storage.code != 0 ? 0 : q->stop_deadline_ms;
     if (shapes_service(&q->shapes) == SHAPES_ACTIVE) {
         at = earlier(at, tables_deadline_ms(q));
+        at = earlier(at, q->probe_running ? INT64_MAX : q->next_probe_ms);
         at = earlier(at, q->next_reconcile_ms);
     }
     return earlier(at, checkpoint_due_ms(q));

@@ -34,12 +34,24 @@ struct sequencer_stream {
     void (*stop)(void *ctx);
 };
 
+/* Where a timeline ended, on the way to the server's own. */
+struct sequencer_switch {
+    uint32_t timeline;
+    uint64_t lsn;
+};
+
 struct sequencer_attach {
     const char *system_id;
     uint32_t timeline;
+    const struct sequencer_switch
+        *switches; /* of the timelines before it, as far as known */
+    size_t switch_count;
     bool slot_created;
+    bool slot_idle;         /* nobody used it when its position was read */
     uint64_t confirmed_lsn; /* what the slot says was acknowledged */
     uint64_t wal_flush_lsn;
+    uint64_t wal_insert_lsn;
+    int64_t clock_ahead_us; /* of the server's clock before ours */
 };
 
 struct sequencer;

@@ -1,9 +1,16 @@
 /* The registry: shapes by handle and by definition, and who wants to hear of them. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
 #include "base/clock.h"
 #include "server/shape/internal.h"
+
+/* A healthy server answers a status, of which there is one in 10 s at least. */
+#define SILENCE_MAX_MS 30000
+/* A question a second; the pool may have other work for a while. */
+#define UNANSWERED_MAX_MS 15000
 
 void shapes_init(struct shapes *s, struct sequencer *q, struct obs *obs)
 {
@@ -14,6 +21,8 @@ void shapes_init(struct shapes *s, struct sequencer *q, struct obs *obs)
     s->sequencer = q;
     s->obs = obs;
     atomic_init(&s->service, SHAPES_STARTING);
+    atomic_init(&s->fresh_ms, clock_mono_ms());
+    atomic_init(&s->heard_ms, clock_mono_ms());
 }
 
 void shapes_fini(struct shapes *s)
@@ -41,6 +50,64 @@ void shapes_service_detail(const struct shapes *s, char *out, size_t size)
     memcpy(out, s->detail, n);
     out[n] = '\0';
     pthread_mutex_unlock(&mutable_lock->detail_lock);
+}
+
+void shapes_set_refusal(struct shapes *s, const char *refusal)
+{
+    pthread_mutex_lock(&s->detail_lock);
+    snprintf(s->refusal, sizeof s->refusal, "%s", refusal);
+    pthread_mutex_unlock(&s->detail_lock);
+}
+
+static void tell_refusal(const struct shapes *s, struct shapes_health *out)
+{
+    struct shapes *mutable_lock = sequencer_shapes(s->sequencer);
+    pthread_mutex_lock(&mutable_lock->detail_lock);
+    snprintf(out->detail, sizeof out->detail, "%s",
+             s->refusal[0] != '\0' ? s->refusal
+                                   : "the database has not yet answered a query");
+    pthread_mutex_unlock(&mutable_lock->detail_lock);
+}
+
+/* A stream that stands, and yet something is amiss. */
+static void find_fault(const struct shapes *s, struct shapes_health *out)
+{
+    int64_t now_ms = clock_mono_ms();
+    int64_t silent_ms = now_ms - atomic_load(&s->heard_ms);
+    int64_t asked_ms = atomic_load(&s->asked_ms);
+    if (silent_ms > SILENCE_MAX_MS)
+        snprintf(out->detail, sizeof out->detail,
+                 "Postgres has said nothing for %" PRId64 " s: is it stopped, or the "
+                 "network cut?",
+                 silent_ms / 1000);
+    else if (!atomic_load(&s->caught_up))
+        snprintf(out->detail, sizeof out->detail,
+                 "the WAL from before the connection is being read: %" PRIuFAST64
+                 " bytes are left",
+                 atomic_load(&s->backlog_bytes));
+    else if (atomic_load(&s->checkpoint_failing))
+        snprintf(
+            out->detail, sizeof out->detail,
+            "the storage can't be written, and Postgres keeps its WAL meanwhile: see "
+            "checkpoint.failed in the log for the reason (is the disk full?)");
+    else if (asked_ms == 0 || now_ms - asked_ms > UNANSWERED_MAX_MS)
+        tell_refusal(s, out);
+}
+
+void shapes_health(const struct shapes *s, struct shapes_health *out)
+{
+    out->service = shapes_service(s);
+    out->lag_ms = clock_mono_ms() - atomic_load(&s->fresh_ms);
+    shapes_service_detail(s, out->detail, sizeof out->detail);
+    if (out->service != SHAPES_ACTIVE) {
+        if (out->detail[0] == '\0')
+            snprintf(out->detail, sizeof out->detail,
+                     "the connection to Postgres is being set up");
+        return;
+    }
+    find_fault(s, out);
+    if (out->detail[0] != '\0')
+        out->service = SHAPES_STARTING;
 }
 
 enum shapes_contact shapes_contact(const struct shapes *s)
@@ -73,7 +140,6 @@ void shapes_set_service(struct shapes *s, enum shapes_service service, const cha
     s->detail[n] = '\0';
     pthread_mutex_unlock(&s->detail_lock);
     atomic_store(&s->service, service);
-    obs_set(s->obs, OBS_G_ACTIVE, service == SHAPES_ACTIVE);
     shapes_notify_all(s);
 }
 

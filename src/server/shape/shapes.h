@@ -36,6 +36,17 @@ enum shapes_service shapes_service(const struct shapes *s);
 /* What it waits for, for people (the body of a 503: shape-protocol.md 8.4), terminated.
  */
 void shapes_service_detail(const struct shapes *s, char *out, size_t size);
+/* Whether what is served follows the database: the stream stands and is not silent, what
+ * the WAL held at connect is read, checkpoints succeed, queries are answered. */
+#define SHAPES_DETAIL_MAX 800
+struct shapes_health {
+    enum shapes_service service; /* ACTIVE only when all of that holds */
+    int64_t
+        lag_ms; /* since when what is served is not known to be all there is; counted from
+                     * the start until it is for the first time */
+    char detail[SHAPES_DETAIL_MAX]; /* why it is not ACTIVE, for people; "" when it is */
+};
+void shapes_health(const struct shapes *s, struct shapes_health *out);
 /* Whether Postgres has been reached since the start: not tried to the end yet, tried in vain,
  * or reached (it may have gone away again). */
 enum shapes_contact { SHAPES_CONTACT_NONE, SHAPES_CONTACT_FAILED, SHAPES_CONTACT_MADE };

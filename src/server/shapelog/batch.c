@@ -361,11 +361,14 @@ static int spill_some(struct shapelog *log, uint64_t at_least, struct err *err)
     return rc == 0 ? shapelog_frame_write(log, FRAME_OPEN, 0, err) : rc;
 }
 
-static int spill(struct shapelog *log, struct err *err)
+int shapelog_spill(struct shapelog *log, struct err *err)
 {
     struct batch *batch = &log->batch;
-    int rc = spill_some(log, TAIL_MAX_BYTES, err);
+    int rc = 0;
 
+    if (!over_budget(batch))
+        return 0;
+    rc = spill_some(log, TAIL_MAX_BYTES, err);
     if (rc == 0)
         rc = compact(batch, err);
     if (rc == 0 && over_budget(batch)) {
@@ -395,8 +398,6 @@ int shapelog_stage(struct shapelog *log, struct slice json, struct shapelog_vari
     int rc = check_message(json, err);
     void *items;
 
-    if (rc == 0 && over_budget(batch))
-        rc = spill(log, err);
     if (rc != 0)
         return rc;
     items = batch->variants;

@@ -119,14 +119,17 @@ const char *shapelog_handle(const struct shapelog_shape *shape);
 
 /* --- Stream. Sequencer. --- */
 
-/* A message given to the log once, for any number of shapes: valid until the next stage,
- * flush or rollback. */
+/* A message given to the log once, for any number of shapes: valid until the next spill, flush or
+ * rollback. */
 struct shapelog_variant {
     uint32_t n;
 };
 
-/* The message ends in "}}" (encode.h). Copies. ERR_IO, ERR_MEMORY: roll back. ERR_INVALID,
- * ERR_LIMIT: this message can't be kept. */
+/* Between two changes: writes entries of open transactions, not shown, when they have come to
+ * more than is kept in memory. ERR_IO, ERR_MEMORY: roll back. */
+int shapelog_spill(struct shapelog *log, struct err *err);
+/* The message ends in "}}" (encode.h). Copies. ERR_MEMORY: roll back. ERR_INVALID, ERR_LIMIT: this
+ * message can't be kept. */
 int shapelog_stage(struct shapelog *log, struct slice json, struct shapelog_variant *out,
                    struct err *err);
 /* Appends it to the shape at (tx, op), above every earlier one. Not visible yet.

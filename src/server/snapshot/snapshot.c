@@ -183,6 +183,59 @@ static const char *relation_name(struct run *r)
     return r->json.failed ? "the table" : r->json.ptr;
 }
 
+/* Behind a refusal for want of a privilege: the SQL that gives it. */
+static void put_grants(struct buf *out, const struct run *r, const PGresult *lacks)
+{
+    const struct table *table = r->request->table;
+    const char *user = PQuser(r->session.conn);
+
+    buf_puts(out, r->session.err->message);
+    if (slice_eq(field(lacks, 0), SLICE_LIT("f"))) {
+        buf_puts(out, ". An administrator can allow it: GRANT USAGE ON SCHEMA ");
+        put_ident(out, table->schema);
+        buf_puts(out, " TO ");
+        pg_put_ident(out, user ? user : "");
+        buf_putc(out, ';');
+    }
+    if (slice_eq(field(lacks, 1), SLICE_LIT("f"))) {
+        buf_puts(out, ". Its owner can allow it: GRANT SELECT ON TABLE ");
+        table_put_name(out, table);
+        buf_puts(out, " TO ");
+        pg_put_ident(out, user ? user : "");
+        buf_putc(out, ';');
+    }
+    buf_putc(out, '\0');
+}
+
+static void put_privileges(struct buf *out, const struct run *r)
+{
+    buf_printf(out,
+               "SELECT pg_catalog.has_schema_privilege(relnamespace, 'USAGE'), "
+               "pg_catalog.has_table_privilege(oid, 'SELECT') FROM pg_catalog.pg_class "
+               "WHERE oid = %u",
+               (unsigned)r->request->table->oid);
+}
+
+/* After the snapshot was abandoned. */
+static void explain_privilege(struct run *r)
+{
+    struct err *err = r->session.err;
+    struct err was = *err;
+    PGresult *lacks = NULL;
+    const char *sql = sql_make(r, put_privileges);
+
+    deadline_renew(r);
+    if (sql && session_query(&r->session, sql, &lacks) == 0 && PQntuples(lacks) == 1) {
+        *err = was;
+        buf_reset(&r->json, ROW_JSON_KEEP_BYTES);
+        put_grants(&r->json, r, lacks);
+        if (!r->json.failed)
+            snprintf(was.message, sizeof(was.message), "%s", r->json.ptr);
+    }
+    *err = was;
+    PQclear(lacks);
+}
+
 static int http_status_set(struct run *r, int http_status)
 {
     r->session.err->http_status = http_status;
@@ -438,6 +491,8 @@ int snapshot_run(PGconn *conn, const struct snapshot_request *request,
         obs_count(request->obs, OBS_SNAPSHOTS, 1);
     else
         session_abandon(&r.session);
+    if (strcmp(detail.sqlstate, "42501") == 0)
+        explain_privilege(&r);
     obs_count(request->obs, OBS_SNAPSHOT_ROWS, r.rows);
     obs_add(request->obs, OBS_G_SNAPSHOTS_RUNNING, -1);
     snapshot_view_fini(&r.view);

@@ -310,7 +310,8 @@ const TABLE: Record<string, Record<string, Difference>> = {
                 .exec(expected.body?.message ?? '')?.groups ?? {};
             if (i === 1) {
                 expected.body.message += '. To add it, run: ALTER PUBLICATION ' +
-                    `"${publication}" ADD TABLE "public"."m_unpub";`;
+                    `"${publication}" ADD TABLE "public"."m_unpub"; ` +
+                    'ALTER TABLE "public"."m_unpub" REPLICA IDENTITY FULL;';
             }
             if (i === 4) failedSnapshot(expected);
             if (i === 2) {

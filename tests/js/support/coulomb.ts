@@ -1,7 +1,7 @@
 // A `coulomb serve` process under test: started with upstream's environment names, waited
 // for until its log says that it listens, stopped, killed and restarted at will on the same
 // storage and port.
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -189,6 +189,19 @@ export class Coulomb {
     async close(): Promise<void> {
         await this.stop();
         if (this.ownsStorage) removeDir(this.storageDir);
+    }
+
+    /** What `coulomb status` says of it. */
+    status(): Promise<string> {
+        return new Promise((done) => {
+            execFile(coulombBin(), ['status', '--url', this.url], { env: {} }, (_, out, err) =>
+                done(out + err));
+        });
+    }
+
+    /** All that health tells. */
+    async health(): Promise<{ status: string; lag_ms: number; detail?: string }> {
+        return (await this.get('/v1/health?verbose=true', { timeoutMs: 5_000 })).json();
     }
 
     /** The end of the log, for messages. */

@@ -2,7 +2,9 @@
 // replication on. As root it runs under the account `postgres`, since the server refuses
 // to run as root.
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { chmodSync, chownSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import {
+    chmodSync, chownSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
 import { exitOf, freePort, removeDir, tempDir, trackPid, until, untrackPid } from './process.js';
@@ -128,6 +130,58 @@ export class Cluster implements ClusterAddress {
             await db.end();
             return true;
         }, 30_000, 50);
+    }
+
+    get dataDir(): string {
+        return join(this.dir, 'data');
+    }
+
+    /** Settings of the next launches, over those of the start. */
+    configure(settings: Record<string, string | number>): void {
+        this.options.settings = { ...this.options.settings, ...settings };
+    }
+
+    /** A file of the data directory that the server's account can read. */
+    writeData(name: string, text: string): void {
+        const path = join(this.dataDir, name);
+        const who = account();
+        writeFileSync(path, text);
+        if (who.uid !== undefined) chownSync(path, who.uid, who.gid!);
+    }
+
+    /** A copy of the data directory of a stopped server; gives its name for `takeBack`. */
+    copyData(): string {
+        const copy = join(this.dir, `copy-${Date.now()}`);
+        execFileSync('cp', ['-a', this.dataDir, copy]);
+        return copy;
+    }
+
+    /** Puts a copy in the data directory's place. */
+    takeBack(copy: string): void {
+        removeDir(this.dataDir);
+        execFileSync('cp', ['-a', copy, this.dataDir]);
+    }
+
+    /** A stopped server goes on on a new timeline, as after a failover. */
+    async switchTimeline(): Promise<void> {
+        this.writeData('standby.signal', '');
+        await this.launch();
+        const db = await this.connect('postgres');
+        await db.query('select pg_promote()');
+        await db.end();
+    }
+
+    /** The postmaster and all its processes stand still, or go on. */
+    freeze(frozen: boolean): void {
+        const pids = execFileSync('ps', ['-o', 'pid=', '--ppid', String(this.child!.pid)])
+            .toString().split(/\s+/).filter(Boolean).map(Number);
+        for (const pid of [this.child!.pid!, ...pids]) {
+            try {
+                process.kill(pid, frozen ? 'SIGSTOP' : 'SIGCONT');
+            } catch {
+                // It has just ended.
+            }
+        }
     }
 
     log(): string {

@@ -70,7 +70,7 @@ static int status_of(const char *reply)
     char *args[] = {flag, f.url, NULL};
     int code = cli_status(2, args, NULL);
     finish(&f);
-    assert_non_null(strstr(f.request, "GET /v1/health HTTP/1."));
+    assert_non_null(strstr(f.request, "GET /v1/health?verbose=true HTTP/1."));
     return code;
 }
 
@@ -84,6 +84,10 @@ static void the_exit_code_says_how_the_server_is(void **state)
                      1);
     assert_int_equal(status_of("HTTP/1.1 202 Accepted\r\n\r\n{\"status\":\"waiting\"}"),
                      1);
+    assert_int_equal(
+        status_of("HTTP/1.1 202 Accepted\r\n\r\n{\"lag_ms\":61000,\"new\":[1],"
+                  "\"detail\":\"say \\\"x\\\"\",\"status\":\"starting\"}"),
+        1);
 }
 
 static void what_is_no_such_server_counts_as_not_reached(void **state)
@@ -93,6 +97,24 @@ static void what_is_no_such_server_counts_as_not_reached(void **state)
     assert_int_equal(status_of("HTTP/1.1 200 OK\r\n\r\nhello"), 2);
     assert_int_equal(status_of("SSH-2.0-OpenSSH_9.2\r\n"), 2);
     assert_int_equal(status_of(""), 2);
+    assert_int_equal(status_of("HTTP/1.1 200 OK\r\n\r\n{\"status\":1}"), 2);
+    assert_int_equal(status_of("HTTP/1.1 200 OK\r\n\r\n{\"status\":\"active\""), 2);
+}
+
+static void the_secret_of_the_environment_is_sent(void **state)
+{
+    (void)state;
+    struct fake f;
+    start(&f, "HTTP/1.1 200 OK\r\n\r\n{\"status\":\"active\"}");
+    char flag[] = "--url";
+    char *args[] = {flag, f.url, NULL};
+    char other[] = "ELECTRIC_SECRETS=no";
+    char secret[] = "ELECTRIC_SECRET=a&b";
+    char *env[] = {other, secret, NULL};
+    assert_int_equal(cli_status(2, args, env), 0);
+    finish(&f);
+    assert_non_null(
+        strstr(f.request, "GET /v1/health?verbose=true&secret=%61%26%62 HTTP/1."));
 }
 
 static void nobody_there_counts_as_not_reached(void **state)
@@ -186,6 +208,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_exit_code_says_how_the_server_is),
         cmocka_unit_test(what_is_no_such_server_counts_as_not_reached),
+        cmocka_unit_test(the_secret_of_the_environment_is_sent),
         cmocka_unit_test(nobody_there_counts_as_not_reached),
         cmocka_unit_test(metrics_are_asked_where_they_are_said_to_be),
         cmocka_unit_test(a_silent_server_is_given_up),

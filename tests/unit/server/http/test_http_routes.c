@@ -119,6 +119,42 @@ static void a_secret_gates_the_matched_route(void **state)
     shut(&f);
 }
 
+/* To the byte what Electric answers; the rest is asked for, and the reason is told to those
+ * who know the secret. */
+static void health_tells_more_when_asked(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    open_default(&f);
+    expect(&f, "GET", "/v1/health?verbose", "", 200,
+           "{\"status\":\"active\",\"lag_ms\":1234}");
+    atomic_store(&f.shapes.contact, SHAPES_CONTACT_MADE);
+    atomic_store(&f.shapes.service, SHAPES_STARTING);
+    expect(&f, "GET", "/v1/health", "", 202, "{\"status\":\"starting\"}");
+    expect(&f, "GET", "/v1/health?verbose=false", "", 202, "{\"status\":\"starting\"}");
+    expect(&f, "GET", "/v1/health?verbose=true", "", 202,
+           "{\"status\":\"starting\",\"lag_ms\":1234,\"detail\":\"role \\\"r\\\" may "
+           "not\"}");
+    atomic_store(&f.shapes.contact, SHAPES_CONTACT_FAILED);
+    expect(&f, "GET", "/v1/health", "", 202, "{\"status\":\"waiting\"}");
+    shut(&f);
+
+    memset(&f, 0, sizeof f);
+    f.config = defaults();
+    f.config.secret = "s3cret";
+    open_with(&f, 1000);
+    atomic_store(&f.shapes.service, SHAPES_WAITING);
+    expect(&f, "GET", "/v1/health?verbose=true", "", 202,
+           "{\"status\":\"waiting\",\"lag_ms\":1234}");
+    expect(&f, "GET", "/v1/health?verbose=true&secret=x", "", 202,
+           "{\"status\":\"waiting\",\"lag_ms\":1234}");
+    struct client_answer a = ask(&f, "GET", "/v1/health?verbose=true&secret=s3cret", "");
+    assert_non_null(strstr(a.body, "\"detail\":\"role"));
+    client_free(&a);
+    shut(&f);
+}
+
 static void bad_requests_are_refused_before_routing(void **state)
 {
     struct fixture f;
@@ -470,6 +506,7 @@ int main(void)
         cmocka_unit_test(other_methods_are_not_found),
         cmocka_unit_test(the_preflight_allows_what_clients_send),
         cmocka_unit_test(a_secret_gates_the_matched_route),
+        cmocka_unit_test(health_tells_more_when_asked),
         cmocka_unit_test(bad_requests_are_refused_before_routing),
         cmocka_unit_test(a_post_serves_the_log),
         cmocka_unit_test(a_body_over_the_limit_gives_413),

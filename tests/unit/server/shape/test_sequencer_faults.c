@@ -103,11 +103,115 @@ static void a_failed_checkpoint_is_heard_of_without_memory(void **state)
     fixture_fini(&f);
 }
 
+static bool is_healthy(struct sequencer *q, const char *why)
+{
+    struct shapes_health h;
+    shapes_health(&q->shapes, &h);
+    if (h.service == SHAPES_ACTIVE)
+        assert_string_equal(h.detail, "");
+    else if (strstr(h.detail, why) == NULL)
+        fail_msg("expected '%s' in: %s", why, h.detail);
+    return h.service == SHAPES_ACTIVE;
+}
+
+/* Healthy is who follows: each of the conditions alone can say no. */
+static void health_is_active_only_while_all_is_well(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct mail_probed probed = {.mail.kind = MAIL_PROBED, .wal_lsn = 1};
+    struct sequencer_attach attach = {.system_id = "1",
+                                      .timeline = 1,
+                                      .slot_created = true,
+                                      .confirmed_lsn = 500,
+                                      .wal_flush_lsn = 600,
+                                      .wal_insert_lsn = 600};
+    fixture_init(&f);
+    alloc_fail_nth(0);
+    assert_false(is_healthy(f.q, "being set up"));
+    assert_int_equal(sequencer_attached(f.q, &attach, NULL), 0);
+    sequencer_streaming(f.q);
+    sequencer_drained(f.q, NULL);
+    assert_false(is_healthy(f.q, "100 bytes are left")); /* 600 - 500 */
+    sequencer_wal_end(f.q, 600);
+    sequencer_drained(f.q, NULL);
+    assert_false(is_healthy(f.q, "not yet answered"));
+    sequencer_open_mail(f.q, &probed.mail);
+    assert_true(is_healthy(f.q, ""));
+
+    f.q->checkpoint_mail.mail.kind = MAIL_CHECKPOINT_FAILED;
+    f.q->checkpoint_stale = false;
+    checkpoint_over(f.q, &f.q->checkpoint_mail);
+    assert_false(is_healthy(f.q, "can't be written"));
+    f.q->checkpoint_mail.mail.kind = MAIL_DURABLE;
+    checkpoint_over(f.q, &f.q->checkpoint_mail);
+    assert_true(is_healthy(f.q, ""));
+
+    atomic_store(&f.q->shapes.heard_ms, clock_mono_ms() - 40000);
+    assert_false(is_healthy(f.q, "has said nothing for 40 s"));
+    sequencer_drained(f.q, NULL);
+    probed = (struct mail_probed){.mail.kind = MAIL_PROBED, .err.message = "no way"};
+    sequencer_open_mail(f.q, &probed.mail);
+    assert_true(is_healthy(f.q, "")); /* once is nothing */
+    atomic_store(&f.q->shapes.asked_ms, clock_mono_ms() - 20000);
+    assert_false(is_healthy(f.q, "no way"));
+    sequencer_lost(f.q, "it is gone");
+    assert_false(is_healthy(f.q, "it is gone"));
+    fixture_fini(&f);
+}
+
+static int64_t lag_ms(struct sequencer *q)
+{
+    struct shapes_health h;
+    shapes_health(&q->shapes, &h);
+    return h.lag_ms;
+}
+
+static void the_lag_falls_when_what_was_there_is_published(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct mail_probed probed = {.mail.kind = MAIL_PROBED, .wal_lsn = 1000};
+    fixture_init(&f);
+    alloc_fail_nth(0);
+    int64_t now = clock_mono_ms();
+    atomic_store(&f.q->shapes.fresh_ms, now - 60000);
+    assert_true(lag_ms(f.q) >= 60000);
+    probed.asked_ms = now - 5000;
+    fresh_probed(f.q, &probed);
+    assert_true(lag_ms(f.q) >= 60000); /* the WAL is at 1000, and we are not */
+    probed.wal_lsn = 2000;
+    probed.asked_ms = now - 1000;
+    fresh_probed(f.q, &probed); /* the older one is waited for */
+    sequencer_wal_end(f.q, 999);
+    fresh_look(f.q);
+    assert_true(lag_ms(f.q) >= 60000);
+    sequencer_wal_end(f.q, 1000);
+    f.q->txn_open = true;
+    fresh_look(f.q);
+    assert_true(lag_ms(f.q) >= 60000);
+    f.q->txn_open = false;
+    fresh_look(f.q);
+    assert_true(lag_ms(f.q) >= 5000 && lag_ms(f.q) < 60000);
+
+    /* A commit of 3 s ago, on a clock that is an hour ahead. */
+    f.q->clock_ahead_us = INT64_C(3600000000);
+    f.q->processed_commit_us = clock_wall_us() + f.q->clock_ahead_us - 3000000;
+    fresh_published(f.q);
+    assert_true(lag_ms(f.q) >= 2900 && lag_ms(f.q) < 5000);
+    f.q->processed_commit_us = 0;
+    fresh_published(f.q);
+    assert_true(lag_ms(f.q) < 5000);
+    fixture_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_checkpoint_is_heard_of_without_memory),
         cmocka_unit_test(a_failed_checkpoint_is_heard_of_without_memory),
+        cmocka_unit_test(health_is_active_only_while_all_is_well),
+        cmocka_unit_test(the_lag_falls_when_what_was_there_is_published),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

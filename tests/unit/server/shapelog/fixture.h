@@ -423,8 +423,10 @@ static inline int give(struct shapelog *log, struct shapelog_shape *shape, uint6
                        uint64_t op, struct slice json, struct err *err)
 {
     struct shapelog_variant variant;
-    int rc = shapelog_stage(log, json, &variant, err);
+    int rc = shapelog_spill(log, err);
 
+    if (rc == 0)
+        rc = shapelog_stage(log, json, &variant, err);
     return rc == 0 ? shapelog_append(shape, tx, op, variant, err) : rc;
 }
 

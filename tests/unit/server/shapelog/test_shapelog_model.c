@@ -129,8 +129,7 @@ static void check_log(struct world *w, const struct slot *slot)
 
     assert_answer(slot->shape, m, CHUNK, OFFSET_SNAPSHOT_END);
     for (unsigned i = 0; m->count > 0 && i < 12; i++)
-        assert_answer(slot->shape, m, CHUNK,
-                      m->entries[draw(w, (unsigned)m->count)].at);
+        assert_answer(slot->shape, m, CHUNK, m->entries[draw(w, (unsigned)m->count)].at);
     if (m->count > 0)
         assert_answer(slot->shape, m, CHUNK, m->entries[m->count - 1].at);
 }

@@ -730,9 +730,26 @@ static void missing_privilege_is_named(void **state)
     sql(f->other, "CREATE TABLE t (id int PRIMARY KEY)");
     shape_of(f, "public", "t");
     become(f, "reader", NULL);
-    run_fails(f, ERR_DB, 503,
-              "Unable to create initial snapshot: permission denied for table t");
+    run_fails(
+        f, ERR_DB, 503,
+        "Unable to create initial snapshot: permission denied for table t. Its owner "
+        "can allow it: GRANT SELECT ON TABLE \"public\".\"t\" TO \"reader\";");
     leave(f);
+}
+
+static void a_missing_right_to_the_schema_is_named(void **state)
+{
+    struct fixture *f = *state;
+
+    sql(f->other, "CREATE SCHEMA shut; CREATE TABLE shut.t (id int PRIMARY KEY)");
+    shape_of(f, "shut", "t");
+    become(f, "reader", "GRANT SELECT ON shut.t TO reader");
+    run_fails(
+        f, ERR_DB, 503,
+        "Unable to create initial snapshot: permission denied for schema shut. An "
+        "administrator can allow it: GRANT USAGE ON SCHEMA \"shut\" TO \"reader\";");
+    leave(f);
+    sql(f->other, "DROP SCHEMA shut CASCADE");
 }
 
 static void column_privileges_suffice(void **state)
@@ -853,6 +870,7 @@ int main(void)
         TEST(dropped_table_and_column_are_409),
         TEST(table_made_again_under_the_same_name_is_409),
         TEST(missing_privilege_is_named),
+        TEST(a_missing_right_to_the_schema_is_named),
         TEST(column_privileges_suffice),
         TEST(row_level_security_is_refused_not_obeyed),
         TEST(lock_timeout_of_the_role_is_named),

@@ -1,0 +1,110 @@
+# shellcheck shell=bash
+# Sourced by the benches: builds, a private Postgres, the server, figures. Everything lives in one
+# temporary folder and ends with the script.
+
+. "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"
+
+BUILD=$ROOT/build/release
+BIN=$BUILD/coulomb
+PG_BIN=${PG_BIN:-/usr/lib/postgresql/15/bin}
+WORK=
+SERVER_PID=
+STREAM=bench
+SLOT=electric_slot_$STREAM
+PUBLICATION=electric_publication_$STREAM
+
+# figure NAME VALUE UNIT [FORMAT]
+figure() { printf "%s.%s ${4:-%.3f} %s\n" "$BENCH" "$1" "$2" "$3"; }
+
+# calc EXPRESSION: with awk.
+calc() { awk "BEGIN { printf \"%.6f\", $1 }"; }
+
+# median VALUE…
+median() { printf '%s\n' "$@" | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+
+as_postgres() {
+    if [ "$(id -u)" -eq 0 ]; then
+        setpriv --reuid=postgres --regid=postgres --clear-groups -- "$@"
+    else
+        "$@"
+    fi
+}
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])' 2>/dev/null ||
+        perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1")->sockport'
+}
+
+bench_build() {
+    scripts/install.sh bench
+    cmake --preset release -DCOULOMB_BENCH=ON >/dev/null
+    cmake --build --preset release >/dev/null || die "the build failed; make build shows why"
+}
+
+bench_clean() {
+    local status=$?
+    trap - EXIT
+    server_stop || true
+    if [ -n "$WORK" ] && [ -f "$WORK/data/postmaster.pid" ]; then
+        as_postgres "$PG_BIN/pg_ctl" -D "$WORK/data" -m immediate stop >/dev/null 2>&1 || true
+    fi
+    [ -z "$WORK" ] || rm -rf "$WORK"
+    exit "$status"
+}
+
+# bench_begin [SETTING…]: builds, starts Postgres (with the settings), sets PGHOST and friends.
+bench_begin() {
+    local setting options=()
+    BENCH=$(basename "$0" .sh)
+    trap bench_clean EXIT
+    trap 'exit 130' INT TERM
+    bench_build
+    WORK=$(mktemp -d "${TMPDIR:-/tmp}/coulomb-bench-XXXXXX")
+    chmod 755 "$WORK"
+    mkdir "$WORK/data" "$WORK/sockets"
+    [ "$(id -u)" -ne 0 ] || chown postgres "$WORK/data" "$WORK/sockets"
+    as_postgres "$PG_BIN/initdb" -D "$WORK/data" -A trust -U postgres >/dev/null
+    export PGHOST=127.0.0.1 PGUSER=postgres PGDATABASE=postgres PGPORT
+    PGPORT=$(free_port)
+    for setting in wal_level=logical max_wal_size=8GB shared_buffers=512MB \
+        checkpoint_timeout=1h autovacuum=off "$@"; do
+        options+=(-c "$setting")
+    done
+    as_postgres "$PG_BIN/pg_ctl" -D "$WORK/data" -w -l "$WORK/data/log" start -o \
+        "-p $PGPORT -c listen_addresses=127.0.0.1 -c unix_socket_directories=$WORK/sockets ${options[*]}" \
+        >/dev/null
+    export CONNINFO="host=127.0.0.1 port=$PGPORT user=postgres dbname=postgres"
+    export DATABASE_URL="postgresql://postgres@127.0.0.1:$PGPORT/postgres"
+    export ELECTRIC_INSECURE=true ELECTRIC_STORAGE_DIR=$WORK/storage
+    export ELECTRIC_REPLICATION_STREAM_ID=$STREAM COULOMB_LISTEN=127.0.0.1
+    ELECTRIC_PORT=$(free_port)
+    export ELECTRIC_PORT
+}
+
+sql() { psql -XAtqc "$1"; }
+
+# server_start [ENV…]: waits until the service is active.
+server_start() {
+    env "$@" "$BIN" serve >"$WORK/server.log" 2>&1 &
+    SERVER_PID=$!
+    local i
+    for i in $(seq 600); do
+        if curl -fs "http://127.0.0.1:$ELECTRIC_PORT/v1/health" 2>/dev/null | grep -q '"active"'; then
+            return
+        fi
+        kill -0 "$SERVER_PID" 2>/dev/null || break
+        sleep 0.05
+    done
+    cat "$WORK/server.log" >&2
+    die "the server did not become active"
+}
+
+server_stop() {
+    [ -n "$SERVER_PID" ] || return 0
+    kill -TERM "$SERVER_PID" 2>/dev/null || true
+    wait "$SERVER_PID" 2>/dev/null || true
+    SERVER_PID=
+}
+
+# status_kib FIELD: of /proc/<server>/status or smaps_rollup.
+status_kib() { grep -h "^$1:" "/proc/$SERVER_PID/status" "/proc/$SERVER_PID/smaps_rollup" | awk '{ print $2; exit }'; }
