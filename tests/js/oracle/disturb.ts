@@ -19,8 +19,6 @@ const SLOW = 1;
 const PATIENCE_MS = 2_000;
 const HELD_UP_MS = 15_000;
 
-const CHUNK_BYTES = ['20000', '20000', '60000', '10MiB'];
-
 /** A number up to `most`; small ones as likely as large ones. */
 function upTo(random: Random, most: number): number {
     return Math.max(1, Math.round(Math.exp(random.next() * Math.log(most))));
@@ -95,16 +93,16 @@ export class Disturber {
         if (random.chance(0.5) && !this.server.running) {
             await this.checkEnd();
             if (random.chance(0.5)) this.disarm();
-            await this.launch(random);
+            await this.launch();
         }
     }
 
     /** Whatever was wrong is over: the server runs, if need be again. */
-    async recover(random: Random): Promise<void> {
+    async recover(): Promise<void> {
         if (this.server.running && !this.armed) return this.faults.disarm(SLOW);
         await this.checkEnd();
         this.disarm();
-        if (!this.server.running) await this.launch(random);
+        if (!this.server.running) await this.launch();
     }
 
     describe(): string {
@@ -168,8 +166,7 @@ export class Disturber {
         this.down = true;
     }
 
-    private async launch(random: Random): Promise<void> {
-        this.server.env.ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD = random.pick(CHUNK_BYTES);
+    private async launch(): Promise<void> {
         this.down = false;
         if (await this.server.launchOrEnd()) return;
         await this.checkEnd();

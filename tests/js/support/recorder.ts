@@ -15,6 +15,9 @@ interface Served {
     complete: boolean;
     length: number;
     hash: string;
+    /** How it began, and where it ended, for messages. */
+    head: string;
+    end: string;
 }
 
 interface Handle {
@@ -108,6 +111,7 @@ export class Recorder {
         const text = complete ? reply.text : fixedPart(reply.text);
         known.served.set(offset, {
             params, handle, offset, complete, length: text.length, hash: hashOf(text),
+            head: text.slice(0, 400), end: reply.headers['electric-offset'],
         });
     }
 
@@ -119,12 +123,12 @@ export class Recorder {
         const text = before.complete ? body : fixedPart(body);
         if (text.length < before.length) {
             throw new BrokenPromise(
-                `${before.length} characters were served at ${where}, now ${text.length}`);
+                `${before.length} characters to ${before.end} were served at ${where}, now ${text.length}`);
         }
         const same = before.complete ? text : text.slice(0, before.length);
         if (hashOf(same) !== before.hash) {
             throw new BrokenPromise(
-                `other bytes at ${where} than before: ${body.slice(0, 300)}`);
+                `other bytes at ${where}\nbefore: ${before.head}\nnow:    ${body.slice(0, 400)}`);
         }
     }
 
