@@ -91,7 +91,7 @@ workload() {
 # Writes one more row and prints the LSN that its commit is above: whoever shows it has shown all
 # before.
 last_commit() {
-    sql "UPDATE items SET note = 'last' WHERE id = 1" >/dev/null
+    sql "UPDATE items SET note = clock_timestamp()::text WHERE id = 1" >/dev/null
     sql "SELECT '$1'::pg_lsn - '0/0'"
 }
 

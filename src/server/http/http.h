@@ -1,7 +1,7 @@
 /* The HTTP stage: shapes over the wire (shape-protocol.md 1–4, 8.2–8.4).
  *
- * A number of event loops, each on a thread of its own, share the listening port. Only
- * evloop.c knows libevent. */
+ * A number of event loops, each on a thread of its own, share the listening port
+ * (server/evloop). */
 #ifndef COULOMB_SERVER_HTTP_HTTP_H
 #define COULOMB_SERVER_HTTP_HTTP_H
 

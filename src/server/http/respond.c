@@ -15,13 +15,15 @@ static bool is_read(const struct evreq *req)
     return evreq_method(req) == EVREQ_GET || evreq_method(req) == EVREQ_HEAD;
 }
 
-void respond_base(struct evreq *req, const struct respond_config *config,
-                  enum respond_route route, uint64_t request_id)
+static void add_base(const struct respond_config *config, struct evreq *req,
+                     const char *methods, uint64_t request_id)
 {
+    static const char digits[] = "0123456789abcdef";
     struct slice origin = evreq_header(req, "origin");
-    char id[20];
+    char id[17] = {0};
 
-    snprintf(id, sizeof id, "%016llx", (unsigned long long)request_id);
+    for (unsigned i = 0; i < 16; i++)
+        id[i] = digits[request_id >> (60 - 4 * i) & 15];
     evreq_add_header(req, "electric-server", config->server);
     evreq_add_header(req, "x-request-id", id);
     evreq_add_header(req, "access-control-allow-origin", origin.len ? origin.ptr : "*");
@@ -29,9 +31,24 @@ void respond_base(struct evreq *req, const struct respond_config *config,
                      "electric-cursor,electric-handle,electric-has-data,electric-offset,"
                      "electric-schema,electric-up-to-date,electric-internal-known-error,"
                      "retry-after");
-    evreq_add_header(req, "access-control-allow-methods",
-                     route == RESPOND_SHAPE ? "GET, POST, HEAD, DELETE, OPTIONS"
-                                            : "GET, HEAD");
+    evreq_add_header(req, "access-control-allow-methods", methods);
+}
+
+static void add_shape_base(const void *config, struct evreq *req, uint64_t request_id)
+{
+    add_base(config, req, "GET, POST, HEAD, DELETE, OPTIONS", request_id);
+}
+
+static void add_other_base(const void *config, struct evreq *req, uint64_t request_id)
+{
+    add_base(config, req, "GET, HEAD", request_id);
+}
+
+void respond_base(struct evreq *req, const struct respond_config *config,
+                  enum respond_route route, uint64_t request_id)
+{
+    evreq_on_head(req, route == RESPOND_SHAPE ? add_shape_base : add_other_base, config,
+                  request_id);
 }
 
 /* A shared cache must not show one origin what was allowed to another. */
@@ -88,7 +105,7 @@ void respond_options(struct evreq *req)
     }
     buf_fini(&allowed);
     evreq_add_header(req, "access-control-max-age", "86400");
-    evreq_add_header(req, "connection", "keep-alive");
+    evreq_keep_alive(req);
     evreq_reply_empty(req, 204);
 }
 
@@ -247,7 +264,7 @@ void respond_log_headers(struct evreq *req, const struct respond_config *config,
         evreq_add_header(req, "electric-cursor", text);
     }
     if (answer->kind == RESPOND_SSE && !answer->not_modified)
-        evreq_add_header(req, "connection", "keep-alive");
+        evreq_keep_alive(req);
 }
 
 size_t respond_up_to_date(uint64_t lsn, char out[RESPOND_UP_TO_DATE_MAX])

@@ -3,7 +3,7 @@
 #define COULOMB_SERVER_HTTP_RESPOND_H
 
 #include "base/offset.h"
-#include "server/http/evloop.h"
+#include "server/evloop/evloop.h"
 #include "server/http/params.h"
 
 #define RESPOND_JSON "application/json; charset=utf-8"
@@ -20,7 +20,8 @@ struct respond_config {
 
 enum respond_route { RESPOND_SHAPE, RESPOND_OTHER };
 
-/* The headers that every answer has, CORS included. request_id: 64 random bits. */
+/* Promises the headers that every answer has, CORS included, to whatever answers the request.
+ * request_id: 64 random bits. */
 void respond_base(struct evreq *req, const struct respond_config *config,
                   enum respond_route route, uint64_t request_id);
 

@@ -155,7 +155,8 @@ static bool send(struct shape_request *r)
         evreq_abort(r->req);
         return true;
     }
-    bool any = out.len > 0;
+    bool any = out.len > 0 || !r->opened; /* the head at least */
+    r->opened = true;
     if (any) {
         shape_request_enter(r, REQUEST_SSE_STREAMING);
         evreq_put(r->req, buf_slice(&out));

@@ -6,8 +6,8 @@
 
 #include "base/arena.h"
 #include "base/map.h"
+#include "server/evloop/evloop.h"
 #include "server/http/admission.h"
-#include "server/http/evloop.h"
 #include "server/http/http.h"
 #include "server/http/params.h"
 #include "server/http/respond.h"

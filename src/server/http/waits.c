@@ -2,17 +2,26 @@
  *
  * shapes calls waits_notify on the sequencer's thread, once per armed (shape, loop); that
  * becomes a task of the loop, which resumes the shape's requests. A request that goes on
- * waiting arms the watch anew before it looks at the shape. */
+ * waiting arms the watch anew before it looks at the shape.
+ *
+ * Where many wait they are resumed in turns, between which the loop serves whoever else has
+ * something to say. A request that is due is in the notice's list; it may leave that for other
+ * reasons (its client, its deadline, another notice), and joins its shape's list again when it
+ * then goes on waiting. */
 #include "server/http/stage.h"
 
 #include <stdlib.h>
 
 #include "base/assert.h"
 
+#define RESUMED_IN_A_TURN 128
+
 struct notice {
     struct evloop_task task;
     struct http_loop *loop;
     struct shape *shape; /* retained; NULL: the service */
+    struct list due;     /* of what waited for it: not resumed yet */
+    bool taken;          /* who is due has been determined */
 };
 
 bool waits_join(struct http_loop *loop, struct shape_request *r)
@@ -34,6 +43,7 @@ bool waits_join(struct http_loop *loop, struct shape_request *r)
         wait->shape = shape_retain(r->shape);
     }
     r->wait = wait;
+    list_remove(&r->wait_link);
     list_push(&wait->requests, &r->wait_link);
     return true;
 }
@@ -58,14 +68,17 @@ void waits_leave(struct shape_request *r)
 }
 
 /* Each request is in `due` until it is resumed, without a wait of its own. */
-static void resume_all(struct list *due)
+static void resume(struct list *due, size_t most)
 {
-    while (!list_empty(due)) {
-        struct shape_request *r = LIST_ENTRY(due->next, struct shape_request, wait_link);
+    for (size_t i = 0; i < most && !list_empty(due); i++)
+        shape_request_resume(LIST_ENTRY(list_pop(due), struct shape_request, wait_link));
+}
 
-        list_remove(&r->wait_link);
-        shape_request_resume(r);
-    }
+static void resume_service(struct list *due, size_t most)
+{
+    for (size_t i = 0; i < most && !list_empty(due); i++)
+        shape_request_resume(
+            LIST_ENTRY(list_pop(due), struct shape_request, service_link));
 }
 
 static void take_waiters(struct http_loop *loop, struct shape_wait *wait,
@@ -82,24 +95,10 @@ static void take_waiters(struct http_loop *loop, struct shape_wait *wait,
     wait_free_if_empty(loop, wait);
 }
 
-static void run_service(struct http_loop *loop)
+static void take_service(struct http_loop *loop, struct list *due)
 {
-    struct list due;
-
-    list_init(&due);
-    while (!list_empty(&loop->service_waits)) {
-        struct list *link = loop->service_waits.next;
-
-        list_remove(link);
-        list_push(&due, link);
-    }
-    while (!list_empty(&due)) {
-        struct shape_request *r =
-            LIST_ENTRY(due.next, struct shape_request, service_link);
-
-        list_remove(&r->service_link);
-        shape_request_resume(r);
-    }
+    while (!list_empty(&loop->service_waits))
+        list_push(due, list_pop(&loop->service_waits));
 }
 
 void waits_run_all(struct http_loop *loop)
@@ -111,27 +110,42 @@ void waits_run_all(struct http_loop *loop)
     list_init(&due);
     for (size_t it = 0; map_next(&loop->waits, &it, &key, &value); it = 0)
         take_waiters(loop, value, &due);
-    resume_all(&due);
-    run_service(loop);
+    resume(&due, SIZE_MAX);
+    take_service(loop, &due);
+    resume_service(&due, SIZE_MAX);
+}
+
+static void take_due(struct notice *n)
+{
+    struct shape_wait *wait;
+
+    list_init(&n->due);
+    n->taken = true;
+    if (!n->shape) {
+        take_service(n->loop, &n->due);
+        return;
+    }
+    wait = map_get_u64(&n->loop->waits, (uint64_t)(uintptr_t)n->shape);
+    if (wait)
+        take_waiters(n->loop, wait, &n->due);
 }
 
 static void run_notice(struct evloop_task *task)
 {
     struct notice *n = LIST_ENTRY(task, struct notice, task);
-    struct list due;
 
-    list_init(&due);
-    if (!n->shape) {
-        run_service(n->loop);
-    } else {
-        struct shape_wait *wait =
-            map_get_u64(&n->loop->waits, (uint64_t)(uintptr_t)n->shape);
-
-        if (wait)
-            take_waiters(n->loop, wait, &due);
-        resume_all(&due);
+    if (!n->taken)
+        take_due(n);
+    if (n->shape)
+        resume(&n->due, RESUMED_IN_A_TURN);
+    else
+        resume_service(&n->due, RESUMED_IN_A_TURN);
+    if (!list_empty(&n->due) && evloop_post(n->loop->ev, &n->task) == 0)
+        return;
+    /* Once the loop is closed there are no requests any more. */
+    ASSERT(list_empty(&n->due));
+    if (n->shape)
         shape_release(n->shape);
-    }
     free(n);
 }
 

@@ -76,6 +76,47 @@ static void a_commit_wakes_a_long_poll(void **state)
     shut(&f);
 }
 
+static void many_who_wait_are_answered_in_turns(void **state)
+{
+    enum { COUNT = 300 };
+    struct fixture f;
+    int fds[COUNT];
+
+    (void)state;
+    memset(&f, 0, sizeof f);
+    f.config = defaults();
+    f.config.threads = 1;
+    open_with(&f, 1000);
+    expect(&f, "GET", "/v1/shape?table=items&offset=-1", "", 200, SNAP);
+    for (int i = 0; i < COUNT; i++) {
+        fds[i] = client_connect(http_port(f.http));
+        client_send(fds[i], "GET", LIVE "0_inf", "");
+    }
+    wait_gauge(&f, OBS_G_READERS_LIVE, COUNT);
+    /* Some leave, and some wait again, while others have yet to be answered. */
+    fake_commit(&f.shapes, fake_first(&f.shapes), 100);
+    for (int i = 0; i < COUNT; i += 3)
+        close(fds[i]);
+    for (int i = 1; i < COUNT; i += i % 3 == 1 ? 1 : 2) {
+        struct client_answer a = client_receive(fds[i], false, CLIENT_WAIT_MS, NULL);
+
+        assert_int_equal(a.status, 200);
+        assert_string_equal(client_header(&a, "electric-offset"), "100_0");
+        client_free(&a);
+        client_send(fds[i], "GET", LIVE "100_0", "");
+    }
+    wait_gauge(&f, OBS_G_READERS_LIVE, COUNT / 3 * 2);
+    fake_commit(&f.shapes, fake_first(&f.shapes), 200);
+    for (int i = COUNT - 1; i > 0; i -= i % 3 == 2 ? 1 : 2) {
+        struct client_answer a = client_receive(fds[i], false, CLIENT_WAIT_MS, NULL);
+
+        assert_string_equal(client_header(&a, "electric-offset"), "200_0");
+        client_free(&a);
+        close(fds[i]);
+    }
+    shut(&f);
+}
+
 static void a_long_poll_times_out_up_to_date(void **state)
 {
     struct fixture f;
@@ -128,6 +169,41 @@ static void an_old_client_reads_a_stream_to_the_end_of_the_connection(void **sta
         assert_string_equal(strstr(text, "\r\n\r\n") + 4, SNAP);
         close(fd);
     }
+    shut(&f);
+}
+
+static void pipelined_requests_are_answered_in_order(void **state)
+{
+    enum { COUNT = 200 };
+    static const char live[] = "GET " LIVE "0_inf HTTP/1.1\r\n\r\n";
+    static const char health[] = "GET /v1/health HTTP/1.1\r\n\r\n";
+    struct fixture f;
+
+    (void)state;
+    open_default(&f);
+    expect(&f, "GET", "/v1/shape?table=items&offset=-1", "", 200, SNAP);
+    fake_commit(&f.shapes, fake_first(&f.shapes), 100);
+    int fd = client_connect(http_port(f.http));
+    for (int i = 0; i < COUNT; i++) {
+        client_write(fd, live, sizeof live - 1);
+        client_write(fd, health, sizeof health - 1);
+    }
+    client_send(fd, "GET", "/", "Connection: close\r\n");
+    char *text = calloc(1, 1u << 20);
+    assert_non_null(text);
+    client_read_all(fd, text, 1u << 20);
+    const char *at = text;
+    for (int i = 0; i < 2 * COUNT; i++) {
+        at = strstr(at, i % 2 == 0 ? "\"global_last_seen_lsn\":\"100\"}}]\r\n0\r\n\r\n"
+                                   : "{\"status\":\"active\"}");
+        assert_non_null(at);
+        at = strstr(at, "HTTP/1.1 200 OK\r\n");
+        assert_non_null(at);
+    }
+    assert_null(strstr(at + 1, "HTTP/1.1"));
+    assert_non_null(strstr(at, "connection: close\r\n"));
+    free(text);
+    close(fd);
     shut(&f);
 }
 
@@ -542,8 +618,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(serves_the_snapshot_then_the_end_of_the_log),
         cmocka_unit_test(a_commit_wakes_a_long_poll),
+        cmocka_unit_test(many_who_wait_are_answered_in_turns),
         cmocka_unit_test(a_long_poll_times_out_up_to_date),
         cmocka_unit_test(an_old_client_reads_a_stream_to_the_end_of_the_connection),
+        cmocka_unit_test(pipelined_requests_are_answered_in_order),
         cmocka_unit_test(what_names_an_origin_is_not_shared),
         cmocka_unit_test(a_matching_etag_gives_304),
         cmocka_unit_test(handles_that_do_not_fit_are_sent_on),

@@ -1,5 +1,5 @@
 /* See status.h. */
-#include "server/http/status.h"
+#include "server/evloop/status.h"
 
 #include <stddef.h>
 

@@ -1,5 +1,5 @@
 /* See framing.h. */
-#include "server/http/framing.h"
+#include "server/evloop/framing.h"
 
 static bool is_digit(char c)
 {

@@ -4,8 +4,8 @@
  * runs, after it has ended). A request is handed over once its body is complete, and ends
  * exactly once: its finish callback runs when the last byte has been handed to the kernel, or
  * when the connection is lost, and nothing may be called on the request afterwards. */
-#ifndef COULOMB_SERVER_HTTP_EVLOOP_H
-#define COULOMB_SERVER_HTTP_EVLOOP_H
+#ifndef COULOMB_SERVER_EVLOOP_EVLOOP_H
+#define COULOMB_SERVER_EVLOOP_EVLOOP_H
 
 #include "base/err.h"
 #include "base/list.h"
@@ -109,7 +109,17 @@ void evreq_on_finish(struct evreq *req, evreq_finish_fn *fn, void *ctx);
 
 /* --- The answer --- */
 
+/* What is added, put, started for one request is sent, or the request aborted, before anything
+ * is for another one of its loop: an answer is never made in two turns. */
+
+/* Headers are sent in the order in which they were added. One whose value has a line end in it
+ * is left out. "connection", "date" and how the body ends are not to be added. */
 void evreq_add_header(struct evreq *req, const char *name, const char *value);
+/* Has fn add the first headers, once the answer is made: what all answers to it have. */
+typedef void evreq_head_fn(const void *ctx, struct evreq *req, uint64_t tag);
+void evreq_on_head(struct evreq *req, evreq_head_fn *fn, const void *ctx, uint64_t tag);
+/* Says "connection: keep-alive", if it is kept. */
+void evreq_keep_alive(struct evreq *req);
 /* A whole answer with a content length (of the body also for HEAD). The body is copied.
  * Answering may finish the request before the call returns. */
 void evreq_reply(struct evreq *req, int status, struct slice body);
@@ -117,8 +127,8 @@ void evreq_reply_empty(struct evreq *req, int status);
 /* A whole answer whose connection is closed behind it. */
 void evreq_reply_close(struct evreq *req, int status, struct slice body);
 
-/* A streamed answer: start, then any number of put and flush, then end. Chunked for HTTP/1.1;
- * for HEAD whatever is put is released at once. */
+/* A streamed answer: start, then any number of put and flush, then end. Nothing is sent before
+ * the first flush. Chunked for HTTP/1.1; for HEAD whatever is put is released at once. */
 void evreq_start(struct evreq *req, int status);
 typedef void evreq_release_fn(void *arg);
 void evreq_put(struct evreq *req, struct slice bytes); /* copies */
@@ -127,9 +137,10 @@ void evreq_put_ref(struct evreq *req, struct slice bytes, evreq_release_fn *rele
                    void *arg);
 void evreq_put_file(struct evreq *req, int fd, uint64_t pos, size_t len,
                     evreq_release_fn *release, void *arg);
-/* Sends what was put (something) as one chunk. fn (may be NULL) is called when the kernel has
- * taken everything, never from within the call. When memory was short for a put, the connection
- * is closed instead, here or in evreq_end: the request is finished then. */
+/* Sends the head, if that has not gone before, and what was put as one chunk. fn (may be NULL)
+ * is called when the kernel has taken everything, never from within the call. When the
+ * connection turns out to be lost, or memory was short for a put, it is closed, here or in
+ * evreq_end: the request is finished then. */
 typedef void evreq_drained_fn(void *ctx);
 void evreq_flush(struct evreq *req, evreq_drained_fn *fn, void *ctx);
 void evreq_end(struct evreq *req);

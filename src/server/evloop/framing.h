@@ -2,8 +2,8 @@
  * Content-Length headers, knows no transfer coding but "chunked", and passes over names that it
  * doesn't know, such as "Content-Length ". A proxy in front that reads them otherwise would
  * take the rest of one client's body for the next client's request. */
-#ifndef COULOMB_SERVER_HTTP_FRAMING_H
-#define COULOMB_SERVER_HTTP_FRAMING_H
+#ifndef COULOMB_SERVER_EVLOOP_FRAMING_H
+#define COULOMB_SERVER_EVLOOP_FRAMING_H
 
 #include "base/slice.h"
 
