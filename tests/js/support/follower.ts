@@ -278,7 +278,10 @@ export class Follower {
         });
         // A chunk may end between the halves, an up-to-date log may not.
         const final = messages.at(-1)?.headers?.control === 'up-to-date';
-        if (final && this.movedFrom !== undefined) fail('half of a key change', this.movedFrom);
+        if (final && this.movedFrom !== undefined) {
+            fail('half of a key change', `${this.movedFrom}, asked at ${this.offset} of ` +
+                `${this.handle}${live ? ' live' : ''}: ${JSON.stringify(messages.slice(-2))}`);
+        }
     }
 
     private checkSnapshotEnd(headers: any, live: boolean): void {
