@@ -16,7 +16,7 @@ fresh:  ## make test and make run on a just-installed Debian 12, root and user
 	@scripts/fresh.sh
 matrix: ## the suite with real clients against Postgres 14 to 18
 	@scripts/matrix.sh
-soak:   ## the randomised oracle for thousands of rounds
+soak:   ## the randomised oracle for thousands of rounds, every fault, a huge transaction
 	@scripts/soak.sh
 clean:  ## remove everything built
 	@rm -rf build

@@ -15,6 +15,23 @@ function(coulomb_test_support)
         coulomb_options coulomb_json coulomb_base coulomb::cmocka coulomb::libpq)
 endfunction()
 
+# tests/support/preload/<name>.c: build/<preset>/tests/lib<name>.so, to be preloaded into
+# a server that is tested from outside. Linked with nothing of ours. A sanitizer's runtime
+# has to be the first library of its process, so there are none in those builds.
+function(coulomb_preload_libraries)
+    if(COULOMB_SANITIZE)
+        return()
+    endif()
+    file(GLOB files CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/support/preload/*.c")
+    foreach(file IN LISTS files)
+        get_filename_component(name "${file}" NAME_WE)
+        add_library(${name} SHARED "${file}")
+        target_link_libraries(${name} PRIVATE coulomb_options)
+        set_target_properties(${name} PROPERTIES
+            LIBRARY_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+    endforeach()
+endfunction()
+
 # tests/unit/<module path>/test_*.c: one cmocka executable each, named after the
 # file, linked with that module and what it depends on. Files that share state
 # machinery across modules live under tests/unit/server or tests/unit/cli.

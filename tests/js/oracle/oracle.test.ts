@@ -3,9 +3,9 @@ import { expect, test } from 'vitest';
 import { Oracle } from './oracle.js';
 import { Random } from './random.js';
 
-const rounds = Number(process.env.ORACLE_ROUNDS ?? 50);
+const rounds = Number(process.env.ORACLE_ROUNDS ?? 200);
 const seed = Number(process.env.ORACLE_SEED ?? Math.floor(Math.random() * 2 ** 31));
-const roundMs = Number(process.env.ORACLE_ROUND_MS ?? 700);
+const roundMs = Number(process.env.ORACLE_ROUND_MS ?? 350);
 
 test('the same seed makes the same decisions', () => {
     const draw = (): number[] => {
@@ -16,7 +16,7 @@ test('the same seed makes the same decisions', () => {
 });
 
 test(
-    `after each of ${rounds} rounds of writes, joins and crashes every client equals SELECT`,
+    `after each of ${rounds} rounds of writes, joins, crashes and faults every client equals SELECT`,
     async () => {
         await new Oracle({
             seed,

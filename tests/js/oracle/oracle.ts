@@ -1,6 +1,8 @@
-// The randomised oracle. Writers run random transactions while clients join and leave and
-// the server is killed and restarted; at the end of a round the writers pause, and every
-// client must arrive at exactly the rows that SELECT gives.
+// The randomised oracle. Writers run random transactions while clients join and leave, the
+// server is killed and restarted, its disk fails and Postgres goes away (disturb.ts); at the
+// end of a round the writers pause, all faults are over, and every client must arrive at
+// exactly the rows that SELECT gives. What was served at a handle and an offset must be
+// served there again, in later rounds and by later lives of the server (recorder.ts).
 //
 // All decisions come from one seed, so that a failure names the seed that shows it again
 // (up to the timing of processes).
@@ -8,10 +10,15 @@ import type pg from 'pg';
 import { Shape, ShapeStream, type Row as ClientRow } from '@electric-sql/client';
 import { Coulomb, type Params } from '../support/coulomb.js';
 import { Follower, type Change, type Row } from '../support/follower.js';
+import { query } from '../support/http.js';
+import { IoFaults } from '../support/iofaults.js';
 import { Cluster } from '../support/postgres.js';
 import { Hopeless, sleep, until } from '../support/process.js';
+import { Recorder } from '../support/recorder.js';
 import { Database, serverEnv } from '../support/suite.js';
+import { Disturber, WRITER } from './disturb.js';
 import { Random } from './random.js';
+import { columnsOf, pickShape, statement, tableOf, TABLES } from './workload.js';
 
 export interface OracleOptions {
     seed: number;
@@ -19,77 +26,6 @@ export interface OracleOptions {
     /** Milliseconds that the writers work in each round. */
     roundMs?: number;
     log?: (line: string) => void;
-}
-
-interface Table {
-    name: string;
-    columns: string[];
-    key: string[];
-    ddl: string;
-    /** Makes the marker row say that round `n` is over. */
-    mark: (n: number) => string;
-    /** Whether a row says so. */
-    marked: (row: Row, n: number) => boolean;
-}
-
-const MARK = 'marker';
-
-const TABLES: Table[] = [
-    {
-        name: 'o_int',
-        columns: ['id', 'v', 'n'],
-        key: ['id'],
-        ddl: 'create table o_int(id int primary key, v text, n int); insert into o_int values (0, null, 0)',
-        mark: (n) => `insert into o_int values (0, '${MARK}-${n}', ${n})
-            on conflict (id) do update set n = excluded.n, v = excluded.v`,
-        marked: (row, n) => row.id === '0' && row.v === `${MARK}-${n}`,
-    },
-    {
-        name: 'o_comp',
-        columns: ['b', 'a', 'v'],
-        key: ['a', 'b'],
-        ddl: 'create table o_comp(b text, a int, v text, primary key (a, b))',
-        mark: (n) => `insert into o_comp values ('${MARK}', 0, '${n}')
-            on conflict (a, b) do update set v = excluded.v`,
-        marked: (row, n) => row.a === '0' && row.v === String(n),
-    },
-    {
-        name: 'o_none',
-        columns: ['u', 'v', 'n'],
-        key: ['u', 'v', 'n'],
-        ddl: 'create table o_none(u text, v text, n int)',
-        mark: (n) => `delete from o_none where u = '${MARK}'; insert into o_none values ('${MARK}', '${n}', ${n})`,
-        marked: (row, n) => row.u === MARK && row.v === String(n),
-    },
-    {
-        name: 'o_text',
-        columns: ['k', 'big', 'n'],
-        key: ['k'],
-        ddl: 'create table o_text(k text primary key, big text, n int); alter table o_text alter big set storage external',
-        mark: (n) => `insert into o_text values ('${MARK}', '', ${n})
-            on conflict (k) do update set n = excluded.n`,
-        marked: (row, n) => row.k === MARK && row.n === String(n),
-    },
-];
-
-const SHAPES: Params[] = [
-    { table: 'o_int' },
-    { table: 'o_int', replica: 'full' },
-    { table: 'o_int', columns: 'id,v' },
-    { table: 'o_comp' },
-    { table: 'o_comp', replica: 'full' },
-    { table: 'o_none' },
-    { table: 'o_text' },
-    { table: 'o_text', columns: 'k,n' },
-    { table: 'o_text', replica: 'full' },
-];
-
-function tableOf(params: Params): Table {
-    return TABLES.find((t) => t.name === params.table)!;
-}
-
-function columnsOf(params: Params): string[] {
-    return params.columns ? String(params.columns).split(',') : tableOf(params).columns;
 }
 
 /** Rows as comparable texts. */
@@ -112,6 +48,11 @@ interface Client {
 }
 
 const HISTORY = 400;
+const CLIENTS = 16;
+/** What was served before and is asked for again in each round. */
+const REREAD = 12;
+/** From the end of the faults until the server says that it is active. */
+const RECOVERY_MS = 15_000;
 
 function describeChange(change: Change): string {
     const { operation, lsn, op_position: op, txids } = change.headers;
@@ -132,7 +73,11 @@ export class Oracle {
     private clients: Client[] = [];
     private writing = false;
     private joined = 0;
-    private readonly counts = { transactions: 0, kills: 0, clients: 0, refetches: 0 };
+    private readonly faults = new IoFaults();
+    private readonly recorder = new Recorder();
+    private disturber!: Disturber;
+    private readonly shapes = new Set<string>();
+    private readonly counts = { transactions: 0, clients: 0, removed: 0 };
 
     constructor(private readonly options: OracleOptions) {
         this.random = new Random(options.seed);
@@ -147,35 +92,50 @@ export class Oracle {
                 } catch (error) {
                     const again = `ORACLE_SEED=${this.options.seed} ORACLE_ROUNDS=${round}`;
                     throw new Error(
-                        `round ${round} of seed ${this.options.seed} (${again}): ` +
-                            `${(error as Error).message}\n--- server log\n${this.server.tail(30)}`,
+                        `round ${round} of seed ${this.options.seed} (${again}), ` +
+                            `${this.disturber.describe()}: ${(error as Error).message}\n--- server log\n${this.server.tail(30)}`,
                         { cause: error },
                     );
                 }
             }
-            this.options.log?.(
-                `seed ${this.options.seed}: ${this.options.rounds} rounds, ` +
-                    `${this.counts.transactions} transactions, ${this.counts.kills} ends of the ` +
-                    `server, ${this.counts.clients} clients`,
-            );
+            this.options.log?.(this.summary());
         } finally {
             await this.end();
         }
     }
 
     private async begin(): Promise<void> {
-        this.cluster = await Cluster.start();
+        this.cluster = await Cluster.start({
+            settings: { deadlock_timeout: '100ms', max_connections: 100 },
+        });
         this.db = await Database.create('oracle', this.cluster);
         for (const table of TABLES) await this.db.sql(table.ddl);
         await this.seedRows();
-        // Small chunks, so that catching up crosses many boundaries.
-        this.server = await Coulomb.start(
-            serverEnv(this.db, {
-                ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD: '20000',
-                ELECTRIC_LONG_POLL_TIMEOUT: '3000',
-            }),
-        );
+        // Small chunks, so that catching up crosses many boundaries. The same in all lives of
+        // the server: another size moves the ends of what wasn't durable before a crash.
+        this.server = new Coulomb(serverEnv(this.db, {
+            ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD: this.random.pick(['20000', '20000', '60000']),
+            ELECTRIC_LONG_POLL_TIMEOUT: '3000',
+        }));
+        const faults = this.faults.env(this.server.storageDir, this.cluster.port);
+        Object.assign(this.server.env, faults);
+        this.disturber = new Disturber(this.server, this.cluster, this.db, this.faults);
+        await this.server.launch();
         await this.server.active();
+    }
+
+    private summary(): string {
+        const list = (counts: Record<string, number>): string =>
+            Object.entries(counts).map(([name, n]) => `${n} ${name}`).sort().join(', ') || 'none';
+        return [
+            `seed ${this.options.seed}: ${this.options.rounds} rounds`,
+            `${this.counts.transactions} transactions`,
+            `ends: ${list(this.disturber.ends)}`,
+            `faults: ${list(this.disturber.faultsHit)}`,
+            `${this.counts.clients} clients of ${this.shapes.size} shapes`,
+            `${this.recorder.handleCount} handles, ${this.counts.removed} shapes deleted, ` +
+                `${this.recorder.reread} answers read again`,
+        ].join('; ');
     }
 
     private async seedRows(): Promise<void> {
@@ -184,32 +144,43 @@ export class Oracle {
             insert into o_comp select 'b' || (i % 7), i, 'v' || i from generate_series(1, 60) i;
             insert into o_none select 'u' || i, 'v' || i, i from generate_series(1, 40) i;
             insert into o_text select 'k/' || i, repeat(md5(i::text), 100), i
-                from generate_series(1, 30) i`);
+                from generate_series(1, 30) i;
+            insert into o_wide(id, a, b, e) select i, 'a' || i, repeat('b', i * 20), 'e'
+                from generate_series(1, 60) i`);
     }
 
     private async end(): Promise<void> {
         for (const client of this.clients) await client.stop();
+        this.faults.disarm();
         await this.server?.close();
         await this.cluster?.remove();
+        this.faults.close();
     }
 
     private async round(round: number): Promise<void> {
         const { random } = this;
-        const roundMs = this.options.roundMs ?? 700;
+        const roundMs = this.options.roundMs ?? 350;
         this.writing = true;
         const writers = Promise.all([1, 2, 3].map((n) => this.write(random.fork(), n)));
         writers.catch(() => undefined);
         const actors = Promise.all([
-            this.join(random.fork(), roundMs), this.disturb(random.fork(), roundMs),
+            this.join(random.fork(), roundMs),
+            this.disturber.disturb(random.fork(), roundMs),
+            this.remove(random.fork(), roundMs),
         ]);
         actors.catch(() => undefined);
         await sleep(roundMs);
         await actors;
         this.writing = false;
         await writers;
-        if (!this.server.running) await this.server.launch();
+        await this.disturber.recover();
         for (const table of TABLES) await this.db.sql(table.mark(round));
+        await until('the server to be active after the faults', async () => {
+            await this.disturber.recover();
+            return (await this.server.get('/v1/health', { timeoutMs: 5_000 })).status === 200;
+        }, RECOVERY_MS, 10);
         await this.compareAll(round);
+        await this.rereadSome(random.fork());
         await this.leave();
     }
 
@@ -219,7 +190,10 @@ export class Oracle {
         let session: pg.Client | undefined;
         while (this.writing) {
             try {
-                session ??= await this.cluster.connect(this.db.name);
+                if (!session) {
+                    session = await this.cluster.connect(this.db.name);
+                    await session.query(`set application_name = '${WRITER}'`);
+                }
                 await this.transaction(session, random, writer);
                 this.counts.transactions++;
             } catch (error) {
@@ -241,7 +215,7 @@ export class Oracle {
 
     private async transaction(session: pg.Client, random: Random, writer: number): Promise<void> {
         if (random.chance(0.3)) {
-            await session.query(this.statement(random, writer));
+            await session.query(statement(random, writer));
             return;
         }
         await session.query('begin');
@@ -260,93 +234,7 @@ export class Oracle {
 
     private async statements(session: pg.Client, random: Random, writer: number): Promise<void> {
         for (let n = random.int(1, 4); n > 0; n--) {
-            await session.query(this.statement(random, writer));
-        }
-    }
-
-    private statement(random: Random, writer: number): string {
-        if (random.chance(0.003)) return `truncate ${random.pick(TABLES).name}`;
-        switch (random.int(0, 9)) {
-            case 0: case 1: case 2: case 3:
-                return this.intStatement(random);
-            case 4: case 5:
-                return this.compStatement(random);
-            case 6: case 7:
-                return this.noneStatement(random, writer);
-            default:
-                return this.textStatement(random);
-        }
-    }
-
-    private intStatement(random: Random): string {
-        const id = random.int(1, 200);
-        const to = id + random.int(1, 15);
-        switch (random.int(0, 7)) {
-            case 0: case 1:
-                return `insert into o_int values (${id}, 'i${random.int(0, 9)}', ${random.int(0, 99)})
-                    on conflict do nothing`;
-            case 2:
-                return `update o_int set v = 'u${random.int(0, 999)}' where id between ${id} and ${to}`;
-            case 3:
-                return `update o_int set n = n + 1, v = nullif(v, 'i1') where id = ${id}`;
-            case 4:
-                return `update o_int set v = v where id between ${id} and ${to}`;
-            case 5:
-                return `update o_int set id = ${random.int(1, 200)}, n = 7 where id = ${id}`;
-            case 6:
-                return `delete from o_int where id between ${id} and ${to}`;
-            default:
-                return `insert into o_int select i, 'm', i from generate_series(${id}, ${to}) i
-                    on conflict (id) do update set n = o_int.n + 1`;
-        }
-    }
-
-    private compStatement(random: Random): string {
-        const a = random.int(1, 60);
-        const b = `b${random.int(0, 6)}`;
-        switch (random.int(0, 4)) {
-            case 0:
-                return `insert into o_comp values ('${b}', ${a}, 'i') on conflict do nothing`;
-            case 1:
-                return `update o_comp set v = 'u${random.int(0, 99)}' where b = '${b}'`;
-            case 2:
-                return `update o_comp set b = 'b/${random.int(0, 6)}' where a = ${a}`;
-            case 3:
-                return `update o_comp set a = ${random.int(61, 90)} where a = ${a} and b = '${b}'`;
-            default:
-                return `delete from o_comp where a = ${a} or (a > 60 and a % 7 = ${random.int(0, 6)})`;
-        }
-    }
-
-    private noneStatement(random: Random, writer: number): string {
-        // Equal rows would share a key, which no client can tell apart: u is unique.
-        const u = `u${writer}-${random.int(1, 1_000_000_000)}`;
-        const n = random.int(0, 50);
-        switch (random.int(0, 3)) {
-            case 0: case 1:
-                return `insert into o_none values ('${u}', ${random.chance(0.2) ? 'null' : `'x${n}'`}, ${n})`;
-            case 2:
-                return `update o_none set v = 'w${random.int(0, 99)}' where n = ${n} and u <> '${MARK}'`;
-            default:
-                return `delete from o_none where n = ${n} and u <> '${MARK}'`;
-        }
-    }
-
-    private textStatement(random: Random): string {
-        const k = `k/${random.int(1, 40)}`;
-        const big = `repeat('${random.int(0, 9)}é"\\', ${random.int(1, 4000)})`;
-        switch (random.int(0, 5)) {
-            case 0:
-                return `insert into o_text values ('${k}', ${big}, 1) on conflict do nothing`;
-            case 1: case 2:
-                // The large value stays and is not in the WAL as a new value.
-                return `update o_text set n = n + 1 where k = '${k}'`;
-            case 3:
-                return `update o_text set big = ${big} where k = '${k}'`;
-            case 4:
-                return `update o_text set k = 'k/${random.int(1, 40)}' where k = '${k}'`;
-            default:
-                return `delete from o_text where k = '${k}'`;
+            await session.query(statement(random, writer));
         }
     }
 
@@ -355,18 +243,29 @@ export class Oracle {
     private async join(random: Random, roundMs: number): Promise<void> {
         const end = Date.now() + roundMs;
         while (Date.now() < end) {
-            if (this.clients.length < 16) this.addClient(random);
-            await sleep(random.int(20, roundMs / 4));
+            if (this.clients.length < CLIENTS) this.addClient(random);
+            await sleep(random.int(10, Math.round(roundMs / 4)));
         }
     }
 
     private addClient(random: Random): void {
-        const params = random.pick(SHAPES);
+        const params = pickShape(random);
         const kind = random.int(0, 9);
         this.joined++;
         this.counts.clients++;
+        this.shapes.add(JSON.stringify(params));
         if (kind < 2) this.clients.push(this.realClient(params, kind === 0));
         else this.clients.push(this.ownClient(params, kind < 4));
+    }
+
+    /** Now and then a shape is deleted; its handle must never be served again. */
+    private async remove(random: Random, roundMs: number): Promise<void> {
+        if (!random.chance(0.15)) return;
+        await sleep(random.int(0, roundMs));
+        const served = this.recorder.promised().at(-1);
+        if (!served) return;
+        await this.server.get(`/v1/shape?${query({ table: served.params.table, handle: served.handle })}`,
+            { method: 'DELETE', timeoutMs: 5_000 }).then(() => this.counts.removed++, () => undefined);
     }
 
     private ownClient(params: Params, sse: boolean): Client {
@@ -374,6 +273,8 @@ export class Oracle {
         const follower = new Follower(() => this.server.url, params, {
             sse,
             keyColumns: tableOf(params).key,
+            recorder: this.recorder,
+            failing: true,
             onChange: (change) => remember(history, describeChange(change)),
         }).start();
         return {
@@ -400,7 +301,27 @@ export class Oracle {
             warnOnHttp: false,
             parser: { int4: text },
             backoffOptions: { initialDelay: 20, maxDelay: 200, multiplier: 1.5 },
+            fetchClient: async (input, init) => {
+                const { searchParams } = new URL(String(input instanceof Request ? input.url : input));
+                const asked = {
+                    offset: searchParams.get('offset') ?? '-1',
+                    handle: searchParams.get('handle') ?? undefined,
+                    at: performance.now(),
+                };
+                const response = await fetch(input, init);
+                try {
+                    const handle = response.headers.get('electric-handle') ?? undefined;
+                    this.recorder.answered(params, asked, response.status, handle);
+                } catch (error) {
+                    failure = error as Error;
+                }
+                // It would wait for as long as a 503 asks: seconds, of rounds of a third.
+                if (response.status !== 503) return response;
+                return new Response(await response.text(), { status: 503 });
+            },
             onError: (error) => {
+                // A body that was cut short is told to the app, which asks to go on.
+                if (/^(terminated|fetch failed|other side closed)/.test(error.message)) return {};
                 failure = error;
             },
         });
@@ -411,7 +332,7 @@ export class Oracle {
             params,
             rows: () => shape.currentRows as unknown as Row[],
             upToDate: () => stream.isUpToDate,
-            failure: () => failure ?? (shape.error || undefined),
+            failure: () => failure,
             history,
             stop: async () => {
                 stream.unsubscribeAll();
@@ -427,27 +348,6 @@ export class Oracle {
             else stay.push(client);
         }
         this.clients = stay;
-    }
-
-    // --- disturbances ---
-
-    private async disturb(random: Random, roundMs: number): Promise<void> {
-        const what = random.next();
-        await sleep(random.int(0, roundMs * 0.8));
-        if (what < 0.45) {
-            await this.server.kill9();
-        } else if (what < 0.55) {
-            await this.server.stop();
-        } else if (what < 0.6) {
-            await this.cluster.kill();
-            this.db.forgetSessions();
-            await this.cluster.launch();
-            return;
-        } else {
-            return;
-        }
-        this.counts.kills++;
-        if (random.chance(0.7)) await this.server.launch();
     }
 
     // --- comparison ---
@@ -466,9 +366,17 @@ export class Oracle {
         }
     }
 
+    private async rereadSome(random: Random): Promise<void> {
+        const promised = this.recorder.promised();
+        for (let n = 0; n < REREAD && promised.length > 0; n++) {
+            await this.recorder.again(this.server.url, random.pick(promised));
+        }
+    }
+
     private async compare(client: Client, round: number, expected: string[]): Promise<void> {
         const table = tableOf(client.params);
-        await until(`${client.label} to reach the end of round ${round}`, () => {
+        await until(`${client.label} to reach the end of round ${round}`, async () => {
+            await this.disturber.recover();
             const failure = client.failure();
             if (failure) throw new Hopeless(`${client.label}: ${failure.message}`);
             if (!client.upToDate()) return false;

@@ -39,7 +39,11 @@ export class Coulomb {
     port = 0;
     /** Everything the process wrote, over all its lives. */
     log = '';
+    /** What the last process wrote. */
+    life = '';
     private child: ChildProcess | undefined;
+    private latest: ChildProcess | undefined;
+    private lastEnd: number | string | undefined;
 
     /** `env` holds the settings; storage, port and insecure mode have defaults. */
     constructor(env: Env) {
@@ -68,6 +72,11 @@ export class Coulomb {
             this.child.signalCode === null;
     }
 
+    /** How the last process ended: its exit code or a signal's name; undefined while it runs. */
+    get ended(): number | string | undefined {
+        return this.child?.exitCode ?? this.child?.signalCode ?? this.lastEnd;
+    }
+
     get pid(): number {
         return this.child?.pid ?? 0;
     }
@@ -81,22 +90,25 @@ export class Coulomb {
             const value = process.env[name];
             if (value !== undefined) inherited[name] = value;
         }
-        const from = this.log.length;
+        if (this.child) untrackPid(this.child.pid!);
+        this.lastEnd = undefined;
+        this.life = '';
         const child = spawn(coulombBin(), ['serve'], {
             env: { ...inherited, ...this.env, ELECTRIC_PORT: String(this.port), ...extra },
             stdio: ['ignore', 'pipe', 'pipe'],
         });
-        this.child = child;
+        this.child = this.latest = child;
         trackPid(child.pid!);
         const take = (text: string): void => {
             this.log = (this.log + text).slice(-MAX_LOG);
+            if (this.latest === child) this.life = (this.life + text).slice(-MAX_LOG);
         };
         for (const stream of [child.stdout!, child.stderr!]) {
             stream.setEncoding('utf8');
             stream.on('data', take);
         }
         const line = await until('the server to listen', () => {
-            const found = /event=http\.listening\b[^\n]*?\bport=(\d+)/.exec(this.log.slice(from));
+            const found = /event=http\.listening\b[^\n]*?\bport=(\d+)/.exec(this.life);
             if (!found && !this.running) {
                 throw new Hopeless(`the server ended with ${child.exitCode ?? child.signalCode}`);
             }
@@ -105,6 +117,17 @@ export class Coulomb {
             throw new Error(`${String(error)}\n${this.tail()}`);
         });
         this.port = Number(line[1]);
+    }
+
+    /** As launch; false when the process ended before it listened. */
+    async launchOrEnd(): Promise<boolean> {
+        try {
+            await this.launch();
+            return true;
+        } catch (error) {
+            if (this.running) throw error;
+            return false;
+        }
     }
 
     /** Starts a process that is expected to end by itself; gives its exit code. */
@@ -144,6 +167,7 @@ export class Coulomb {
         clearTimeout(timer);
         untrackPid(child.pid!);
         this.child = undefined;
+        this.lastEnd = code;
         return code;
     }
 

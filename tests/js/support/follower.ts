@@ -5,6 +5,7 @@
 import { exchange, OpenResponse, query, type Reply } from './http.js';
 import type { Params } from './coulomb.js';
 import { sleep } from './process.js';
+import { BrokenPromise, type Recorder } from './recorder.js';
 
 export type Row = Record<string, string | null>;
 
@@ -24,6 +25,10 @@ export interface FollowerOptions {
     onChange?: (change: Change) => void;
     /** The key columns; enables checks of minimal updates. */
     keyColumns?: string[];
+    /** Remembers what was served, for all clients of a test. */
+    recorder?: Recorder;
+    /** The server is made to fail: what it answers with 500 is asked again. */
+    failing?: boolean;
 }
 
 export class Follower {
@@ -35,6 +40,8 @@ export class Follower {
     /** Number of refetches that a 409 asked for. */
     refetches = 0;
     requests = 0;
+    /** Answers 500, with `failing`. */
+    errors = 0;
     readonly handles = new Set<string>();
     private cursor = '';
     private expired: string | undefined;
@@ -49,7 +56,7 @@ export class Follower {
     /** `base` gives the server's address at each request, as it may move. */
     constructor(
         private readonly base: () => string,
-        private readonly params: Params,
+        readonly params: Params,
         private readonly options: FollowerOptions = {},
     ) {}
 
@@ -73,7 +80,7 @@ export class Follower {
                 await this.step();
             } catch (error) {
                 if (this.stopped) return;
-                if (error instanceof ProtocolViolation) throw error;
+                if (error instanceof ProtocolViolation || error instanceof BrokenPromise) throw error;
                 // The server is being restarted, or cut the connection in a body. Nothing
                 // of a torn body was applied.
                 await sleep(20);
@@ -85,6 +92,7 @@ export class Follower {
     async step(): Promise<void> {
         if (this.upToDate && this.options.sse) return await this.stream();
         const live = this.upToDate;
+        const asked = { offset: this.offset, handle: this.handle, live, at: performance.now() };
         const reply = await exchange(
             this.base(),
             `/v1/shape?${query({
@@ -98,6 +106,7 @@ export class Follower {
             { signal: this.abort.signal, timeoutMs: 45_000 },
         );
         this.requests++;
+        this.options.recorder?.reply(this.params, asked, reply);
         await this.take(reply, live);
     }
 
@@ -108,6 +117,12 @@ export class Follower {
             return;
         }
         if (reply.status === 409) return this.refetch(reply);
+        if (reply.status === 500 && this.options.failing) {
+            if (!(reply.json().message ?? reply.json().error)) fail('a 500 without a word', reply.text);
+            this.errors++;
+            await sleep(50);
+            return;
+        }
         if (reply.status !== 200) fail(`status ${reply.status}`, reply.text);
         this.checkHeaders(reply.headers, live);
         const messages = reply.json();
@@ -181,6 +196,7 @@ export class Follower {
     }
 
     private async stream(): Promise<void> {
+        const at = performance.now();
         const stream = new OpenResponse(
             this.base(),
             `/v1/shape?${query({
@@ -198,18 +214,19 @@ export class Follower {
         this.requests++;
         if (stream.status !== 200) {
             await stream.ended;
-            await this.take(
-                {
-                    status: stream.status, headers: stream.headers, text: stream.text,
-                    rawHeaders: [], tookMs: 0, json: () => JSON.parse(stream.text),
-                },
-                true,
-            );
+            const reply: Reply = {
+                status: stream.status, headers: stream.headers, text: stream.text,
+                rawHeaders: [], tookMs: 0, json: () => JSON.parse(stream.text),
+            };
+            const asked = { offset: this.offset, handle: this.handle, live: true, at };
+            this.options.recorder?.reply(this.params, asked, reply);
+            await this.take(reply, true);
             return;
         }
         const { headers } = stream;
         if (headers['content-type'] !== 'text/event-stream') fail('content type', stream.text);
         this.checkHeaders(headers, true);
+        this.options.recorder?.alive(this.params, headers['electric-handle'], at);
         let taken = 0;
         let batch: any[] = [];
         while (!this.stopped) {
@@ -261,7 +278,10 @@ export class Follower {
         });
         // A chunk may end between the halves, an up-to-date log may not.
         const final = messages.at(-1)?.headers?.control === 'up-to-date';
-        if (final && this.movedFrom !== undefined) fail('half of a key change', this.movedFrom);
+        if (final && this.movedFrom !== undefined) {
+            fail('half of a key change', `${this.movedFrom}, asked at ${this.offset} of ` +
+                `${this.handle}${live ? ' live' : ''}: ${JSON.stringify(messages.slice(-2))}`);
+        }
     }
 
     private checkSnapshotEnd(headers: any, live: boolean): void {
