@@ -442,6 +442,7 @@ void apply_roll_back(struct sequencer *q)
     q->unpublished = false;
     q->processed_lsn = atomic_load(&q->shapes.last_lsn);
     q->processed_end = q->published_end;
+    q->wal_end = q->published_end; /* what came behind it is not done with */
 }
 
 static void apply_abandon(void *ctx)

@@ -43,7 +43,25 @@ static struct segment *segment_alloc(uint32_t n, uint32_t epoch, enum segment_ki
     return segment;
 }
 
-/* Takes the segment's reference. ERR_MEMORY. */
+/* Where segment n is, or would be. Locked. */
+static size_t find(const struct segments *segments, uint32_t n)
+{
+    size_t low = 0;
+    size_t high = segments->count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (segments->items[middle]->n < n)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Takes the segment's reference. One with a higher number may have been put in meanwhile.
+ * ERR_MEMORY. */
 static int table_put(struct segments *segments, struct segment *segment)
 {
     void *items;
@@ -55,9 +73,12 @@ static int table_put(struct segments *segments, struct segment *segment)
                          sizeof(struct segment *));
     segments->items = items;
     if (room) {
-        ASSERT(segments->count == 0 ||
-               segments->items[segments->count - 1]->n < segment->n);
-        segments->items[segments->count++] = segment;
+        size_t at = find(segments, segment->n);
+
+        memmove(segments->items + at + 1, segments->items + at,
+                (segments->count - at) * sizeof(struct segment *));
+        segments->items[at] = segment;
+        segments->count++;
     }
     pthread_mutex_unlock(&segments->lock);
     return room ? 0 : ERR_MEMORY;
@@ -138,23 +159,6 @@ int shapelog_segment_restore(struct shapelog *log, uint32_t n, uint32_t epoch,
     segment->closed = true;
     log->segments.next_n = n + 1;
     return table_put(&log->segments, segment) == 0 ? 0 : no_memory(segment, err);
-}
-
-/* Where segment n is, or would be. Locked. */
-static size_t find(const struct segments *segments, uint32_t n)
-{
-    size_t low = 0;
-    size_t high = segments->count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (segments->items[middle]->n < n)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
 }
 
 struct segment *shapelog_segment_get(struct shapelog *log, uint32_t n)
