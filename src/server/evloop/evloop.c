@@ -63,8 +63,10 @@ static void on_adopt(evutil_socket_t fd, short what, void *arg)
 
 static int init_events(struct evloop *loop)
 {
-    struct event_config *ec = event_config_new();
+    struct event_config *ec;
 
+    memory_init();
+    ec = event_config_new();
     if (ec) {
         event_config_set_flag(ec, EVENT_BASE_FLAG_NOLOCK);
         /* evhttp stops reading when it has a request, and watch() goes on: to the kernel that

@@ -118,6 +118,11 @@ void conn_look(struct evtimer_entry *entry);    /* evloop.looks */
 /* Closes it, and with it ends its request, also for evhttp. */
 void conn_close(struct conn *conn);
 
+/* --- memory.c --- */
+
+/* Before the first use of libevent; once more does no harm. */
+void memory_init(void);
+
 /* --- reply.c --- */
 
 int reply_init(struct evloop *loop);

@@ -32,8 +32,10 @@ struct replica {
     bool ever_attached;  /* a standby may be one that is about to be promoted */
     bool slot_useless;   /* the stream can't be decoded from the slot's position */
     int64_t backoff_ms;  /* before the next attempt; 0: none failed yet */
+    uint64_t commit_lsn; /* the newest commit handed on, */
     uint64_t
-        progress_lsn; /* the newest commit ever handed on: passing it ends the backoff */
+        progress_lsn; /* and the newest that the sink was done with: passing it ends the
+                            * backoff */
     enum obs_stream_reason reason; /* of the failure that is being unwound */
 
     PGconn *conn;

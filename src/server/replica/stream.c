@@ -114,10 +114,8 @@ static int take_xlogdata(struct replica *r, const char *bytes, int len, struct e
         return rc;
     }
     advance(&r->received_lsn, get_u64(bytes + 1));
-    if (payload.len > 0 && payload.ptr[0] == 'C' && r->received_lsn > r->progress_lsn) {
-        r->progress_lsn = r->received_lsn;
-        r->backoff_ms = 0;
-    }
+    if (payload.len > 0 && payload.ptr[0] == 'C')
+        r->commit_lsn = r->received_lsn;
     return 0;
 }
 
@@ -214,6 +212,16 @@ static int receive(struct replica *r, struct err *err)
     return hand_on(r, err);
 }
 
+/* The sink is done with what it was given. */
+static void note_progress(struct replica *r)
+{
+    bool steady = clock_mono_ms() - r->streaming_ms >= STEADY_MS;
+
+    if (r->commit_lsn > r->progress_lsn || steady)
+        r->backoff_ms = 0;
+    advance(&r->progress_lsn, r->commit_lsn);
+}
+
 static int turn(struct replica *r, struct err *err)
 {
     int more = receive(r, err);
@@ -224,9 +232,9 @@ static int turn(struct replica *r, struct err *err)
         return more;
     if (r->fresh) {
         r->fresh = false;
-        if (clock_mono_ms() - r->streaming_ms >= STEADY_MS)
-            r->backoff_ms = 0;
         rc = r->sink.drained(r->sink.ctx, err);
+        if (rc == 0)
+            note_progress(r);
     }
     if (rc == 0 && clock_mono_ms() >= next_status_ms(r))
         rc = send_status(r, err);

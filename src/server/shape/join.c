@@ -223,11 +223,10 @@ void join_join(struct sequencer *q, struct mail_join *mail)
         return;
     }
     shape->phase = JOIN_JOINED;
-    struct err err = {0};
     int rc = join_replay(q, shape);
     buf_reset(&shape->join_buffer, 0);
-    if (rc == 0) /* the rows may hold commits that no log has shown yet */
-        rc = shapelog_visible_raise(q->shapelog, mail->view->wal_lsn, &err);
+    /* The rows may hold commits that no log has shown yet. */
+    shapelog_visible_raise(q->shapelog, mail->view->wal_lsn);
     if (rc < 0 && shape_state(shape) != SHAPE_GONE)
         sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL,
                        rc == ERR_IO ? "the storage can't be written to" : err_name(rc));

@@ -170,8 +170,8 @@ int origin_check(struct sequencer *q, const struct sequencer_attach *attach,
         else if (was.timeline != now.timeline)
             rc = shapelog_origin_follow(q->shapelog, now.timeline, err);
         else /* a machine that fell may have shown as much as this timeline has, no more */
-            rc = shapelog_visible_bound(
-                q->shapelog, later(attach->wal_flush_lsn, attach->wal_insert_lsn), err);
+            shapelog_visible_bound(q->shapelog,
+                                   later(attach->wal_flush_lsn, attach->wal_insert_lsn));
     }
     if (rc < 0)
         return rc;

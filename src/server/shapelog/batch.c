@@ -558,10 +558,9 @@ int shapelog_flush(struct shapelog *log, uint64_t lsn, struct err *err)
 
     if (!list_empty(&log->batch.given))
         rc = write_given(log, lsn, err);
-    if (rc == 0)
-        rc = shapelog_live_visible(log, lsn, err);
     if (rc != 0)
         return rc;
+    shapelog_visible_raise(log, lsn);
     if (list_empty(&log->batch.given))
         return 0;
     show_given(log);

@@ -531,8 +531,9 @@ int shapelog_state_get(struct shapelog_shape *shape, struct slice state, struct 
 int shapelog_live_open(struct shapelog *log, struct err *err);
 /* After that transaction: the earlier files are of no use any more. */
 void shapelog_live_clear(struct shapelog *log);
-/* Notes the LSN that is about to be shown. */
-int shapelog_live_visible(struct shapelog *log, uint64_t lsn, struct err *err);
+void shapelog_live_close(struct shapelog *log);
+/* Nothing of this stream was shown yet. */
+void shapelog_live_reset(struct shapelog *log);
 /* Notes that a shape is gone; its handle must not come back with a restart. */
 void shapelog_live_removed(struct shapelog *log, uint64_t id);
 /* The rows of the `noted` ones, when no other came meanwhile, are deleted. */
@@ -628,7 +629,8 @@ struct shapelog {
     struct frame frame;
     struct list fat; /* shapes whose tail is to be rewritten. Sequencer */
 
-    int live_fd;
+    char *live; /* mapped. Sequencer */
+    unsigned live_turn;
     uint64_t
         live_removed; /* how many removals were noted since it was empty. log->lock */
 

@@ -1,12 +1,15 @@
 /* What must outlive the process but not wait for a disk: the file <dir>/live-<epoch>.
  *
- *    0  u64 LSN up to which readers were shown something, u32 CRC32C of it, u32 0
- *   16  { u64 id, u32 CRC32C of it, u32 0 }*    shapes removed since the last settled checkpoint
+ *   slot 0, 1  alternately: the LSN up to which readers were shown something
+ *   slot 2 …   ids of shapes removed since the last settled checkpoint
  *
- * It is written in place and not synced, so that it survives the process but not the machine. A
- * start finds here which handles must not come back, and what a fallen timeline may have shown.
- * If the machine itself went down (another boot id, and no orderly end), how much was shown is
- * not known. */
+ *   slot := u64 value, u32 CRC32C of it, u32 0
+ *
+ * The file has its full size from the start and is mapped, so that a note can't fail when the
+ * disk is full, and costs no system call. It is not synced: it survives the process, but not the
+ * machine. A start finds here which handles must not come back, and what a fallen timeline may
+ * have shown. If the machine itself went down (another boot id, and no orderly end), how much
+ * was shown is not known. */
 #include "server/shapelog/internal.h"
 
 #include <dirent.h>
@@ -15,13 +18,16 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/crc32c.h"
 
-#define SLOT_BYTES     16u
-#define LIVE_MAX_BYTES (SLOT_BYTES * 65536u) /* are read at a start */
-#define LIVE_PREFIX    "live-"
+#define SLOT_BYTES    16u
+#define LIVE_SLOTS    4096u
+#define LIVE_BYTES    (SLOT_BYTES * LIVE_SLOTS)
+#define VISIBLE_SLOTS 2u
+#define LIVE_PREFIX   "live-"
 
 static void live_name(char out[PATH_BYTES], uint32_t epoch)
 {
@@ -44,53 +50,51 @@ static bool slot_get(const char in[SLOT_BYTES], uint64_t *out)
     return shapelog_le32(in + 8) == crc32c(0, in, 8);
 }
 
-static int write_slot(struct shapelog *log, uint64_t n, uint64_t v, struct err *err)
+static void write_slot(struct shapelog *log, uint64_t n, uint64_t v)
 {
-    char slot[SLOT_BYTES];
-
-    slot_put(slot, v);
-    return shapelog_write_at(log->live_fd, slot, sizeof(slot), n * SLOT_BYTES,
-                             "the file live", err);
+    slot_put(log->live + n * SLOT_BYTES, v);
 }
 
-int shapelog_live_visible(struct shapelog *log, uint64_t lsn, struct err *err)
+static void note_visible(struct shapelog *log, uint64_t lsn)
 {
-    int rc;
-
-    if (lsn <= atomic_load(&log->visible_lsn))
-        return 0;
-    rc = write_slot(log, 0, lsn, err);
-    if (rc == 0)
-        atomic_store(&log->visible_lsn, lsn);
-    return rc;
+    log->live_turn = (log->live_turn + 1) % VISIBLE_SLOTS;
+    write_slot(log, log->live_turn, lsn);
+    atomic_store(&log->visible_lsn, lsn);
 }
 
-int shapelog_visible_raise(struct shapelog *log, uint64_t lsn, struct err *err)
+void shapelog_visible_raise(struct shapelog *log, uint64_t lsn)
 {
-    return shapelog_live_visible(log, lsn, err);
+    if (lsn > atomic_load(&log->visible_lsn))
+        note_visible(log, lsn);
 }
 
-int shapelog_visible_bound(struct shapelog *log, uint64_t lsn, struct err *err)
+void shapelog_visible_bound(struct shapelog *log, uint64_t lsn)
 {
-    if (atomic_load(&log->visible_lsn) != UINT64_MAX)
-        return 0;
+    if (atomic_load(&log->visible_lsn) == UINT64_MAX)
+        note_visible(log, lsn);
+}
+
+void shapelog_live_reset(struct shapelog *log)
+{
+    for (unsigned n = 0; n < VISIBLE_SLOTS; n++)
+        write_slot(log, n, 0);
     atomic_store(&log->visible_lsn, 0);
-    return shapelog_live_visible(log, lsn, err);
 }
 
 void shapelog_live_removed(struct shapelog *log, uint64_t id)
 {
-    struct err err;
     uint64_t n;
 
     pthread_mutex_lock(&log->lock);
-    n = ++log->live_removed;
+    n = VISIBLE_SLOTS + log->live_removed;
+    if (n < LIVE_SLOTS)
+        log->live_removed++;
     pthread_mutex_unlock(&log->lock);
-    err_clear(&err);
-    /* Without it, the shape is gone once the next checkpoint has deleted its row. */
-    if (write_slot(log, n, id, &err) != 0)
+    if (n < LIVE_SLOTS)
+        write_slot(log, n, id);
+    else /* it is gone once the next checkpoint has deleted its row */
         log_event(log->config.log, LOG_WARNING, "shapelog.removal_not_noted",
-                  LOG_TEXT("error", err.message));
+                  LOG_U64("noted", n - VISIBLE_SLOTS));
 }
 
 void shapelog_live_settle(struct shapelog *log, uint64_t noted)
@@ -143,7 +147,8 @@ static int forget_removed(struct shapelog *log, const char *bytes, size_t len,
 {
     int rc = 0;
 
-    for (size_t at = SLOT_BYTES; rc == 0 && at + SLOT_BYTES <= len; at += SLOT_BYTES) {
+    for (size_t at = VISIBLE_SLOTS * SLOT_BYTES; rc == 0 && at + SLOT_BYTES <= len;
+         at += SLOT_BYTES) {
         uint64_t id;
 
         if (slot_get(bytes + at, &id))
@@ -152,22 +157,30 @@ static int forget_removed(struct shapelog *log, const char *bytes, size_t len,
     return rc;
 }
 
+static void read_visible(struct shapelog *log, const char *bytes, size_t len)
+{
+    for (size_t n = 0; n < VISIBLE_SLOTS && (n + 1) * SLOT_BYTES <= len; n++) {
+        uint64_t lsn;
+
+        if (slot_get(bytes + n * SLOT_BYTES, &lsn) && lsn > log->visible_lsn)
+            log->visible_lsn = lsn;
+    }
+}
+
 /* What an earlier process has left. */
 static int read_live(struct shapelog *log, const char *name, struct err *err)
 {
     int fd = openat(log->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    char *bytes = malloc(LIVE_MAX_BYTES);
-    ssize_t len = fd < 0 || !bytes ? -1 : read(fd, bytes, LIVE_MAX_BYTES);
-    uint64_t visible;
+    char *bytes = malloc(LIVE_BYTES);
+    ssize_t len = fd < 0 || !bytes ? -1 : read(fd, bytes, LIVE_BYTES);
     int rc = 0;
 
     if (!bytes)
         rc = err_set(err, ERR_MEMORY, "no memory to read %s", name);
     else if (len < 0)
         rc = err_errno(err, ERR_IO, errno, "can't read %s/%s", log->config.dir, name);
-    else if ((size_t)len >= SLOT_BYTES && slot_get(bytes, &visible) &&
-             visible > log->visible_lsn)
-        log->visible_lsn = visible;
+    else
+        read_visible(log, bytes, (size_t)len);
     if (rc == 0)
         rc = forget_removed(log, bytes, (size_t)len, err);
     free(bytes);
@@ -207,24 +220,58 @@ static int each_live(struct shapelog *log,
     return rc;
 }
 
-int shapelog_live_open(struct shapelog *log, struct err *err)
+/* Makes the file with all its bytes, and maps it. */
+static int make_live(struct shapelog *log, struct err *err)
 {
     char name[PATH_BYTES];
+    char *zeros = calloc(1, LIVE_BYTES);
+    int fd;
+    int rc;
+
+    live_name(name, log->epoch);
+    fd = openat(log->dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (!zeros)
+        rc = err_set(err, ERR_MEMORY, "no memory to make %s", name);
+    else if (fd < 0)
+        rc = err_errno(err, ERR_IO, errno, "can't make %s/%s", log->config.dir, name);
+    else
+        rc = shapelog_write_at(fd, zeros, LIVE_BYTES, 0, name, err);
+    if (rc == 0) {
+        void *map = mmap(NULL, LIVE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+        if (map == MAP_FAILED)
+            rc = err_errno(err, ERR_IO, errno, "can't map %s/%s", log->config.dir, name);
+        else
+            log->live = map;
+    }
+    free(zeros);
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+int shapelog_live_open(struct shapelog *log, struct err *err)
+{
     bool known;
     int rc = each_live(log, read_live, err);
 
     if (rc == 0)
         rc = is_known(log, &known, err);
+    if (rc == 0)
+        rc = make_live(log, err);
     if (rc != 0)
         return rc;
-    live_name(name, log->epoch);
-    log->live_fd = openat(log->dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (log->live_fd < 0)
-        return err_errno(err, ERR_IO, errno, "can't make %s/%s", log->config.dir, name);
-    rc = write_slot(log, 0, log->visible_lsn, err);
+    write_slot(log, 0, log->visible_lsn);
     if (!known)
         log->visible_lsn = UINT64_MAX;
-    return rc;
+    return 0;
+}
+
+void shapelog_live_close(struct shapelog *log)
+{
+    if (log->live)
+        munmap(log->live, LIVE_BYTES);
+    log->live = NULL;
 }
 
 static int remove_live(struct shapelog *log, const char *name, struct err *err)

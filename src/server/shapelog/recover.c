@@ -477,9 +477,7 @@ static void forget_everything(struct shapelog *log)
     for (size_t i = 0; i < log->segments.count; i++)
         shapelog_segment_put(log->segments.items[i]);
     log->segments.count = 0;
-    if (log->live_fd >= 0)
-        close(log->live_fd);
-    log->live_fd = -1;
+    shapelog_live_close(log);
     log->has_origin = false;
     shapelog_meta_close(log->meta);
     log->meta = NULL;

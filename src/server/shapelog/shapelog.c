@@ -358,7 +358,7 @@ static void forget_lsns(struct shapelog *log)
     log->requested_lsn = 0;
     pthread_mutex_unlock(&log->lock);
     atomic_store(&log->durable_lsn, 0);
-    atomic_store(&log->visible_lsn, 0);
+    shapelog_live_reset(log);
 }
 
 static int put_origin(struct shapelog *log, const struct shapelog_origin *origin,
@@ -535,7 +535,7 @@ static void log_free(struct shapelog *log)
     pthread_cond_destroy(&log->wake);
     for (unsigned i = 0; i < STRIPES; i++)
         pthread_mutex_destroy(&log->stripes[i]);
-    close_fd(log->live_fd);
+    shapelog_live_close(log);
     close_fd(log->segments_fd);
     close_fd(log->shapes_fd);
     close_fd(log->lock_fd);
@@ -547,7 +547,7 @@ static void log_free(struct shapelog *log)
 
 static void init_parts(struct shapelog *log)
 {
-    log->dir_fd = log->lock_fd = log->shapes_fd = log->segments_fd = log->live_fd = -1;
+    log->dir_fd = log->lock_fd = log->shapes_fd = log->segments_fd = -1;
     for (int kind = 0; kind < DIRTY_KINDS; kind++)
         list_init(&log->dirty[kind]);
     list_init(&log->released);

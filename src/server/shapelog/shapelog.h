@@ -85,11 +85,11 @@ uint64_t shapelog_durable_lsn(struct shapelog *log);
  * known, since the machine stopped without warning. */
 uint64_t shapelog_visible_lsn(struct shapelog *log);
 /* Before readers are shown something of up to that LSN by other means than shapelog_flush (a
- * snapshot's rows). Sequencer. ERR_IO: it must not be shown. */
-int shapelog_visible_raise(struct shapelog *log, uint64_t lsn, struct err *err);
+ * snapshot's rows). Sequencer. */
+void shapelog_visible_raise(struct shapelog *log, uint64_t lsn);
 /* When it is not known: it was not above this LSN, which the stream has on the timeline that all
- * was shown from. Sequencer. ERR_IO. */
-int shapelog_visible_bound(struct shapelog *log, uint64_t lsn, struct err *err);
+ * was shown from. Sequencer. */
+void shapelog_visible_bound(struct shapelog *log, uint64_t lsn);
 
 /* --- Shapes. Sequencer. --- */
 

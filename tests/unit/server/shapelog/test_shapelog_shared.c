@@ -279,7 +279,7 @@ static void what_was_shown_is_known_after_a_crash(void **state)
         if (!checkpoint(&f, 40))
             _exit(1);
         transaction(&f, s, NULL, 70, 1, 10);
-        shapelog_visible_raise(f.log, 90, NULL);
+        shapelog_visible_raise(f.log, 90);
         transaction(&f, s, NULL, 80, 1, 10);
         _exit(shapelog_visible_lsn(f.log) == 90 ? 0 : 1);
     }
