@@ -320,10 +320,21 @@ static int compact(struct batch *batch, struct err *err)
 
 /* --- Giving --- */
 
-static bool over_budget(const struct batch *batch)
+/* A start must read open frames that may still come to count: no fold behind them. */
+static void set_open(struct shapelog *log, bool open)
 {
+    log->frame.open = open;
+    pthread_mutex_lock(&log->lock);
+    log->journal_open = open;
+    pthread_mutex_unlock(&log->lock);
+}
+
+static bool over_budget(const struct shapelog *log)
+{
+    const struct batch *batch = &log->batch;
+
     return batch->stage.len >=
-           STAGE_MAX_BYTES + SPILL_PER_SHAPE_BYTES * batch->shape_count;
+           log->stage_bytes + SPILL_PER_SHAPE_BYTES * batch->shape_count;
 }
 
 /* Writes the shape's committed entries, or all but the newest one. */
@@ -366,12 +377,13 @@ int shapelog_spill(struct shapelog *log, struct err *err)
     struct batch *batch = &log->batch;
     int rc = 0;
 
-    if (!over_budget(batch))
+    if (!over_budget(log))
         return 0;
+    set_open(log, true);
     rc = spill_some(log, TAIL_MAX_BYTES, err);
     if (rc == 0)
         rc = compact(batch, err);
-    if (rc == 0 && over_budget(batch)) {
+    if (rc == 0 && over_budget(log)) {
         rc = spill_some(log, 1, err);
         if (rc == 0)
             rc = compact(batch, err);
@@ -492,6 +504,18 @@ void shapelog_publish(struct shapelog_shape *shape)
 
 /* --- Showing --- */
 
+/* All of the shape's entries are on disk, in open frames: a group without entries makes them
+ * count. */
+static int journal_confirm(struct shapelog_shape *shape, struct err *err)
+{
+    struct entry_base base;
+    int rc = shapelog_frame_begin(shape->log, err);
+
+    if (rc == 0)
+        shapelog_frame_group(shape->log, shape->id, shape->written.entries, 0, &base);
+    return rc;
+}
+
 static int write_given(struct shapelog *log, uint64_t lsn, struct err *err)
 {
     struct batch *batch = &log->batch;
@@ -500,7 +524,9 @@ static int write_given(struct shapelog *log, uint64_t lsn, struct err *err)
     for (struct list *l = batch->given.next; rc == 0 && l != &batch->given; l = l->next) {
         struct shapelog_shape *shape = LIST_ENTRY(l, struct shapelog_shape, batch_link);
 
-        rc = chain_write(shape, shape->pending_open, err);
+        rc = shape->pending_first == shape->pending_open
+                 ? journal_confirm(shape, err)
+                 : chain_write(shape, shape->pending_open, err);
         if (rc == 0 && shapelog_frame_full(log))
             rc = shapelog_frame_write(log, FRAME_PART, lsn, err);
     }
@@ -509,10 +535,12 @@ static int write_given(struct shapelog *log, uint64_t lsn, struct err *err)
     return rc == 0 ? shapelog_frame_write(log, 0, lsn, err) : rc;
 }
 
-static void show(struct shapelog_shape *shape)
+/* Returns how its row is to be written: own files that are shown are in no frame. */
+static enum dirty show(struct shapelog_shape *shape)
 {
     struct shapelog *log = shape->log;
     uint64_t tail_bytes = shape->written.bytes - shape->own_end.bytes;
+    bool own = shape->own_end.entries > shape->published.entries;
 
     obs_count(log->config.obs, OBS_LOG_BYTES,
               shape->written.bytes - shape->published.bytes);
@@ -523,6 +551,20 @@ static void show(struct shapelog_shape *shape)
         shape->fat = true;
         list_push(&log->fat, &shape->fat_link);
     }
+    return own ? DIRTY_ROW : DIRTY_TAIL;
+}
+
+/* Whether something is on disk that is not shown. */
+static bool is_open(const struct batch *batch)
+{
+    for (struct list *l = batch->shapes.next; l != &batch->shapes; l = l->next) {
+        const struct shapelog_shape *shape =
+            LIST_ENTRY(l, struct shapelog_shape, batch_link);
+
+        if (shape->written.entries != shape->published.entries)
+            return true;
+    }
+    return false;
 }
 
 /* All that was written is shown, and the journal's end moves behind it. */
@@ -531,12 +573,17 @@ static void show_given(struct shapelog *log)
     struct batch *batch = &log->batch;
     const struct segment *journal = log->segments.journal;
 
-    for (struct list *l = batch->given.next; l != &batch->given; l = l->next)
-        show(LIST_ENTRY(l, struct shapelog_shape, batch_link));
+    for (struct list *l = batch->given.next; l != &batch->given; l = l->next) {
+        struct shapelog_shape *shape = LIST_ENTRY(l, struct shapelog_shape, batch_link);
+
+        shape->shown_as = (uint8_t)show(shape);
+    }
     pthread_mutex_lock(&log->lock);
-    for (struct list *l = batch->given.next; l != &batch->given; l = l->next)
-        shapelog_mark_dirty_locked(LIST_ENTRY(l, struct shapelog_shape, batch_link),
-                                   DIRTY_TAIL);
+    for (struct list *l = batch->given.next; l != &batch->given; l = l->next) {
+        struct shapelog_shape *shape = LIST_ENTRY(l, struct shapelog_shape, batch_link);
+
+        shapelog_mark_dirty_locked(shape, (enum dirty)shape->shown_as);
+    }
     log->journal = (struct journal_mark){journal->n, atomic_load(&journal->end)};
     log->journal_bytes = log->frame.written_bytes;
     pthread_mutex_unlock(&log->lock);
@@ -550,6 +597,8 @@ static void show_given(struct shapelog *log)
         else
             list_push(&batch->shapes, l);
     }
+    if (log->frame.open)
+        set_open(log, is_open(batch));
 }
 
 int shapelog_flush(struct shapelog *log, uint64_t lsn, struct err *err)
@@ -622,6 +671,7 @@ void shapelog_rollback(struct shapelog *log)
     roll_back_all(&log->batch.shapes);
     forget_all(&log->batch);
     shapelog_frame_abandon(log);
+    set_open(log, false);
 }
 
 /* --- Long tails --- */

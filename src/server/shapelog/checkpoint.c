@@ -102,8 +102,9 @@ static int round_take(struct round *round, struct err *err)
     round->journal = log->journal;
     round->journal_bytes = log->journal_bytes;
     round->removals_noted = log->live_removed;
-    round->fold = log->stop || log->journal_bytes - log->folded_bytes >=
-                                   log->segment_bytes / FOLDS_PER_SEGMENT;
+    round->fold =
+        log->stop || (!log->journal_open && log->journal_bytes - log->folded_bytes >=
+                                                log->segment_bytes / FOLDS_PER_SEGMENT);
     count = count_list(&log->dirty[DIRTY_ROW]);
     if (round->fold)
         count += count_list(&log->dirty[DIRTY_TAIL]);

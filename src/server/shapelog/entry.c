@@ -81,7 +81,7 @@ int shapelog_tail_put(struct tail *tail, const struct entry *e)
 void shapelog_tail_clear(struct tail *tail)
 {
     free(tail->bytes);
-    *tail = (struct tail){NULL};
+    *tail = (struct tail){.bytes = NULL};
 }
 
 void shapelog_entries_walk(struct tail_walk *walk, struct slice entries,

@@ -373,6 +373,7 @@ struct shapelog_shape {
     bool open_verified;   /* lock: the open chunk's entries from an earlier life, too */
     bool fat;             /* sequencer: in log->fat */
     bool lost;            /* at a start: its journal makes no sense */
+    uint8_t shown_as;     /* sequencer: enum dirty, of the flush under way */
     uint8_t dirty;        /* log->lock: which list dirty_link is in */
     struct shapelog *log;
     uint64_t id;
@@ -458,6 +459,7 @@ struct frame { /* one that is being made. Sequencer */
     uint32_t number;
     uint64_t written_bytes; /* of frames, since the log was opened */
     bool reset;             /* frames that were given up may lie before it */
+    bool open;              /* journal_open, the sequencer's copy */
 };
 
 #define FRAME_MAGIC        UINT32_C(0x31464c43)
@@ -608,6 +610,7 @@ struct shapelog {
     struct shapelog_origin take_over;
     char *dir;
     uint64_t segment_bytes;
+    size_t stage_bytes;
     int dir_fd;
     int lock_fd;
     bool locked; /* flock */
@@ -643,6 +646,7 @@ struct shapelog {
     struct list released;           /* removed ones whose last reference is gone */
     struct journal_mark journal;    /* behind the last frame whose entries are shown */
     uint64_t journal_bytes;         /* of frames since the log was opened */
+    bool journal_open; /* open frames lie before its end that may come to count */
     bool requested;
     bool stop;
     uint64_t requested_lsn;

@@ -124,6 +124,10 @@ static int replay_group(struct replay *r, const struct segment *segment,
         if (rc < 0)
             return err_set(err, rc, "no memory to read the journal");
     }
+    if (shape && count == 0 && first > shape->written.entries) {
+        lose(r, shape);
+        shape = NULL;
+    }
     if (shape && shape->written.entries != shape->published.entries)
         move_to(r, to, shape);
     return 0;

@@ -587,6 +587,7 @@ static struct shapelog *log_new(const struct shapelog_config *config)
     if (log->config.chunk_bytes == 0)
         log->config.chunk_bytes = 1;
     log->segment_bytes = config->segment_bytes ? config->segment_bytes : SEGMENT_BYTES;
+    log->stage_bytes = config->stage_bytes ? config->stage_bytes : STAGE_MAX_BYTES;
     init_parts(log);
     return log;
 }

@@ -36,6 +36,7 @@ struct shapelog_config {
     uint64_t chunk_bytes;    /* ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD (3.6) */
     unsigned max_open_files; /* descriptors kept for idle shapes */
     uint64_t segment_bytes;  /* of a file that shapes share; 0: 64 MiB */
+    size_t stage_bytes; /* of messages kept before an open transaction spills; 0: 1 MiB */
     const struct log *log;
     struct obs *obs;
     /* Take the storage from a process that still has it open, when it was made from this

@@ -17,8 +17,6 @@ faultLoop([
     { fault: { kind: 'create', errno: 'EMFILE' } },
     { fault: { kind: 'create', action: 'kill' } },
     { fault: { kind: 'mkdir', errno: 'ENOSPC' } },
-    { fault: { kind: 'rename', errno: 'EIO' } },
-    { fault: { kind: 'rename', action: 'kill' } },
     { fault: { kind: 'unlink', errno: 'EIO' } },
     { fault: { kind: 'unlink', action: 'kill' } },
 ]);

@@ -4,6 +4,11 @@
 import { createHash } from 'node:crypto';
 import { exchange, query, type Reply } from './http.js';
 import type { Params } from './coulomb.js';
+import { sleep } from './process.js';
+
+/** How long a log may take to be where it was before a crash. */
+const BEHIND_MS = 20_000;
+const BEHIND_STEP_MS = 100;
 
 export class BrokenPromise extends Error {}
 
@@ -60,12 +65,12 @@ export class Recorder {
         return this.handles.size;
     }
 
-    /** Takes in an answer; throws when it breaks a promise. */
-    reply(params: Params, asked: Asked, reply: Reply): void {
+    /** Takes in an answer; throws when it breaks a promise. False: the log is still behind. */
+    reply(params: Params, asked: Asked, reply: Reply): boolean {
         const handle = reply.headers['electric-handle'];
         this.answered(params, asked, reply.status, handle);
-        if (reply.status !== 200 || handle === undefined || asked.live) return;
-        this.body(params, handle, asked.offset, reply);
+        if (reply.status !== 200 || handle === undefined || asked.live) return true;
+        return this.body(params, handle, asked.offset, reply);
     }
 
     /** An answer of which only this is known. */
@@ -102,24 +107,33 @@ export class Recorder {
         }
     }
 
-    private body(params: Params, handle: string, offset: string, reply: Reply): void {
+    /** False when the log is not there yet. */
+    private body(params: Params, handle: string, offset: string, reply: Reply): boolean {
         const complete = reply.headers['electric-up-to-date'] === undefined;
         const known = this.handles.get(handle)!;
         const before = known.served.get(offset);
+        if (before && this.isBehind(before, complete, reply.text)) return false;
         if (before) this.compare(before, complete, reply.text);
-        if (before?.complete || known.served.size >= MAX_SERVED_PER_HANDLE) return;
+        if (before?.complete || known.served.size >= MAX_SERVED_PER_HANDLE) return true;
         const text = complete ? reply.text : fixedPart(reply.text);
         known.served.set(offset, {
             params, handle, offset, complete, length: text.length, hash: hashOf(text),
             head: text.slice(0, 400), end: reply.headers['electric-offset'],
         });
+        return true;
+    }
+
+    /**
+     * The log doesn't reach as far as before: right after a crash it ends where the last
+     * checkpoint was, until the slot has sent the rest again.
+     */
+    private isBehind(before: Served, complete: boolean, body: string): boolean {
+        if (complete) return false;
+        return before.complete || fixedPart(body).length < before.length;
     }
 
     private compare(before: Served, complete: boolean, body: string): void {
         const where = `${before.offset} of handle ${before.handle} of ${shapeOf(before.params)}`;
-        if (before.complete && !complete) {
-            throw new BrokenPromise(`the closed chunk at ${where} is open again`);
-        }
         const text = before.complete ? body : fixedPart(body);
         if (text.length < before.length) {
             throw new BrokenPromise(
@@ -143,17 +157,30 @@ export class Recorder {
 
     /** Asks for it again; false when there was no answer to compare with (503). */
     async again(base: string, served: Served): Promise<boolean> {
+        const { params, handle, offset } = served;
+        for (let left = BEHIND_MS; ; left -= BEHIND_STEP_MS) {
+            const answer = await this.once(base, served);
+            if (answer !== 'behind') return answer === 'compared';
+            if (left <= 0) {
+                throw new BrokenPromise(
+                    `${served.length} characters to ${served.end} were served at ${offset} of ` +
+                    `handle ${handle} of ${shapeOf(params)}; the log stays behind`);
+            }
+            await sleep(BEHIND_STEP_MS);
+        }
+    }
+
+    private async once(base: string, served: Served): Promise<'compared' | 'behind' | 'refused'> {
         const at = performance.now();
         const { params, handle, offset } = served;
         const asked: Asked = { offset, handle, at };
         const reply = await exchange(base, `/v1/shape?${query({ ...params, offset, handle })}`);
         this.reread++;
-        if (reply.status === 503) return false;
+        if (reply.status === 503) return 'refused';
         if (reply.status !== 200 && reply.status !== 409) {
             throw new BrokenPromise(
                 `status ${reply.status} for what was served before: ${reply.text.slice(0, 300)}`);
         }
-        this.reply(params, asked, reply);
-        return true;
+        return this.reply(params, asked, reply) ? 'compared' : 'behind';
     }
 }

@@ -31,6 +31,7 @@ struct fixture {
     uint64_t chunk_bytes;
     unsigned max_open_files;
     uint64_t segment_bytes;
+    size_t stage_bytes;
     const struct shapelog_origin *take_over;
     struct obs obs;
     struct shapelog *log;
@@ -74,6 +75,7 @@ static inline int fixture_try_open(struct fixture *f, struct err *err)
                                      .chunk_bytes = f->chunk_bytes,
                                      .max_open_files = f->max_open_files,
                                      .segment_bytes = f->segment_bytes,
+                                     .stage_bytes = f->stage_bytes,
                                      .take_over = f->take_over,
                                      .obs = &f->obs,
                                      .ctx = f,

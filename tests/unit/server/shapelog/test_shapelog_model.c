@@ -1,7 +1,8 @@
 /* Random histories of many shapes that share messages, against the naive truth: transactions
  * that reach some of them, breaks of the stream, removals, checkpoints, restarts in order and
- * crashes. Segments are small, so that they are emptied and deleted all the time. A crash is a
- * copy of the folder as it stands, opened instead. */
+ * crashes. Segments are small, so that they are emptied and deleted all the time. What a crash
+ * leaves is what a successor finds that takes the storage over while the process still has it
+ * open; that one ends afterwards. */
 #include "unit/server/shapelog/fixture.h"
 
 #define SHAPES  8
@@ -27,6 +28,9 @@ struct slot {
     uint64_t from;   /* transactions up to it are in its snapshot */
     char handle[16];
     size_t rows;
+    bool held;                 /* what is committed is not given to the readers */
+    unsigned waiting[TXS_MAX]; /* such transactions */
+    unsigned waiting_count;
 };
 
 struct world {
@@ -41,6 +45,7 @@ struct world {
     unsigned crashes;
     unsigned restarts;
     unsigned breaks;
+    unsigned releases;
 };
 
 static unsigned draw(struct world *w, unsigned below)
@@ -49,45 +54,8 @@ static unsigned draw(struct world *w, unsigned below)
     return (unsigned)(w->random >> 33) % below;
 }
 
-static void copy_file(int from_dir, int to_dir, const char *name)
-{
-    char block[65536];
-    int from = openat(from_dir, name, O_RDONLY);
-    int to = openat(to_dir, name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    ssize_t n;
-
-    assert_true(from >= 0 && to >= 0);
-    while ((n = read(from, block, sizeof(block))) > 0)
-        assert_int_equal(write(to, block, (size_t)n), n);
-    close(from);
-    close(to);
-}
-
-// NOLINTNEXTLINE(misc-no-recursion): two folders deep
-static void copy_folder(int from, int to)
-{
-    DIR *dir = fdopendir(dup(from));
-    const struct dirent *entry;
-
-    rewinddir(dir);
-    while ((entry = readdir(dir)) != NULL) {
-        if (entry->d_name[0] == '.')
-            continue;
-        if (entry->d_type == DT_DIR) {
-            int from_below = openat(from, entry->d_name, O_RDONLY | O_DIRECTORY);
-            int to_below;
-
-            mkdirat(to, entry->d_name, 0700);
-            to_below = openat(to, entry->d_name, O_RDONLY | O_DIRECTORY);
-            copy_folder(from_below, to_below);
-            close(from_below);
-            close(to_below);
-        } else {
-            copy_file(from, to, entry->d_name);
-        }
-    }
-    closedir(dir);
-}
+static const struct shapelog_origin ours = {
+    .system_id = "7000", .timeline = 1, .database = "d", .slot = "s"};
 
 /* --- Shapes --- */
 
@@ -176,10 +144,11 @@ static bool concerns(const struct slot *slot, const struct txn *t)
             shapelog_committed(slot->shape).tx < t->lsn);
 }
 
-/* The transaction's changes up to `count`; each is staged once. */
-static void txn_give(struct world *w, const struct txn *t, unsigned count, unsigned news)
+/* Some of the transaction's changes; each is staged once for each class. */
+static void txn_give_some(struct world *w, const struct txn *t, unsigned from,
+                          unsigned to, unsigned news)
 {
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = from; i < to; i++) {
         char *text = message(t->lsn, 2 * i, t->pad[i], false);
         struct shapelog_variant variant;
 
@@ -193,20 +162,79 @@ static void txn_give(struct world *w, const struct txn *t, unsigned count, unsig
     }
 }
 
-static void txn_expect(struct world *w, const struct txn *t, unsigned news)
+static void txn_give(struct world *w, const struct txn *t, unsigned count, unsigned news)
 {
-    for (unsigned n = 0; n < SHAPES; n++) {
-        unsigned last = t->count;
+    txn_give_some(w, t, 0, count, news);
+}
 
-        if (!(news & 1u << n))
-            continue;
-        for (unsigned i = 0; i < t->count; i++)
-            last = t->shapes[i] & 1u << n ? i : last;
-        for (unsigned i = 0; i < t->count; i++) {
-            if (t->shapes[i] & 1u << n)
-                model_put(w->slot[n].m, t->lsn, 2 * i, t->pad[i], i == last);
-        }
+static void txn_give_from(struct world *w, const struct txn *t, unsigned from,
+                          unsigned news)
+{
+    txn_give_some(w, t, from, t->count, news);
+}
+
+static void txn_expect(struct slot *slot, unsigned n, const struct txn *t)
+{
+    unsigned last = t->count;
+
+    for (unsigned i = 0; i < t->count; i++)
+        last = t->shapes[i] & 1u << n ? i : last;
+    for (unsigned i = 0; i < t->count; i++) {
+        if (t->shapes[i] & 1u << n)
+            model_put(slot->m, t->lsn, 2 * i, t->pad[i], i == last);
     }
+}
+
+/* The first transaction that somebody does not show yet, or `at`. */
+static unsigned first_waiting(const struct world *w)
+{
+    unsigned first = w->at;
+
+    for (unsigned n = 0; n < SHAPES; n++) {
+        const struct slot *slot = &w->slot[n];
+
+        if (slot->shape && slot->waiting_count > 0 && slot->waiting[0] < first)
+            first = slot->waiting[0];
+    }
+    return first;
+}
+
+/* What is not shown comes again. */
+static void roll_back(struct world *w)
+{
+    shapelog_rollback(w->f.log);
+    w->at = first_waiting(w);
+    for (unsigned n = 0; n < SHAPES; n++)
+        w->slot[n].waiting_count = 0;
+}
+
+/* Gives all that waits, of those that are not held, to the readers. */
+static void show_waiting(struct world *w)
+{
+    uint64_t lsn = w->at ? w->txn[w->at - 1].lsn : 0;
+
+    for (unsigned n = 0; n < SHAPES; n++) {
+        if (w->slot[n].shape && w->slot[n].waiting_count > 0 && !w->slot[n].held)
+            shapelog_publish(w->slot[n].shape);
+    }
+    assert_int_equal(shapelog_flush(w->f.log, lsn, NULL), 0);
+    for (unsigned n = 0; n < SHAPES; n++) {
+        struct slot *slot = &w->slot[n];
+
+        if (!slot->shape || slot->held)
+            continue;
+        for (unsigned i = 0; i < slot->waiting_count; i++)
+            txn_expect(slot, n, &w->txn[slot->waiting[i]]);
+        slot->waiting_count = 0;
+    }
+}
+
+/* The sequencer knows enough of one that it held back. */
+static void release(struct world *w)
+{
+    w->slot[draw(w, SHAPES)].held = false;
+    show_waiting(w);
+    w->releases++;
 }
 
 static unsigned all_concerned(const struct world *w, const struct txn *t)
@@ -231,26 +259,33 @@ static void deliver(struct world *w)
     news = all_concerned(w, t);
     if (draw(w, 12) == 0) { /* the connection breaks within */
         txn_give(w, t, draw(w, t->count + 1), news);
-        shapelog_rollback(w->f.log);
+        if (draw(w, 3) == 0)
+            show_waiting(w); /* of others, while this one is open */
+        roll_back(w);
         w->breaks++;
+        return;
     }
-    txn_give(w, t, t->count, news);
+    txn_give(w, t, t->count / 2, news);
+    if (draw(w, 6) == 0)
+        release(w);
+    txn_give_from(w, t, t->count / 2, news);
     for (unsigned n = 0; n < SHAPES; n++) {
         if (news & 1u << n) {
             shapelog_commit(w->slot[n].shape);
-            shapelog_publish(w->slot[n].shape);
+            w->slot[n].waiting[w->slot[n].waiting_count++] = w->at;
         }
     }
-    assert_int_equal(shapelog_flush(w->f.log, t->lsn, NULL), 0);
-    txn_expect(w, t, news);
     w->at++;
+    if (draw(w, 4) > 0)
+        show_waiting(w);
 }
 
 /* --- Lives --- */
 
 static void record(struct world *w)
 {
-    uint64_t lsn = w->at ? w->txn[w->at - 1].lsn : 0;
+    unsigned shown = first_waiting(w);
+    uint64_t lsn = shown ? w->txn[shown - 1].lsn : 0;
 
     if (lsn < shapelog_durable_lsn(w->f.log))
         return; /* a replay is under way */
@@ -305,7 +340,7 @@ static void release_slots(struct world *w)
 
 static void restart(struct world *w)
 {
-    shapelog_rollback(w->f.log);
+    roll_back(w);
     release_slots(w);
     fixture_close(&w->f);
     fixture_open(&w->f);
@@ -315,27 +350,29 @@ static void restart(struct world *w)
 
 static void crash(struct world *w)
 {
-    char copy[] = "/tmp/coulomb-shapelog-XXXXXX";
-    int from, to;
+    struct shapelog *old = w->f.log;
+    struct shapelog_shape *shapes[SHAPES];
 
-    assert_non_null(mkdtemp(copy));
     if (draw(w, 2) == 0 && w->at < w->txn_count) { /* in the middle of one */
         const struct txn *t = &w->txn[w->at];
 
         txn_give(w, t, t->count, all_concerned(w, t));
     }
-    from = open(w->f.dir, O_RDONLY | O_DIRECTORY);
-    to = open(copy, O_RDONLY | O_DIRECTORY);
-    copy_folder(from, to);
-    close(from);
-    close(to);
-    shapelog_rollback(w->f.log);
-    release_slots(w);
-    fixture_close(&w->f);
-    remove_tree(w->f.dir);
-    snprintf(w->f.dir, sizeof(w->f.dir), "%s", copy);
+    for (unsigned n = 0; n < SHAPES; n++)
+        shapes[n] = w->slot[n].shape;
+    w->f.take_over = &ours;
     fixture_open(&w->f);
+    w->f.take_over = NULL;
+    w->at = first_waiting(w);
+    for (unsigned n = 0; n < SHAPES; n++) {
+        w->slot[n].shape = NULL;
+        w->slot[n].waiting_count = 0;
+    }
     reopen(w, false);
+    shapelog_rollback(old);
+    for (unsigned n = 0; n < SHAPES; n++)
+        shapelog_release(shapes[n]);
+    shapelog_close(old);
     w->crashes++;
 }
 
@@ -352,6 +389,10 @@ static void step(struct world *w)
     } else if (what < 80) {
         if (slot->shape)
             slot_remove(slot);
+    } else if (what < 82) {
+        slot->held = true;
+    } else if (what < 84) {
+        release(w);
     } else if (what < 88) {
         record(w);
     } else if (what < 94) {
@@ -395,11 +436,16 @@ static void histories(void **state)
         w->random = seed;
         fixture_init(&w->f, CHUNK);
         w->f.segment_bytes = 100000;
+        w->f.stage_bytes = 5000;
         fixture_open(&w->f);
+        assert_int_equal(shapelog_origin_set(w->f.log, &ours, NULL), 0);
         for (unsigned i = 0; i < 700; i++)
             step(w);
+        for (unsigned n = 0; n < SHAPES; n++)
+            w->slot[n].held = false;
         while (w->at < w->txn_count)
             deliver(w);
+        show_waiting(w);
         check(w);
         record(w);
         for (unsigned n = 0; n < SHAPES; n++) {
@@ -412,8 +458,10 @@ static void histories(void **state)
             clock_sleep_ms(5);
         }
         assert_true(segment_bytes(&w->f) <= 400000);
-        print_message("seed %u: %u transactions, %u breaks, %u restarts, %u crashes\n",
-                      (unsigned)seed, w->txn_count, w->breaks, w->restarts, w->crashes);
+        print_message("seed %u: %u transactions, %u breaks, %u restarts, %u crashes, "
+                      "%u releases\n",
+                      (unsigned)seed, w->txn_count, w->breaks, w->restarts, w->crashes,
+                      w->releases);
         fixture_fini(&w->f);
         free(w);
     }
