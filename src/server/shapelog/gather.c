@@ -117,7 +117,7 @@ static void put_served(struct buf *out, struct slice message, uint32_t flags)
 int shapelog_gather(struct shapelog *log, const struct entry *entries, size_t count,
                     struct buf *out, struct err *err)
 {
-    struct window w = {NULL};
+    struct window w = {.segment = NULL};
     int rc = 0;
 
     buf_init(&w.bytes, (size_t)MESSAGE_MAX_BYTES + STORED_HEADER);

@@ -427,7 +427,7 @@ static int gather_body(struct shapelog_shape *shape, const struct gathering *g,
 static int read_tail(struct shapelog_shape *shape, uint64_t pos, uint64_t end,
                      struct shapelog_piece *out, struct err *err)
 {
-    struct gathering g = {NULL};
+    struct gathering g = {.entries = NULL};
     struct body *body = NULL;
     bool enough;
     int rc;

@@ -167,7 +167,7 @@ static int writer_end(struct own_writer *w, int rc, struct err *err)
     shapelog_lock(shape);
     shape->own_end = w->run->end = w->end;
     tail = shape->tail;
-    shape->tail = (struct tail){NULL};
+    shape->tail = (struct tail){.bytes = NULL};
     shapelog_unlock(shape);
     shapelog_mark_dirty(shape, DIRTY_ROW); /* before anything counts as dead */
     shapelog_tail_unplace(shape->log, &tail);

@@ -141,7 +141,7 @@ static struct entry *entries_there(const struct move *m, struct shapelog_shape *
 /* Puts the new addresses of moved messages into the tail. Locked. ERR_MEMORY: it is as before. */
 static int readdress(struct move *m, struct shapelog_shape *shape)
 {
-    struct tail now = {NULL};
+    struct tail now = {.bytes = NULL};
     struct tail_walk walk;
 
     shapelog_tail_walk(&walk, &shape->tail, shape->own_end);
