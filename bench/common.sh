@@ -10,8 +10,7 @@ PG_BIN=${PG_BIN:-/usr/lib/postgresql/15/bin}
 WORK=
 SERVER_PID=
 STREAM=bench
-SLOT=electric_slot_$STREAM
-PUBLICATION=electric_publication_$STREAM
+export SLOT=electric_slot_$STREAM PUBLICATION=electric_publication_$STREAM
 
 # figure NAME VALUE UNIT [FORMAT]
 figure() { printf "%s.%s ${4:-%.3f} %s\n" "$BENCH" "$1" "$2" "$3"; }
@@ -83,12 +82,16 @@ bench_begin() {
 
 sql() { psql -XAtqc "$1"; }
 
-# server_start [ENV…]: waits until the service is active.
-server_start() {
+# server_run [ENV…]: starts it in the background.
+server_run() {
     env "$@" "$BIN" serve >"$WORK/server.log" 2>&1 &
     SERVER_PID=$!
-    local i
-    for i in $(seq 600); do
+}
+
+# server_start [ENV…]: waits until the service is active.
+server_start() {
+    server_run "$@"
+    for _ in $(seq 600); do
         if curl -fs "http://127.0.0.1:$ELECTRIC_PORT/v1/health" 2>/dev/null | grep -q '"active"'; then
             return
         fi

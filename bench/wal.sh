@@ -49,8 +49,7 @@ ours() {
     shift
     rewind
     # bench_visible may ask before the backlog is through: health is not waited for.
-    env "$@" "$BIN" serve >"$WORK/server.log" 2>&1 &
-    SERVER_PID=$!
+    server_run "$@"
     until curl -fs -o /dev/null "http://127.0.0.1:$ELECTRIC_PORT/"; do sleep 0.01; done
     until grep -q 'event=replica.streaming' "$WORK/server.log"; do sleep 0.01; done
     { read -r visible; read -r acknowledged; } < <("$BUILD/bench/bench_visible" \
@@ -61,7 +60,7 @@ ours() {
 
 # workload NAME ROWS COMMAND…: the ratio of rates.
 workload() {
-    local name=$1 rows=$2 lsn decimal round t lag refs=() times=() lags=() slow=() slow_lags=()
+    local name=$1 rows=$2 lsn decimal t lag refs=() times=() lags=() slow=() slow_lags=()
     shift 2
     sql "SELECT pg_copy_logical_replication_slot('$SLOT', 'base')" >/dev/null
     rm -rf "$WORK/storage.before"
@@ -71,7 +70,7 @@ workload() {
     # The last commit is the newest one: a marker row gives its LSN to wait for.
     decimal=$(last_commit "$lsn")
     sql "CHECKPOINT"
-    for round in $(seq "$ROUNDS"); do
+    for _ in $(seq "$ROUNDS"); do
         refs+=("$(reference "$lsn")")
         read -r t lag < <(ours "$decimal")
         times+=("$t") lags+=("$lag")

@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/assert.h"
 #include "base/clock.h"
 
 struct item { /* a shape in this round */
@@ -145,6 +146,7 @@ static void round_decide(struct round *round)
     for (size_t i = 0; i < round->count; i++) {
         struct item *item = &round->items[i];
 
+        ASSERT(item->shape);
         if (is_removed(item->shape))
             item->action = ITEM_DELETE;
         else if (is_complete(item->shape))

@@ -37,16 +37,21 @@ enum statement {
     SQL_COUNT
 };
 
+static const char put_shape[] =
+    "INSERT OR REPLACE INTO shape (id, entries, bytes, tx, op, state, crc, handle, "
+    "definition, definition_crc) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)";
+
+static const char update_shape[] =
+    "UPDATE shape SET entries = ?2, bytes = ?3, tx = ?4, op = ?5, state = ?6, crc = ?7 "
+    "WHERE id = ?1";
+
 static const char *const statements[SQL_COUNT] = {
     [SQL_BEGIN] = "BEGIN IMMEDIATE",
     [SQL_COMMIT] = "COMMIT",
     [SQL_GET] = "SELECT value, crc FROM fact WHERE key = ?1",
     [SQL_PUT] = "INSERT OR REPLACE INTO fact VALUES (?1, ?2, ?3)",
-    [SQL_PUT_SHAPE] =
-        "INSERT OR REPLACE INTO shape (id, entries, bytes, tx, op, state, crc, handle, "
-        "definition, definition_crc) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
-    [SQL_UPDATE_SHAPE] = "UPDATE shape SET entries = ?2, bytes = ?3, tx = ?4, op = ?5, "
-                         "state = ?6, crc = ?7 WHERE id = ?1",
+    [SQL_PUT_SHAPE] = put_shape,
+    [SQL_UPDATE_SHAPE] = update_shape,
     [SQL_DELETE_SHAPE] = "DELETE FROM shape WHERE id = ?1",
     [SQL_PUT_SEGMENT] = "INSERT OR REPLACE INTO segment VALUES (?1, ?2, ?3, ?4, ?5)",
     [SQL_DELETE_SEGMENT] = "DELETE FROM segment WHERE n = ?1",

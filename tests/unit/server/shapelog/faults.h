@@ -88,15 +88,15 @@ ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t offset)
     return pwrite(fd, buf, n, offset);
 }
 
-ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t offset)
+ssize_t pwritev(int fd, const struct iovec *iovec, int count, off_t offset)
 {
     if (fault_now(FAULT_WRITE)) {
         if (atomic_load(&faults.torn)) /* without the frame's index */
-            syscall(SYS_pwritev, fd, iov, n - 1, offset, 0);
+            syscall(SYS_pwritev, fd, iovec, count - 1, offset, 0);
         fault_exit();
         return -1;
     }
-    return syscall(SYS_pwritev, fd, iov, n, offset, 0);
+    return syscall(SYS_pwritev, fd, iovec, count, offset, 0);
 }
 
 ssize_t pread(int fd, void *buf, size_t nbytes, off_t offset)
