@@ -339,7 +339,8 @@ struct sequencer {
     uint32_t newest_xid;
 
     struct variants variants;
-    bool tending; /* logs wait to be rewritten */
+    int64_t next_publish_ms; /* not sooner while a backlog is read */
+    bool tending;            /* logs wait to be rewritten */
     int64_t
         storage_busy_ms; /* since when another process has the storage that is ours now */
     struct map tables;   /* OID -> struct table_use */

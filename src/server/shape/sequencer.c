@@ -22,6 +22,7 @@
 #define CHECKPOINT_IDLE_MS  1000 /* when only the end of WAL has moved */
 #define STOP_GRACE_MS       300
 #define STORAGE_PATIENCE_MS 3000 /* with a predecessor that has lost the stream */
+#define BACKLOG_PUBLISH_MS  5
 #define TEND_US             1000 /* of each turn, for logs that are to be rewritten */
 #define ENCODED_MAX         (1u << 30) /* Postgres's own limit of a value */
 
@@ -329,9 +330,20 @@ static void notify_shown(struct sequencer *q, struct list *shown)
     }
 }
 
-static int publish(struct sequencer *q, struct err *err)
+/* While a backlog is read, readers are told every few milliseconds: they are far behind anyway, and
+ * waking them for each transaction would cost more than reading it. */
+static bool may_wait(const struct sequencer *q, int64_t now_ms)
+{
+    uint64_t reached = q->processed_end > q->wal_end ? q->processed_end : q->wal_end;
+    return reached < q->catch_up_lsn && now_ms < q->next_publish_ms;
+}
+
+static int publish(struct sequencer *q, int64_t now_ms, struct err *err)
 {
     struct list shown;
+    if (may_wait(q, now_ms))
+        return 0;
+    q->next_publish_ms = now_ms + BACKLOG_PUBLISH_MS;
     list_init(&shown);
     bool all = give_committed(q, &shown);
     int rc = list_empty(&shown) && !q->unpublished ? 0 : sequencer_show(q, err);
@@ -385,7 +397,7 @@ static int turn(struct sequencer *q, int64_t now_ms, struct err *err)
 {
     int rc = q->storage.code != 0
                  ? err_set(err, q->storage.code, "%s", q->storage.message)
-                 : publish(q, err);
+                 : publish(q, now_ms, err);
     if (rc < 0)
         return rc;
     sequencer_release_dropped(q);
@@ -594,6 +606,8 @@ int64_t sequencer_deadline_ms(struct sequencer *q)
         at = earlier(at, q->probe_running ? INT64_MAX : q->next_probe_ms);
         at = earlier(at, q->next_reconcile_ms);
     }
+    if (q->unpublished && may_wait(q, 0))
+        at = earlier(at, q->next_publish_ms);
     return earlier(at, checkpoint_due_ms(q));
 }
 
