@@ -582,6 +582,7 @@ static void prepare(const char *conninfo)
     b.pg = PQconnectdb(conninfo);
     if (PQstatus(b.pg) != CONNECTION_OK)
         die("%s", PQerrorMessage(b.pg));
+    sql("SET client_min_messages = warning");
     b.tables[0].name = "readers_crowd";
     b.tables[1].name = "readers_lone";
     for (unsigned i = 0; i < 2; i++) {
