@@ -227,9 +227,12 @@ void join_join(struct sequencer *q, struct mail_join *mail)
     buf_reset(&shape->join_buffer, 0);
     /* The rows may hold commits that no log has shown yet. */
     shapelog_visible_raise(q->shapelog, mail->view->wal_lsn);
-    if (rc < 0 && shape_state(shape) != SHAPE_GONE)
-        sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL,
-                       rc == ERR_IO ? "the storage can't be written to" : err_name(rc));
+    if (rc < 0 && shape_state(shape) != SHAPE_GONE) {
+        struct err busy = {0};
+        err_set(&busy, ERR_RETRY, "The storage can't be written to just now");
+        busy.http_status = 503;
+        sequencer_drop(q, shape, OBS_SHAPE_STORAGE, &busy, err_name(rc));
+    }
     if (rc < 0) {
         join_answer(mail, ERR_CANCELLED, "the shape was removed");
         return;

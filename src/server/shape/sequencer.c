@@ -281,6 +281,8 @@ int sequencer_storage_failed(struct sequencer *q, const struct err *why, struct 
     log_event(q->config.log, LOG_ERROR, "storage.failed",
               LOG_TEXT("error", why->message));
     apply_roll_back(q);
+    if (q->storage.code == ERR_FATAL)
+        return err_set(err, ERR_FATAL, "%s", q->storage.message);
     err_set(&q->storage, ERR_RETRY,
             "The storage folder can't be written to, nothing is acknowledged: %s",
             why->message);

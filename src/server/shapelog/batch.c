@@ -20,8 +20,10 @@
 
 #define PENDING_MAX (UINT32_MAX - 1)
 #define KEEP_BYTES  (2u * STAGE_MAX_BYTES)
-/* Of the stage for each shape concerned: looking at all of them must be worth it. */
-#define SPILL_PER_SHAPE_BYTES 64u
+/* With more shapes than that, entries go to the shapes' own files only when they are very many:
+ * shapes that share messages would each write them. */
+#define FEW_SHAPES     32u
+#define MANY_OWN_BYTES (1u << 20)
 
 void shapelog_batch_init(struct batch *batch)
 {
@@ -69,6 +71,8 @@ static void leave(struct shapelog_shape *shape)
 void shapelog_batch_forget(struct shapelog_shape *shape)
 {
     leave(shape);
+    free(shape->spilled);
+    shape->spilled = NULL;
     shape->pending_first = shape->pending_newest = shape->pending_open = PENDING_NONE;
 }
 
@@ -172,6 +176,12 @@ static void chain_advance(struct shapelog_shape *shape, uint32_t until)
         shape->pending_newest = PENDING_NONE;
 }
 
+/* From where on a shape's entries go to its own files at once. */
+static uint64_t own_bytes(const struct batch *batch)
+{
+    return batch->shape_count <= FEW_SHAPES ? TAIL_MAX_BYTES : MANY_OWN_BYTES;
+}
+
 /* Writes the entries before `until`, where they belong. */
 static int chain_write(struct shapelog_shape *shape, uint32_t until, struct err *err)
 {
@@ -181,7 +191,7 @@ static int chain_write(struct shapelog_shape *shape, uint32_t until, struct err 
 
     if (count == 0)
         return 0;
-    if (bytes >= TAIL_MAX_BYTES)
+    if (bytes >= own_bytes(&shape->log->batch))
         rc = shapelog_own_write(shape, until, err);
     else
         rc = journal_write(shape, until, count, err);
@@ -205,6 +215,7 @@ struct compaction {
 
 static void forget_all(struct batch *batch)
 {
+    batch->spill_at = 0;
     buf_reset(&batch->stage, KEEP_BYTES);
     batch->variant_count = 0;
     batch->pending_count = 0;
@@ -296,7 +307,9 @@ static int compact(struct batch *batch, struct err *err)
     c.variants = calloc(left, sizeof(*c.variants));
     c.pending = calloc(left, sizeof(*c.pending));
     c.moved = malloc(batch->variant_count * sizeof(*c.moved));
-    if (!c.variants || !c.pending || !c.moved) {
+    if (!c.variants || !c.pending || !c.moved ||
+        !buf_reserve(&c.stage, batch->stage.len)) {
+        buf_fini(&c.stage);
         free(c.variants);
         free(c.pending);
         free(c.moved);
@@ -329,12 +342,17 @@ static void set_open(struct shapelog *log, bool open)
     pthread_mutex_unlock(&log->lock);
 }
 
+static size_t memory_used(const struct batch *batch)
+{
+    return batch->stage.len + batch->pending_count * sizeof(*batch->pending);
+}
+
 static bool over_budget(const struct shapelog *log)
 {
-    const struct batch *batch = &log->batch;
+    size_t budget =
+        log->batch.spill_at > log->stage_bytes ? log->batch.spill_at : log->stage_bytes;
 
-    return batch->stage.len >=
-           log->stage_bytes + SPILL_PER_SHAPE_BYTES * batch->shape_count;
+    return memory_used(&log->batch) >= budget;
 }
 
 /* Writes the shape's committed entries, or all but the newest one. */
@@ -346,6 +364,12 @@ static int spill_shape(struct shapelog_shape *shape, struct err *err)
 
     if (until == PENDING_NONE) /* nothing, or committed but held back by the sequencer */
         return 0;
+    if (open && !shape->spilled) {
+        shape->spilled = malloc(sizeof(*shape->spilled));
+        if (!shape->spilled)
+            return no_memory(err);
+        *shape->spilled = shape->written;
+    }
     rc = chain_write(shape, until, err);
     if (rc == 0 && open)
         shape->pending_open = until;
@@ -380,7 +404,7 @@ int shapelog_spill(struct shapelog *log, struct err *err)
     if (!over_budget(log))
         return 0;
     set_open(log, true);
-    rc = spill_some(log, TAIL_MAX_BYTES, err);
+    rc = spill_some(log, own_bytes(batch), err);
     if (rc == 0)
         rc = compact(batch, err);
     if (rc == 0 && over_budget(log)) {
@@ -388,6 +412,9 @@ int shapelog_spill(struct shapelog *log, struct err *err)
         if (rc == 0)
             rc = compact(batch, err);
     }
+    /* What could not go, as the newest entry of each shape, must double before all are looked
+     * at again. */
+    batch->spill_at = 2 * memory_used(batch);
     return rc;
 }
 
@@ -483,6 +510,8 @@ void shapelog_commit(struct shapelog_shape *shape)
     shape->committed_tx = p->tx;
     shape->committed_op = p->op;
     shape->pending_open = PENDING_NONE;
+    free(shape->spilled);
+    shape->spilled = NULL;
 }
 
 struct offset shapelog_committed(const struct shapelog_shape *shape)
@@ -504,15 +533,21 @@ void shapelog_publish(struct shapelog_shape *shape)
 
 /* --- Showing --- */
 
-/* All of the shape's entries are on disk, in open frames: a group without entries makes them
- * count. */
+/* What of the written may be shown: not the open transaction's entries. */
+static struct mark complete(const struct shapelog_shape *shape)
+{
+    return shape->spilled ? *shape->spilled : shape->written;
+}
+
+/* All of the shape's complete entries are on disk, in open frames: a group without entries makes
+ * them count. */
 static int journal_confirm(struct shapelog_shape *shape, struct err *err)
 {
     struct entry_base base;
     int rc = shapelog_frame_begin(shape->log, err);
 
     if (rc == 0)
-        shapelog_frame_group(shape->log, shape->id, shape->written.entries, 0, &base);
+        shapelog_frame_group(shape->log, shape->id, complete(shape).entries, 0, &base);
     return rc;
 }
 
@@ -540,12 +575,12 @@ static enum dirty show(struct shapelog_shape *shape)
 {
     struct shapelog *log = shape->log;
     uint64_t tail_bytes = shape->written.bytes - shape->own_end.bytes;
+    struct mark end = complete(shape);
     bool own = shape->own_end.entries > shape->published.entries;
 
-    obs_count(log->config.obs, OBS_LOG_BYTES,
-              shape->written.bytes - shape->published.bytes);
+    obs_count(log->config.obs, OBS_LOG_BYTES, end.bytes - shape->published.bytes);
     shapelog_lock(shape);
-    shape->published = shape->written;
+    shape->published = end;
     shapelog_unlock(shape);
     if (tail_bytes >= TAIL_MAX_BYTES && !shape->fat) {
         shape->fat = true;

@@ -49,7 +49,9 @@ struct round {
     struct item *items;
     size_t count;
     struct buf scratch;
-    bool lost; /* a sync failed */
+    bool lost;      /* a sync failed */
+    bool quiet;     /* nobody asked for it */
+    bool recording; /* rows have been written */
 };
 
 void shapelog_mark_dirty_locked(struct shapelog_shape *shape, enum dirty kind)
@@ -254,7 +256,25 @@ static int sync_snapshot(struct round *round, struct shapelog_shape *shape,
     return rc;
 }
 
-static int sync_item(struct round *round, const struct item *item, bool *new_names,
+/* Its files are gone: so is the shape. But a successor has deleted what it doesn't know, and
+ * then there is nothing to tell. */
+static int lose_item(struct round *round, struct item *item, const struct err *why,
+                     struct err *err)
+{
+    struct shapelog *log = round->log;
+    int rc;
+
+    pthread_mutex_lock(&log->meta_lock);
+    rc = shapelog_check_epoch(log, err);
+    pthread_mutex_unlock(&log->meta_lock);
+    if (rc != 0)
+        return rc;
+    shapelog_report(item->shape, why);
+    item->action = ITEM_DELETE;
+    return 0;
+}
+
+static int sync_item(struct round *round, struct item *item, bool *new_names,
                      struct err *err)
 {
     struct shapelog_shape *shape = item->shape;
@@ -269,6 +289,11 @@ static int sync_item(struct round *round, const struct item *item, bool *new_nam
     }
     if (rc == 0 && run)
         rc = sync_run(round, shape, run, err);
+    if (rc == ERR_CORRUPT && !round->recording) {
+        struct err why = *err;
+
+        return lose_item(round, item, &why, err);
+    }
     *new_names = *new_names || (run && atomic_load(&run->new_names));
     return rc;
 }
@@ -427,8 +452,13 @@ static int record_all(struct round *round, struct err *err)
 static int round_record(struct round *round, struct err *err)
 {
     struct shapelog *log = round->log;
-    int rc;
+    /* Most of it before the transaction: whoever is stopped within one keeps it from a
+     * successor. */
+    int rc = round_sync(round, err);
 
+    if (rc != 0)
+        return rc;
+    round->recording = true;
     pthread_mutex_lock(&log->meta_lock);
     rc = shapelog_meta_begin(log->meta, err);
     if (rc == 0)
@@ -518,7 +548,9 @@ static void round_done(struct round *round)
         round->log->folded_bytes = round->journal_bytes;
         round->log->folded_segment = round->journal.segment;
     }
-    shapelog_live_settle(round->log, round->removals_noted);
+    if (!shapelog_live_settle(round->log, round->removals_noted))
+        log_event(round->log->config.log, LOG_WARNING, "shapelog.removals_not_noted",
+                  LOG_U64("noted", round->removals_noted));
 }
 
 static int round_run(struct round *round, struct err *err)
@@ -546,12 +578,14 @@ static void tell_failure(struct shapelog *log, const struct round *round, struct
     const struct shapelog_config *config = &log->config;
 
     if (round->lost || err->code == ERR_FATAL) {
-        log->failed = true;
         err->code = ERR_FATAL;
+        log->failed = true;
+        log->failure = *err;
     }
     log_event(config->log, LOG_ERROR, "shapelog.checkpoint_failed",
               LOG_U64("lsn", round->lsn), LOG_TEXT("error", err->message));
-    if (config->failed)
+    /* Each request is answered once; who did not ask hears it with its next one. */
+    if (config->failed && !round->quiet)
         config->failed(config->ctx, err);
 }
 
@@ -560,16 +594,16 @@ static bool checkpoint(struct shapelog *log, uint64_t lsn, uint64_t origin_seria
                        bool quiet)
 {
     const struct shapelog_config *config = &log->config;
-    struct round round = {.log = log, .lsn = lsn, .origin_serial = origin_serial};
+    struct round round = {
+        .log = log, .lsn = lsn, .origin_serial = origin_serial, .quiet = quiet};
     int64_t start_us = clock_mono_us();
     struct err err;
     int rc;
 
     err_clear(&err);
     buf_init(&round.scratch, (size_t)2 * MESSAGE_MAX_BYTES);
-    rc = log->failed
-             ? err_set(&err, ERR_FATAL, "an earlier checkpoint has failed for good")
-             : round_run(&round, &err);
+    rc = log->failed ? err_set(&err, ERR_FATAL, "%s", log->failure.message)
+                     : round_run(&round, &err);
     free(round.items);
     buf_fini(&round.scratch);
     obs_time(config->obs, OBS_H_CHECKPOINT_US, clock_mono_us() - start_us);
@@ -577,7 +611,7 @@ static bool checkpoint(struct shapelog *log, uint64_t lsn, uint64_t origin_seria
         obs_count(config->obs, OBS_CHECKPOINTS, 1);
     if (rc == 0 && config->durable && !quiet)
         config->durable(config->ctx, lsn);
-    if (rc != 0 && (!quiet || round.lost || rc == ERR_FATAL))
+    if (rc != 0)
         tell_failure(log, &round, &err);
     return rc == 0 && round.fold;
 }
@@ -703,11 +737,14 @@ void shapelog_checkpoint(struct shapelog *log, uint64_t lsn)
 static void note_clean(struct shapelog *log)
 {
     struct meta *meta = log->meta;
+    uint64_t visible = atomic_load(&log->visible_lsn);
 
     if (log->failed || shapelog_meta_begin(meta, NULL) != 0)
         return;
     if (shapelog_check_epoch(log, NULL) != 0 ||
-        shapelog_meta_put_u64(meta, "clean", 1, NULL) != 0 ||
+        (visible != UINT64_MAX &&
+         shapelog_meta_put_u64(meta, "visible_lsn", visible, NULL) != 0) ||
+        shapelog_meta_put_u64(meta, "clean", visible != UINT64_MAX, NULL) != 0 ||
         shapelog_meta_commit(meta, NULL) != 0)
         shapelog_meta_rollback(meta);
 }

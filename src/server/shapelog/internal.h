@@ -287,8 +287,8 @@ void shapelog_segment_put(struct segment *segment);
 void shapelog_segment_place(struct shapelog *log, uint32_t n);
 void shapelog_segment_unplace(struct shapelog *log, uint32_t n);
 void shapelog_tail_unplace(struct shapelog *log, const struct tail *tail);
-/* Room in the current blob segment, for one writer who then tells that it is written. *out
- * has a reference. */
+/* Room in the current blob segment, which counts as alive; shapelog_segment_unplace gives it
+ * back. *out has a reference. */
 int shapelog_blob_reserve(struct shapelog *log, size_t n, struct segment **out,
                           uint64_t *pos, struct err *err);
 /* Takes it out of the table and deletes its file; false when somebody may be about to read
@@ -374,6 +374,7 @@ struct shapelog_shape {
     bool fat;             /* sequencer: in log->fat */
     bool lost;            /* at a start: its journal makes no sense */
     uint8_t shown_as;     /* sequencer: enum dirty, of the flush under way */
+    uint64_t counts;      /* at a start: entries that count when the flush is complete */
     uint8_t dirty;        /* log->lock: which list dirty_link is in */
     struct shapelog *log;
     uint64_t id;
@@ -391,6 +392,8 @@ struct shapelog_shape {
     uint64_t committed_tx; /* of the newest committed entry; 0: none */
     uint64_t committed_op;
     struct mark written; /* behind all entries that are in own files and tail */
+    /* Where the open transaction's entries among those begin; NULL: there are none. */
+    struct mark *spilled;
 
     /* shapelog_lock. The sequencer alone changes them, but for `tail`'s addresses. */
     struct mark published;
@@ -437,6 +440,7 @@ struct batch { /* sequencer */
     struct list shapes; /* with entries that are not shown, */
     struct list given;  /* and those of them to be shown with the next flush */
     size_t shape_count; /* in both */
+    size_t spill_at;    /* bytes of memory; 0: as configured */
 };
 
 void shapelog_batch_init(struct batch *batch);
@@ -537,9 +541,9 @@ void shapelog_live_close(struct shapelog *log);
 /* Nothing of this stream was shown yet. */
 void shapelog_live_reset(struct shapelog *log);
 /* Notes that a shape is gone; its handle must not come back with a restart. */
-void shapelog_live_removed(struct shapelog *log, uint64_t id);
-/* The rows of the `noted` ones, when no other came meanwhile, are deleted. */
-void shapelog_live_settle(struct shapelog *log, uint64_t noted);
+void shapelog_live_removed(struct shapelog *log, uint64_t id); /* log->lock is held */
+/* The rows of the first `noted` are deleted. False: there were more than the file holds. */
+bool shapelog_live_settle(struct shapelog *log, uint64_t noted);
 
 /* --- meta.c: the only user of SQLite --- */
 
@@ -634,8 +638,7 @@ struct shapelog {
 
     char *live; /* mapped. Sequencer */
     unsigned live_turn;
-    uint64_t
-        live_removed; /* how many removals were noted since it was empty. log->lock */
+    uint64_t live_removed; /* how many removals were noted in it. log->lock */
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t wake;
@@ -657,7 +660,9 @@ struct shapelog {
     /* Checkpoint thread. */
     uint64_t folded_bytes;   /* journal_bytes when the tails were last recorded, */
     uint32_t folded_segment; /* and the journal's segment */
-    bool failed;             /* for good */
+    uint64_t live_settled;   /* removals noted whose rows are deleted */
+    bool failed;             /* for good, */
+    struct err failure;      /* and why */
 };
 
 static inline pthread_mutex_t *shapelog_lock_of(const struct shapelog_shape *shape)

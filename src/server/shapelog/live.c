@@ -27,6 +27,7 @@
 #define LIVE_SLOTS    4096u
 #define LIVE_BYTES    (SLOT_BYTES * LIVE_SLOTS)
 #define VISIBLE_SLOTS 2u
+#define REMOVED_SLOTS (LIVE_SLOTS - VISIBLE_SLOTS)
 #define LIVE_PREFIX   "live-"
 
 static void live_name(char out[PATH_BYTES], uint32_t epoch)
@@ -83,27 +84,18 @@ void shapelog_live_reset(struct shapelog *log)
 
 void shapelog_live_removed(struct shapelog *log, uint64_t id)
 {
-    uint64_t n;
-
-    pthread_mutex_lock(&log->lock);
-    n = VISIBLE_SLOTS + log->live_removed;
-    if (n < LIVE_SLOTS)
-        log->live_removed++;
-    pthread_mutex_unlock(&log->lock);
-    if (n < LIVE_SLOTS)
-        write_slot(log, n, id);
-    else /* it is gone once the next checkpoint has deleted its row */
-        log_event(log->config.log, LOG_WARNING, "shapelog.removal_not_noted",
-                  LOG_U64("noted", n - VISIBLE_SLOTS));
+    /* A ring: what lies behind in it is noted for longer, which does no harm, since ids are
+     * never used twice. */
+    write_slot(log, VISIBLE_SLOTS + log->live_removed % REMOVED_SLOTS, id);
+    log->live_removed++;
 }
 
-void shapelog_live_settle(struct shapelog *log, uint64_t noted)
+bool shapelog_live_settle(struct shapelog *log, uint64_t noted)
 {
-    /* Ids are never used twice: one that is noted for longer does no harm. */
-    pthread_mutex_lock(&log->lock);
-    if (log->live_removed == noted)
-        log->live_removed = 0;
-    pthread_mutex_unlock(&log->lock);
+    bool kept = noted - log->live_settled <= REMOVED_SLOTS;
+
+    log->live_settled = noted;
+    return kept;
 }
 
 /* The boot id, or "" where there is none. */

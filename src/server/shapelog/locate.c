@@ -14,6 +14,9 @@
 
 #include "base/assert.h"
 
+/* How often a tail may be rewritten between two looks of one reader. */
+#define READ_TRIES 1000
+
 /* The range that a request falls into, copied under the lock. */
 struct range {
     size_t chunk; /* index of the closed chunk, or their number: the open one */
@@ -456,6 +459,7 @@ static int read_tail(struct shapelog_shape *shape, uint64_t pos, uint64_t end,
 static int read_piece(struct shapelog_shape *shape, uint64_t pos, uint64_t end,
                       bool whole, struct shapelog_piece *out, struct err *err)
 {
+    int left = READ_TRIES;
     int rc;
 
     do {
@@ -464,8 +468,11 @@ static int read_piece(struct shapelog_shape *shape, uint64_t pos, uint64_t end,
 
         rc = run ? read_own(shape, run, run_end, pos, end, whole, out, err)
                  : read_tail(shape, pos, end, out, err);
-    } while (rc == ERR_RETRY);
-    return rc;
+    } while (rc == ERR_RETRY && --left > 0);
+    return rc == ERR_RETRY
+               ? err_set(err, ERR_CORRUPT, "byte %" PRIu64 " of %s is nowhere", pos,
+                         shape->handle)
+               : rc;
 }
 
 int shapelog_read_log(struct shapelog_shape *shape, const struct shapelog_found *found,

@@ -89,6 +89,7 @@ static int writer_begin(struct own_writer *w, struct shapelog_shape *shape,
 {
     struct run *run = shape->run_count ? shape->runs[shape->run_count - 1] : NULL;
     bool create = !run || run->epoch != shape->log->epoch;
+    int rc;
 
     *w = (struct own_writer){
         .shape = shape, .flushed = shape->own_end, .end = shape->own_end};
@@ -97,9 +98,10 @@ static int writer_begin(struct own_writer *w, struct shapelog_shape *shape,
     if (create && shapelog_run_add(shape, shape->log->epoch, shape->own_end) != 0)
         return no_memory(shape, err);
     w->run = shape->runs[shape->run_count - 1];
+    rc = shapelog_run_files(shape, w->run, true, &w->log, &w->index, err);
     if (create)
-        atomic_store(&w->run->new_names, true);
-    return shapelog_run_files(shape, w->run, true, &w->log, &w->index, err);
+        atomic_store(&w->run->new_names, true); /* there is something to sync now */
+    return rc;
 }
 
 static int writer_flush(struct own_writer *w, struct err *err)
@@ -235,7 +237,7 @@ static int write_tail(struct own_writer *w, struct err *err)
     size_t count = 0;
     int rc;
 
-    if (shape->tail.len == 0)
+    if (shape->written.entries == shape->own_end.entries)
         return 0;
     pthread_rwlock_rdlock(&shape->log->segments.readers);
     rc = tail_copy(shape, &entries, &count, err);

@@ -56,7 +56,7 @@ static bool choose(struct shapelog *log, uint32_t *n)
     return most > 0 && dead >= log->segment_bytes && dead > all / 2;
 }
 
-/* Copies stored bytes behind each other into a blob segment. */
+/* Copies stored bytes behind each other into a blob segment, where they count as alive. */
 static int copy(struct shapelog *log, uint64_t addr, uint64_t bytes, uint64_t *to,
                 struct err *err)
 {
@@ -78,6 +78,8 @@ static int copy(struct shapelog *log, uint64_t addr, uint64_t bytes, uint64_t *t
     if (rc == 0) {
         atomic_store(&segment->unsynced, true);
         *to = ADDR(segment->n, pos);
+    } else if (segment) {
+        shapelog_segment_unplace(log, segment->n);
     }
     free(block);
     if (from)
@@ -102,8 +104,10 @@ static int new_address(struct move *m, const struct entry *e, uint64_t *to,
     if (!known)
         return err_set(err, ERR_MEMORY, "no memory to move a message");
     rc = copy(m->log, e->addr, STORED_HEADER + (uint64_t)e->len, known, err);
-    if (rc == 0 && map_put_u64(&m->moved, e->addr, known, NULL) != 0)
+    if (rc == 0 && map_put_u64(&m->moved, e->addr, known, NULL) != 0) {
+        shapelog_segment_unplace(m->log, ADDR_SEGMENT(*known));
         rc = err_set(err, ERR_MEMORY, "no memory to move a message");
+    }
     if (rc != 0) {
         free(known);
         return rc;
@@ -163,7 +167,7 @@ static int readdress(struct move *m, struct shapelog_shape *shape)
     shapelog_tail_walk(&walk, &shape->tail, shape->own_end);
     while (shapelog_tail_next(&walk))
         shapelog_segment_unplace(m->log, ADDR_SEGMENT(walk.entry.addr));
-    shapelog_tail_clear(&shape->tail);
+    free(shape->tail.bytes);
     shape->tail = now;
     return 0;
 }
@@ -206,7 +210,6 @@ static int move_snapshot(struct move *m, struct shapelog_shape *shape, struct er
     if (rc != 0)
         return rc;
     shapelog_mark_dirty(shape, DIRTY_ROW);
-    shapelog_segment_place(m->log, ADDR_SEGMENT(to));
     shapelog_lock(shape);
     s->addr = to;
     shapelog_unlock(shape);
@@ -247,8 +250,12 @@ void shapelog_reclaim(struct shapelog *log)
             rc = move_snapshot(&m, shape, &err);
         shapelog_release(shape);
     }
-    while (map_next(&m.moved, &it, &key, &value))
+    while (map_next(&m.moved, &it, &key, &value)) {
+        const uint64_t *to = value; /* what points there counts for itself now */
+
+        shapelog_segment_unplace(log, ADDR_SEGMENT(*to));
         free(value);
+    }
     map_fini(&m.moved);
     log_event(log->config.log, rc == 0 ? LOG_INFO : LOG_WARNING, "shapelog.reclaimed",
               LOG_U64("segment", m.victim), LOG_TEXT("error", err.message));

@@ -21,20 +21,6 @@ struct replay {
     struct buf index;
 };
 
-static void show_all(struct shapelog *log, struct list *shapes)
-{
-    while (!list_empty(shapes)) {
-        struct shapelog_shape *shape =
-            LIST_ENTRY(list_pop(shapes), struct shapelog_shape, batch_link);
-
-        log->batch.shape_count--;
-        shape->published = shape->written;
-        shape->committed_tx = shape->published.at.tx;
-        shape->committed_op = shape->published.at.op;
-        shapelog_mark_dirty(shape, DIRTY_ROW);
-    }
-}
-
 /* Into the list, whichever it was in. */
 static void move_to(struct replay *r, struct list *list, struct shapelog_shape *shape)
 {
@@ -43,6 +29,34 @@ static void move_to(struct replay *r, struct list *list, struct shapelog_shape *
     else
         list_remove(&shape->batch_link);
     list_push(list, &shape->batch_link);
+}
+
+/* The place behind so many of the shape's entries, all of them in its tail. */
+static struct mark mark_at(const struct shapelog_shape *shape, uint64_t entries)
+{
+    struct tail_walk walk;
+
+    shapelog_tail_walk(&walk, &shape->tail, shape->own_end);
+    while (walk.after.entries < entries && shapelog_tail_next(&walk))
+        ;
+    return walk.after;
+}
+
+/* What counts now is shown; open entries behind it wait on. */
+static void show_all(struct replay *r)
+{
+    while (!list_empty(&r->counting)) {
+        struct shapelog_shape *shape =
+            LIST_ENTRY(list_pop(&r->counting), struct shapelog_shape, batch_link);
+
+        r->log->batch.shape_count--;
+        shape->published = mark_at(shape, shape->counts);
+        shape->committed_tx = shape->published.entries ? shape->published.at.tx : 0;
+        shape->committed_op = shape->published.entries ? shape->published.at.op : 0;
+        shapelog_mark_dirty(shape, DIRTY_ROW);
+        if (shape->written.entries != shape->published.entries)
+            move_to(r, &r->waiting, shape);
+    }
 }
 
 static void lose(struct replay *r, struct shapelog_shape *shape)
@@ -128,7 +142,12 @@ static int replay_group(struct replay *r, const struct segment *segment,
         lose(r, shape);
         shape = NULL;
     }
-    if (shape && shape->written.entries != shape->published.entries)
+    if (!shape || shape->written.entries == shape->published.entries)
+        return 0;
+    if (to == &r->counting)
+        shape->counts = first + count;
+    if (to == &r->waiting ? list_empty(&shape->batch_link)
+                          : first + count > shape->published.entries)
         move_to(r, to, shape);
     return 0;
 }
@@ -166,7 +185,7 @@ static int replay_frame(struct replay *r, const struct segment *segment, uint64_
     rc = replay_groups(r, segment, ADDR(segment->n, at + FRAME_HEADER_BYTES),
                        open ? &r->waiting : &r->counting, err);
     if (rc == 0 && !(h->flags & (FRAME_OPEN | FRAME_PART)))
-        show_all(r->log, &r->counting);
+        show_all(r);
     return rc;
 }
 
@@ -228,18 +247,23 @@ static int replay_segments(struct replay *r, struct journal_mark from,
                            struct journal_mark to, struct err *err)
 {
     struct segments *segments = &r->log->segments;
+    bool ended = to.position == 0;
     int rc = 0;
 
     /* Nobody else has the log yet. */
     for (size_t i = 0; rc == 0 && i < segments->count; i++) {
         const struct segment *segment = segments->items[i];
 
-        if (segment->kind == SEGMENT_JOURNAL && segment->n >= from.segment &&
-            segment->n <= to.segment)
-            rc = replay_segment(
-                r, segment, segment->n == from.segment ? from.position : 0,
-                segment->n == to.segment ? to.position : segment->end, err);
+        if (segment->kind != SEGMENT_JOURNAL || segment->n < from.segment ||
+            segment->n > to.segment)
+            continue;
+        ended = ended || segment->n == to.segment;
+        rc = replay_segment(
+            r, segment, segment->n == from.segment ? from.position : 0,
+            segment->n == to.segment ? to.position : segment->recorded_end, err);
     }
+    if (rc == 0 && !ended)
+        return err_set(err, ERR_CORRUPT, "segment %" PRIu32 " is missing", to.segment);
     return rc;
 }
 

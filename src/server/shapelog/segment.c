@@ -235,6 +235,8 @@ int shapelog_blob_reserve(struct shapelog *log, size_t n, struct segment **out,
         *out = segments->blob;
         atomic_fetch_add(&segments->blob->hold.refs, 1);
         *pos = atomic_fetch_add(&segments->blob->end, n);
+        atomic_fetch_add(&segments->blob->live, 1);
+        atomic_fetch_add(&segments->blob->placed, 1);
     }
     pthread_mutex_unlock(&segments->blob_lock);
     return rc;

@@ -212,22 +212,22 @@ static int write_segment(struct shapelog_shape *shape, struct err *err)
         shapelog_lock(shape);
         shape->snapshot.addr = ADDR(segment->n, pos);
         shapelog_unlock(shape);
-        shapelog_segment_place(shape->log, segment->n);
+        rc = show(shape, PLACE_SEGMENT, NULL, err);
     }
+    if (rc != 0)
+        shapelog_segment_unplace(shape->log, segment->n);
     shapelog_segment_put(segment);
     return rc;
 }
 
 static int write_end(struct shapelog_shape *shape, struct err *err)
 {
-    bool small = is_small(shape->snapshot_writer);
-    int rc = small ? write_segment(shape, err) : write_file(shape, err);
+    int rc;
 
-    if (rc == 0)
-        rc = show(shape, small ? PLACE_SEGMENT : PLACE_FILE, NULL, err);
-    if (rc != 0 && small && shape->snapshot.addr)
-        shapelog_segment_unplace(shape->log, ADDR_SEGMENT(shape->snapshot.addr));
-    return rc;
+    if (is_small(shape->snapshot_writer))
+        return write_segment(shape, err);
+    rc = write_file(shape, err);
+    return rc == 0 ? show(shape, PLACE_FILE, NULL, err) : rc;
 }
 
 int shapelog_snapshot_end(struct shapelog_shape *shape, struct slice json,
@@ -348,6 +348,7 @@ static int open_chunk(struct shapelog_shape *shape, uint32_t chunk, struct place
                       uint64_t from, uint64_t extra, struct shapelog_piece *out,
                       struct err *err)
 {
+    uint64_t tried = UINT64_MAX;
     int rc;
 
     do {
@@ -363,6 +364,10 @@ static int open_chunk(struct shapelog_shape *shape, uint32_t chunk, struct place
         if (place->memory)
             shapelog_hold_put(&place->memory->hold);
         place->memory = NULL;
+        if (rc == ERR_RETRY && place->addr == tried)
+            rc = err_set(err, ERR_CORRUPT,
+                         "the segment with the snapshot of %s is missing", shape->handle);
+        tried = place->addr;
     } while (rc == ERR_RETRY);
     return rc;
 }

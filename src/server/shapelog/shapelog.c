@@ -205,6 +205,7 @@ void shapelog_shape_free(struct shapelog_shape *shape)
     free(s->chunks);
     free(atomic_load(&s->view));
     free(shape->chunks);
+    free(shape->spilled);
     free(atomic_load(&shape->definition));
     free(shape);
 }
@@ -287,8 +288,11 @@ void shapelog_remove(struct shapelog_shape *shape)
     pthread_mutex_lock(&log->lock);
     first = !shape->removed;
     shape->removed = true;
-    if (first)
+    if (first) {
         unregister(shape);
+        shapelog_live_removed(log, shape->id);
+        shapelog_mark_dirty_locked(shape, DIRTY_ROW);
+    }
     pthread_mutex_unlock(&log->lock);
     if (!first)
         return;
@@ -296,8 +300,6 @@ void shapelog_remove(struct shapelog_shape *shape)
     if (shape->fat)
         list_remove(&shape->fat_link);
     shape->fat = false;
-    shapelog_live_removed(log, shape->id);
-    shapelog_mark_dirty(shape, DIRTY_ROW);
     shapelog_release(shape);
 }
 

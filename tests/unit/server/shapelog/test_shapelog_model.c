@@ -246,6 +246,17 @@ static unsigned all_concerned(const struct world *w, const struct txn *t)
     return news;
 }
 
+static void record(struct world *w)
+{
+    unsigned shown = first_waiting(w);
+    uint64_t lsn = shown ? w->txn[shown - 1].lsn : 0;
+
+    if (lsn < shapelog_durable_lsn(w->f.log))
+        return; /* a replay is under way */
+    assert_true(checkpoint(&w->f, lsn));
+    w->durable = lsn;
+}
+
 static void deliver(struct world *w)
 {
     struct txn *t;
@@ -266,8 +277,11 @@ static void deliver(struct world *w)
         return;
     }
     txn_give(w, t, t->count / 2, news);
-    if (draw(w, 6) == 0)
+    if (draw(w, 4) == 0) {
         release(w);
+        check(w);
+        record(w);
+    }
     txn_give_from(w, t, t->count / 2, news);
     for (unsigned n = 0; n < SHAPES; n++) {
         if (news & 1u << n) {
@@ -281,17 +295,6 @@ static void deliver(struct world *w)
 }
 
 /* --- Lives --- */
-
-static void record(struct world *w)
-{
-    unsigned shown = first_waiting(w);
-    uint64_t lsn = shown ? w->txn[shown - 1].lsn : 0;
-
-    if (lsn < shapelog_durable_lsn(w->f.log))
-        return; /* a replay is under way */
-    assert_true(checkpoint(&w->f, lsn));
-    w->durable = lsn;
-}
 
 /* What the shape has now is what its model had up to there. */
 static void adopt(struct world *w, struct slot *slot, bool in_order)
