@@ -83,13 +83,15 @@ struct evloop {
     struct map conns; /* evhttp_connection address -> struct conn */
     struct list requests;
     size_t request_count;
-    bool stopping;         /* answers close their connection */
-    struct buf head;       /* headers added, not sent */
-    struct evbuffer *out;  /* put, not flushed */
-    struct evreq *putting; /* whose they are, or NULL */
-    struct evbuffer *wire; /* on its way to the socket, empty in between */
-    struct list drained;   /* requests whose drained function is due */
-    struct event *drain;   /* runs them */
+    bool stopping;          /* answers close their connection */
+    struct buf head;        /* headers added, not sent */
+    struct evbuffer *out;   /* put, not flushed */
+    bool after_file;        /* out ends with a part of a file */
+    struct evbuffer *apart; /* see put_apart; empty in between */
+    struct evreq *putting;  /* whose they are, or NULL */
+    struct evbuffer *wire;  /* on its way to the socket, empty in between */
+    struct list drained;    /* requests whose drained function is due */
+    struct event *drain;    /* runs them */
     struct head_date date;
 };
 

@@ -46,7 +46,8 @@ int reply_init(struct evloop *loop)
     loop->drain = event_new(loop->base, -1, 0, on_drain, loop);
     loop->out = buffer_new();
     loop->wire = buffer_new();
-    return loop->drain && loop->out && loop->wire ? 0 : ERR_MEMORY;
+    loop->apart = buffer_new();
+    return loop->drain && loop->out && loop->wire && loop->apart ? 0 : ERR_MEMORY;
 }
 
 void reply_fini(struct evloop *loop)
@@ -55,6 +56,8 @@ void reply_fini(struct evloop *loop)
         evbuffer_free(loop->out);
     if (loop->wire)
         evbuffer_free(loop->wire);
+    if (loop->apart)
+        evbuffer_free(loop->apart);
     if (loop->drain)
         event_free(loop->drain);
     buf_fini(&loop->head);
@@ -210,6 +213,29 @@ static void add_to_wire(struct evreq *req, struct slice bytes)
         req->broken = true;
 }
 
+/* Behind a part of a file libevent's evbuffer_add would allocate as much as the part's offset in
+ * the file and its length; a buffer that is filled on its own and then moved does not. */
+static void put_apart(struct evreq *req, struct evbuffer *to, struct slice bytes)
+{
+    struct evbuffer *apart = req->loop->apart;
+
+    if (evbuffer_add(apart, bytes.ptr, bytes.len) != 0 ||
+        evbuffer_add_buffer(to, apart) != 0) {
+        evbuffer_drain(apart, evbuffer_get_length(apart));
+        req->broken = true;
+    }
+}
+
+/* Behind what was put last, which `to` ends with. */
+static void put_behind(struct evreq *req, struct evbuffer *to, struct slice bytes)
+{
+    if (req->loop->after_file)
+        put_apart(req, to, bytes);
+    else if (evbuffer_add(to, bytes.ptr, bytes.len) != 0)
+        req->broken = true;
+    req->loop->after_file = false;
+}
+
 /* length: of the body, or negative when it is not to be told. */
 static void add_head_to_wire(struct evreq *req, int status, int64_t length)
 {
@@ -285,8 +311,8 @@ void evreq_put(struct evreq *req, struct slice bytes)
 {
     struct evbuffer *out = out_of(req);
 
-    if (out && evbuffer_add(out, bytes.ptr, bytes.len) != 0)
-        req->broken = true;
+    if (out)
+        put_behind(req, out, bytes);
 }
 
 struct released {
@@ -337,6 +363,7 @@ void evreq_put_ref(struct evreq *req, struct slice bytes, evreq_release_fn *rele
         release(arg);
         return;
     }
+    req->loop->after_file = false;
     if (evbuffer_add_reference(out, bytes.ptr, bytes.len, on_released_bytes, r) != 0) {
         req->broken = true;
         on_released_bytes(NULL, 0, r);
@@ -364,6 +391,7 @@ void evreq_put_file(struct evreq *req, int fd, uint64_t pos, size_t len,
     evbuffer_file_segment_add_cleanup_cb(seg, on_released_file, r);
     if (evbuffer_add_file_segment(out, seg, 0, (ev_off_t)len) != 0)
         req->broken = true;
+    req->loop->after_file = true;
     evbuffer_file_segment_free(seg);
 }
 
@@ -385,7 +413,8 @@ static void send_put(struct evreq *req, bool last)
         if (evbuffer_add_buffer(loop->wire, loop->out) != 0)
             req->broken = true;
         if (req->chunked)
-            add_to_wire(req, SLICE_LIT("\r\n"));
+            put_behind(req, loop->wire, SLICE_LIT("\r\n"));
+        loop->after_file = false;
     }
     if (last && req->chunked)
         add_to_wire(req, SLICE_LIT("0\r\n\r\n"));
