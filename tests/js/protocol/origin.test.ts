@@ -3,6 +3,7 @@
 // same, they stay. A cluster of its own, which is stopped, copied and put back.
 import { describe, expect, test } from 'vitest';
 import type { Coulomb } from '../support/coulomb.js';
+import type { Follower } from '../support/follower.js';
 import { useOwnCluster } from '../support/own-cluster.js';
 import { Cluster } from '../support/postgres.js';
 import { until } from '../support/process.js';
@@ -34,6 +35,17 @@ async function rotated(server: Coulomb, before: Position): Promise<void> {
     await own.sql("insert into items values (9000, 'afterwards') on conflict (id) do update set v = 'again'");
     await untilRows(follower, items, 30_000);
     expect(server.log).toMatch(/event=shape\.removed handle=\S+ reason=(slot_lost|other_cluster|storage_ahead)/);
+}
+
+/** A copy of the cluster while all is stopped; a client that follows on from there. */
+async function backUp(server: Coulomb): Promise<{ copy: string; follower: Follower }> {
+    await server.stop();
+    await own.cluster.stop();
+    const copy = own.cluster.copyData();
+    await own.cluster.launch();
+    await server.launch();
+    await server.active();
+    return { copy, follower: own.follow(server) };
 }
 
 /** Ends the slot's session again and again until it can be dropped. */
@@ -132,13 +144,7 @@ describe('the database goes back to an older copy', () => {
         const { server } = await begin();
         await own.sql("insert into items values (20, 'in the copy')");
         await readToEnd(server, { table: 'items' });
-        await server.stop();
-        await own.cluster.stop();
-        const copy = own.cluster.copyData();
-        await own.cluster.launch();
-        await server.launch();
-        await server.active();
-        const follower = own.follow(server);
+        const { copy, follower } = await backUp(server);
         await own.sql("insert into items values (21, 'to be lost'), (22, 'too')");
         await untilRows(follower, items);
         const seen = await readToEnd(server, { table: 'items' });
@@ -191,13 +197,7 @@ describe('the timeline changes', () => {
 
     test.each(['runs', 'is down'])('where it left before what was seen, everything rotates; the server %s', async (how) => {
         const { server } = await begin();
-        await server.stop();
-        await own.cluster.stop();
-        const copy = own.cluster.copyData();
-        await own.cluster.launch();
-        await server.launch();
-        await server.active();
-        const follower = own.follow(server);
+        const { copy, follower } = await backUp(server);
         await own.sql("insert into items values (40, 'to be lost')");
         await untilRows(follower, items);
         const seen = await readToEnd(server, { table: 'items' });
