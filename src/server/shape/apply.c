@@ -143,13 +143,19 @@ static const struct value *link_row(const struct shape_link *link,
 
 /* --- Changes --- */
 
+/* The second message of a change of key has a place of its own. */
+static uint64_t op_of(enum variant_kind kind, const struct txn_change *change)
+{
+    return change->position + (kind == VARIANT_KEY_INSERT ? 1 : 0);
+}
+
 /* Encodes into q->encoded; false when there is nothing to tell. */
 static bool encode_kind(struct sequencer *q, const struct encode_plan *plan,
                         enum variant_kind kind, const struct txn_change *change,
                         const struct value *old, const struct value *row)
 {
     struct encode_txn txn = {q->txn_lsn, q->txn_xid};
-    uint64_t op = change->position;
+    uint64_t op = op_of(kind, change);
     buf_reset(&q->encoded, ENCODED_KEEP);
     switch (kind) {
     case VARIANT_INSERT:
@@ -164,7 +170,7 @@ static bool encode_kind(struct sequencer *q, const struct encode_plan *plan,
         encode_key_change_delete(&q->encoded, plan, &txn, op, old, row);
         return true;
     case VARIANT_KEY_INSERT:
-        encode_key_change_insert(&q->encoded, plan, &txn, op + 1, old, row);
+        encode_key_change_insert(&q->encoded, plan, &txn, op, old, row);
         return true;
     case VARIANT_KINDS:
         break;
@@ -183,7 +189,7 @@ static int shape_append(struct sequencer *q, struct shape *shape, enum variant_k
                         const struct value *row, struct err *err)
 {
     struct variant_memo *memo = variants_memo(&q->variants, shape->class, kind);
-    uint64_t op = change->position + (kind == VARIANT_KEY_INSERT ? 1 : 0);
+    uint64_t op = op_of(kind, change);
     if (!memo->known) {
         memo->nothing = !encode_kind(q, shape->class->plan, kind, change, old, row);
         if (q->encoded.failed != 0)
@@ -207,11 +213,12 @@ static int shape_put(struct sequencer *q, struct shape *shape, enum variant_kind
     obs_count(q->config.obs, OBS_ROUTED_CHANGES, 1);
     if (shape->txn_mode != TXN_BUFFER)
         return shape_append(q, shape, kind, change, old, row, err);
-    if (!encode_kind(q, shape->def->plan, kind, change, old, row))
-        return 0;
+    bool something = encode_kind(q, shape->def->plan, kind, change, old, row);
     if (q->encoded.failed != 0)
         return encoded_failed(q, err);
-    uint64_t op = change->position + (kind == VARIANT_KEY_INSERT ? 1 : 0);
+    if (!something)
+        return 0;
+    uint64_t op = op_of(kind, change);
     return join_buffer_put(q, shape, op, buf_slice(&q->encoded));
 }
 
