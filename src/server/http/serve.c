@@ -101,15 +101,6 @@ void serve_control(struct shape_request *r, uint64_t lsn, struct offset end)
     evreq_reply(r->req, 200, slice_make(body, len + 2));
 }
 
-static void broken(struct shape_request *r, int code)
-{
-    /* What does not check out is removed; the client starts again. */
-    if (code == ERR_CORRUPT)
-        shape_request_refetch(r, NULL);
-    else
-        shape_request_internal(r);
-}
-
 /* An event stream shows the end of what it sends at once; a client that loses the connection
  * amid a large part would otherwise go on behind messages that it never got. */
 static struct offset shown_end(const struct shape_request *r)
@@ -198,11 +189,12 @@ static bool look(struct shape_request *r)
     if (!r->after.before_all && offset_cmp(extent.latest, r->after) < 0)
         return wait_ahead(r);
     int rc = shapelog_locate(log, r->after, &r->found, NULL);
-    if (rc != 0) {
-        broken(r, rc);
+    if (rc != 0 && rc != ERR_CORRUPT) {
+        shape_request_internal(r);
         return true;
     }
-    if (r->found.part == SHAPELOG_PENDING) {
+    /* What does not check out is being removed. Only then may the client be told. */
+    if (rc == ERR_CORRUPT || r->found.part == SHAPELOG_PENDING) {
         shape_request_enter(r, REQUEST_STARTING);
         return false;
     }

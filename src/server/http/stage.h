@@ -80,7 +80,7 @@ enum request_state {
     REQUEST_NEW,
     REQUEST_SERVICE,       /* service_waits, ready */
     REQUEST_ASKING,        /* an answer is under way */
-    REQUEST_STARTING,      /* wait, start: no readable snapshot yet */
+    REQUEST_STARTING,      /* wait, start: no readable snapshot yet, or being removed */
     REQUEST_AHEAD,         /* wait, service_waits, ahead or replay */
     REQUEST_LIVE,          /* wait, live */
     REQUEST_STREAMING,     /* bytes are on their way */

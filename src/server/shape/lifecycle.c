@@ -194,6 +194,9 @@ void sequencer_drop(struct sequencer *q, struct shape *shape,
 {
     if (shape_state(shape) == SHAPE_GONE)
         return;
+    /* First for good, then for all to see: nobody is told of a removal that a crash could still
+     * undo. */
+    shapelog_remove(shape->log);
     if (failure != NULL)
         shape->failure = *failure;
     atomic_store(&shape->state, SHAPE_GONE);
@@ -204,7 +207,6 @@ void sequencer_drop(struct sequencer *q, struct shape *shape,
     shape_retain(shape);
     list_push(&q->dropped, &shape->in_touched);
     shapes_erase(&q->shapes, shape);
-    shapelog_remove(shape->log);
     table_use_put(q, shape->use);
     shape->use = NULL;
     variants_leave(&q->variants, shape->class, shape->def);

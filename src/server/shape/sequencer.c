@@ -45,16 +45,18 @@ static void on_checkpoint_failed(void *ctx, const struct err *err)
     mailbox_send(&q->mailbox, &q->checkpoint_mail.mail, true);
 }
 
-static void on_corrupt(void *ctx, struct shapelog_shape *log)
+static bool on_corrupt(void *ctx, struct shapelog_shape *log)
 {
     struct sequencer *q = ctx;
     struct mail_shape *m = calloc(1, sizeof *m);
     if (m == NULL)
-        return;
+        return false;
     m->mail.kind = MAIL_CORRUPT;
     snprintf(m->handle, sizeof m->handle, "%s", shapelog_handle(log));
-    if (mailbox_send(&q->mailbox, &m->mail, true) < 0)
-        free(m);
+    if (mailbox_send(&q->mailbox, &m->mail, true) == 0)
+        return true;
+    free(m);
+    return false;
 }
 
 /* take_over: the storage may be taken from a process that has lost this stream. */

@@ -253,8 +253,8 @@ void shapelog_report(struct shapelog_shape *shape, const struct err *why)
         return;
     log_event(config->log, LOG_ERROR, "shapelog.corrupt",
               LOG_TEXT("handle", shape->handle), LOG_TEXT("error", why->message));
-    if (config->corrupt)
-        config->corrupt(config->ctx, shape);
+    if (config->corrupt && !config->corrupt(config->ctx, shape))
+        atomic_store(&shape->reported, false);
 }
 
 int shapelog_create(struct shapelog *log, struct slice handle, struct slice definition,

@@ -51,9 +51,9 @@ struct shapelog_config {
      * has taken the storage over): stop, and start again. Else (disk full) the next one
      * tries again. On the checkpoint thread. */
     void (*failed)(void *ctx, const struct err *err);
-    /* A reader found bytes that do not check out: remove the shape. Told once. Any thread;
-     * shape borrowed. */
-    void (*corrupt)(void *ctx, struct shapelog_shape *shape);
+    /* Bytes were found that do not check out: remove the shape. true: it will be, and this is
+     * not told again. Any thread; shape borrowed. */
+    bool (*corrupt)(void *ctx, struct shapelog_shape *shape);
 };
 
 /* Opens, recovers, begins an epoch of its own, starts the checkpoint thread. ERR_EXISTS:

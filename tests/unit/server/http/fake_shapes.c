@@ -42,6 +42,7 @@ struct shapes {
     char dir[64];
     unsigned handles;
     bool hold_snapshots; /* a new shape stays PREPARING */
+    atomic_uint corrupt; /* how often the log found bytes that do not check out */
 };
 
 struct catalog {
@@ -390,6 +391,34 @@ static inline int fake_unlink(const char *path, const struct stat *st, int kind,
     return remove(path);
 }
 
+static inline bool fake_corrupt(void *ctx, struct shapelog_shape *log)
+{
+    struct shapes *s = ctx;
+
+    (void)log;
+    atomic_fetch_add(&s->corrupt, 1);
+    return true;
+}
+
+static inline int fake_damage_index(const char *path, const struct stat *st, int kind,
+                                    struct FTW *ftw)
+{
+    size_t len = strlen(path);
+
+    (void)st;
+    (void)ftw;
+    return kind == FTW_F && len > 4 && strcmp(path + len - 4, ".idx") == 0
+               ? truncate(path, 0)
+               : 0;
+}
+
+/* From now on no place within a long log is found. */
+static inline void fake_damage(struct shapes *s)
+{
+    ASSERT(!shapelog_tend(s->log, INT64_C(1000000)));
+    ASSERT(nftw(s->dir, fake_damage_index, 16, FTW_PHYS) == 0);
+}
+
 static inline void fake_init(struct shapes *s, struct catalog *c, struct obs *obs,
                              uint64_t chunk_bytes)
 {
@@ -401,8 +430,12 @@ static inline void fake_init(struct shapes *s, struct catalog *c, struct obs *ob
     atomic_store(&s->caught_up, true);
     snprintf(s->dir, sizeof s->dir, "/tmp/coulomb-http-XXXXXX");
     ASSERT(mkdtemp(s->dir));
-    const struct shapelog_config config = {
-        .dir = s->dir, .chunk_bytes = chunk_bytes, .max_open_files = 64, .obs = obs};
+    const struct shapelog_config config = {.dir = s->dir,
+                                           .chunk_bytes = chunk_bytes,
+                                           .max_open_files = 64,
+                                           .obs = obs,
+                                           .ctx = s,
+                                           .corrupt = fake_corrupt};
     struct err err;
     if (shapelog_open(&config, &s->log, &err) != 0) {
         fprintf(stderr, "%s\n", err.message);

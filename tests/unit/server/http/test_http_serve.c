@@ -433,6 +433,31 @@ static void a_failed_snapshot_is_told_to_who_waits(void **state)
     shut(&f);
 }
 
+/* Told earlier, and the server killed then, the handle could be served again. */
+static void a_damaged_log_is_told_once_it_is_gone(void **state)
+{
+    struct fixture f;
+    char byte;
+
+    (void)state;
+    open_default(&f);
+    expect(&f, "GET", "/v1/shape?table=items&offset=-1", "", 200, NULL);
+    struct shape *shape = fake_first(&f.shapes);
+    fake_commit_many(&f.shapes, shape, 100, 200, 1000);
+    fake_damage(&f.shapes);
+    int fd = client_connect(http_port(f.http));
+    client_send(fd, "GET", "/v1/shape?table=items&handle=" H1 "&offset=100_8", "");
+    while (atomic_load(&f.shapes.corrupt) == 0)
+        clock_sleep_ms(2);
+    assert_int_equal(client_read(fd, &byte, 1, 100), 0);
+    fake_drop(&f.shapes, shape);
+    struct client_answer a = client_receive(fd, false, CLIENT_WAIT_MS, NULL);
+    assert_int_equal(a.status, 409);
+    client_free(&a);
+    close(fd);
+    shut(&f);
+}
+
 static void an_offset_beyond_the_log_is_waited_for(void **state)
 {
     struct fixture f;
@@ -661,6 +686,7 @@ int main(void)
         cmocka_unit_test(a_growing_snapshot_is_streamed),
         cmocka_unit_test(a_snapshot_that_fails_amid_the_body_cuts_the_connection),
         cmocka_unit_test(a_failed_snapshot_is_told_to_who_waits),
+        cmocka_unit_test(a_damaged_log_is_told_once_it_is_gone),
         cmocka_unit_test(an_offset_beyond_the_log_is_waited_for),
         cmocka_unit_test(an_event_stream_stays_open),
         cmocka_unit_test(an_event_stream_without_news_begins_at_once),

@@ -61,12 +61,13 @@ static inline void on_failed(void *ctx, const struct err *err)
     atomic_fetch_add(&f->rounds, 1);
 }
 
-static inline void on_corrupt(void *ctx, struct shapelog_shape *shape)
+static inline bool on_corrupt(void *ctx, struct shapelog_shape *shape)
 {
     struct fixture *f = ctx;
 
     atomic_fetch_or(&f->lost, 1u << ((unsigned)(shapelog_handle(shape)[0] - 'a') % 26));
     atomic_fetch_add(&f->corrupt, 1);
+    return true;
 }
 
 static inline int fixture_try_open(struct fixture *f, struct err *err)
