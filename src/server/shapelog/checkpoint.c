@@ -367,8 +367,10 @@ static int record_item(struct round *round, struct item *item, struct err *err)
 int shapelog_check_epoch(struct shapelog *log, struct err *err)
 {
     uint64_t epoch;
-    int rc = shapelog_meta_get_u64(log->meta, "epoch", &epoch, err);
+    int rc = shapelog_check_owner(log, err);
 
+    if (rc == 0)
+        rc = shapelog_meta_get_u64(log->meta, "epoch", &epoch, err);
     if (rc == 0 && epoch != log->epoch)
         rc = err_set(err, ERR_FATAL,
                      "another process has taken over the storage in %s (epoch %" PRIu64
@@ -452,12 +454,12 @@ static int record_all(struct round *round, struct err *err)
 static int round_record(struct round *round, struct err *err)
 {
     struct shapelog *log = round->log;
-    /* Most of it before the transaction: whoever is stopped within one keeps it from a
-     * successor. */
+    /* Most of it before the transaction, which others wait for. */
     int rc = round_sync(round, err);
 
     if (rc != 0)
         return rc;
+    shapelog_lock_late(log);
     round->recording = true;
     pthread_mutex_lock(&log->meta_lock);
     rc = shapelog_meta_begin(log->meta, err);
@@ -467,6 +469,8 @@ static int round_record(struct round *round, struct err *err)
         rc = round_sync(round, err); /* all that the rows speak of */
     if (rc == 0)
         rc = shapelog_meta_commit(log->meta, err);
+    if (rc == 0)
+        rc = shapelog_check_owner(log, err); /* it may have changed while we slept */
     if (rc == 0)
         atomic_store(&log->durable_lsn, round->lsn);
     else

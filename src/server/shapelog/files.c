@@ -4,6 +4,7 @@
  * reference. */
 #include "server/shapelog/internal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -188,4 +189,26 @@ int shapelog_sync_dir(int dir_fd, const char *name, struct err *err)
     return fsync(dir_fd) == 0
                ? 0
                : err_errno(err, ERR_IO, errno, "can't sync the folder %s", name);
+}
+
+int shapelog_each_file(int dir_fd, const char *name, shapelog_file_fn *fn, void *ctx,
+                       struct err *err)
+{
+    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+    int rc = 0;
+
+    if (!dir) {
+        rc = err_errno(err, ERR_IO, errno, "can't list %s", name);
+        if (fd >= 0)
+            close(fd);
+        return rc;
+    }
+    while (rc == 0 && (entry = readdir(dir)) != NULL) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            rc = fn(ctx, entry->d_name, err);
+    }
+    closedir(dir);
+    return rc;
 }

@@ -204,6 +204,12 @@ int shapelog_write_at(int fd, const void *from, size_t n, uint64_t pos, const ch
 /* Makes names made in a folder durable. */
 int shapelog_sync_dir(int dir_fd, const char *name, struct err *err);
 
+/* Calls fn with each name in the folder, until it returns other than 0. It may delete the file.
+ * name: of the folder, for messages. */
+typedef int shapelog_file_fn(void *ctx, const char *file, struct err *err);
+int shapelog_each_file(int dir_fd, const char *name, shapelog_file_fn *fn, void *ctx,
+                       struct err *err);
+
 /* --- body.c: small bodies shared by many readers --- */
 
 struct body {
@@ -566,6 +572,9 @@ struct meta_segment {
 
 /* ERR_CORRUPT: the database is damaged; ERR_FATAL: made by another version. */
 int shapelog_meta_open(const char *path, struct meta **out, struct err *err);
+/* Copies one that another process has open, as its last commit left it, to a new file, synced.
+ * ERR_EXISTS: not possible just now. */
+int shapelog_meta_copy(const char *from, const char *to, struct err *err);
 void shapelog_meta_close(struct meta *meta);
 int shapelog_meta_begin(struct meta *meta, struct err *err);
 int shapelog_meta_commit(struct meta *meta, struct err *err);
@@ -617,7 +626,7 @@ struct shapelog {
     size_t stage_bytes;
     int dir_fd;
     int lock_fd;
-    bool locked; /* flock */
+    bool locked; /* flock. Checkpoint thread, once it runs */
     int shapes_fd;
     int segments_fd;
     uint32_t epoch;
@@ -627,6 +636,7 @@ struct shapelog {
     struct segments segments;
     pthread_mutex_t meta_lock;
     struct meta *meta;
+    uint32_t meta_number;          /* of its file (takeover.c) */
     struct shapelog_origin origin; /* sequencer */
     bool has_origin;
     _Atomic uint64_t durable_lsn;
@@ -698,6 +708,32 @@ void shapelog_reclaim(struct shapelog *log);
 
 /* recover.c: fills the log from the meta data and the journal; begins the epoch. */
 int shapelog_recover(struct shapelog *log, struct err *err);
+
+/* Reads log->origin from the facts; has_origin stays false where there is none. ERR_CORRUPT. */
+int shapelog_read_origin(struct shapelog *log, struct err *err);
+
+/* --- Whose storage it is (takeover.c) --- */
+
+/* Which of the databases in the folder counts: sets meta_number. */
+int shapelog_meta_choose(struct shapelog *log, struct err *err);
+
+/* Its path, terminated. The caller ends the buffer, whatever comes back. */
+int shapelog_meta_path(const struct shapelog *log, struct buf *out, struct err *err);
+
+/* Makes a copy of it the one that counts, without the lock of a process that has it open.
+ * ERR_EXISTS: it is not of our stream, or can't be read just now. */
+int shapelog_meta_take(struct shapelog *log, struct err *err);
+
+/* ERR_FATAL: somebody else has done so to us. Any thread. */
+int shapelog_check_owner(struct shapelog *log, struct err *err);
+
+/* Takes the lock of a storage that was taken over, once the other process has ended.
+ * Checkpoint thread. */
+void shapelog_lock_late(struct shapelog *log);
+
+/* Deletes all databases; all that do not count any more. */
+int shapelog_meta_delete_files(struct shapelog *log, struct err *err);
+void shapelog_meta_clear(struct shapelog *log);
 
 /* replay.c: the journal from its fold to its recorded end, read into the shapes. ERR_CORRUPT:
  * what it says can't be known. */

@@ -12,7 +12,6 @@
  * was shown is not known. */
 #include "server/shapelog/internal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -159,9 +158,23 @@ static void read_visible(struct shapelog *log, const char *bytes, size_t len)
     }
 }
 
-/* What an earlier process has left. */
-static int read_live(struct shapelog *log, const char *name, struct err *err)
+/* One of another process. */
+static bool is_others(const struct shapelog *log, const char *name)
 {
+    char own[PATH_BYTES];
+
+    live_name(own, log->epoch);
+    return strncmp(name, LIVE_PREFIX, sizeof(LIVE_PREFIX) - 1) == 0 &&
+           strcmp(name, own) != 0;
+}
+
+/* What an earlier process has left. */
+static int read_live(void *ctx, const char *name, struct err *err)
+{
+    struct shapelog *log = ctx;
+
+    if (!is_others(log, name))
+        return 0;
     int fd = openat(log->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     char *bytes = malloc(LIVE_BYTES);
     ssize_t len = fd < 0 || !bytes ? -1 : read(fd, bytes, LIVE_BYTES);
@@ -178,37 +191,6 @@ static int read_live(struct shapelog *log, const char *name, struct err *err)
     free(bytes);
     if (fd >= 0)
         close(fd);
-    return rc;
-}
-
-static bool is_live(const char *name)
-{
-    return strncmp(name, LIVE_PREFIX, sizeof(LIVE_PREFIX) - 1) == 0;
-}
-
-/* Calls fn for each of the files but our own. */
-static int each_live(struct shapelog *log,
-                     int (*fn)(struct shapelog *, const char *, struct err *),
-                     struct err *err)
-{
-    int fd = openat(log->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
-    char own[PATH_BYTES];
-    int rc = 0;
-
-    if (!dir) {
-        rc = err_errno(err, ERR_IO, errno, "can't list %s", log->config.dir);
-        if (fd >= 0)
-            close(fd);
-        return rc;
-    }
-    live_name(own, log->epoch);
-    while (rc == 0 && (entry = readdir(dir)) != NULL) {
-        if (is_live(entry->d_name) && strcmp(entry->d_name, own) != 0)
-            rc = fn(log, entry->d_name, err);
-    }
-    closedir(dir);
     return rc;
 }
 
@@ -245,7 +227,7 @@ static int make_live(struct shapelog *log, struct err *err)
 int shapelog_live_open(struct shapelog *log, struct err *err)
 {
     bool known;
-    int rc = each_live(log, read_live, err);
+    int rc = shapelog_each_file(log->dir_fd, log->config.dir, read_live, log, err);
 
     if (rc == 0)
         rc = is_known(log, &known, err);
@@ -266,14 +248,17 @@ void shapelog_live_close(struct shapelog *log)
     log->live = NULL;
 }
 
-static int remove_live(struct shapelog *log, const char *name, struct err *err)
+static int remove_live(void *ctx, const char *name, struct err *err)
 {
+    struct shapelog *log = ctx;
+
     (void)err; /* read again at the next start, then */
-    (void)unlinkat(log->dir_fd, name, 0);
+    if (is_others(log, name))
+        (void)unlinkat(log->dir_fd, name, 0);
     return 0;
 }
 
 void shapelog_live_clear(struct shapelog *log)
 {
-    (void)each_live(log, remove_live, NULL);
+    (void)shapelog_each_file(log->dir_fd, log->config.dir, remove_live, log, NULL);
 }

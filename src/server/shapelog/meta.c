@@ -276,18 +276,23 @@ static int check_version(struct meta *meta, struct err *err)
     return rc;
 }
 
+static int open_plain(struct meta *meta, const char *path, int flags, struct err *err)
+{
+    int rc = sqlite3_open_v2(path, &meta->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
+
+    if (rc == SQLITE_OK)
+        rc = sqlite3_busy_timeout(meta->db, BUSY_MS);
+    return rc == SQLITE_OK ? 0 : failed(meta, rc, "open it", err);
+}
+
 int shapelog_meta_open(const char *path, struct meta **out, struct err *err)
 {
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
     struct meta *meta = calloc(1, sizeof(*meta));
     int rc;
 
     if (!meta)
         return err_set(err, ERR_MEMORY, "no memory for meta.sqlite");
-    rc = sqlite3_open_v2(path, &meta->db, flags, NULL);
-    if (rc == SQLITE_OK)
-        rc = sqlite3_busy_timeout(meta->db, BUSY_MS);
-    rc = rc == SQLITE_OK ? 0 : failed(meta, rc, "open it", err);
+    rc = open_plain(meta, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err);
     if (rc == 0)
         rc = exec(meta, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL", "set it up",
                   err);
@@ -305,6 +310,31 @@ int shapelog_meta_open(const char *path, struct meta **out, struct err *err)
     }
     *out = meta;
     return 0;
+}
+
+static int copy_pages(struct meta *to, const struct meta *from, struct err *err)
+{
+    sqlite3_backup *backup = sqlite3_backup_init(to->db, "main", from->db, "main");
+    int rc = backup ? sqlite3_backup_step(backup, -1) : sqlite3_errcode(to->db);
+
+    sqlite3_backup_finish(backup);
+    return rc == SQLITE_DONE ? 0 : failed(to, rc, "copy it", err);
+}
+
+/* In WAL mode a reader needs nothing of a writer, and keeps it from starting its WAL anew. */
+int shapelog_meta_copy(const char *from, const char *to, struct err *err)
+{
+    struct meta source = {.db = NULL};
+    struct meta copy = {.db = NULL};
+    int rc = open_plain(&source, from, SQLITE_OPEN_READWRITE, err);
+
+    if (rc == 0)
+        rc = open_plain(&copy, to, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err);
+    if (rc == 0)
+        rc = copy_pages(&copy, &source, err);
+    sqlite3_close(copy.db);
+    sqlite3_close(source.db);
+    return rc;
 }
 
 void shapelog_meta_close(struct meta *meta)

@@ -12,7 +12,6 @@
  * epochs are never read again, and files that nothing points to are deleted. */
 #include "server/shapelog/internal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -192,7 +191,7 @@ static int load_shapes(struct shapelog *log, struct err *err)
 
 /* --- Facts --- */
 
-static int read_origin(struct shapelog *log, struct err *err)
+int shapelog_read_origin(struct shapelog *log, struct err *err)
 {
     struct shapelog_origin *o = &log->origin;
     uint64_t timeline = 0;
@@ -228,24 +227,7 @@ static int read_facts(struct shapelog *log, struct err *err)
     atomic_store(&log->durable_lsn, lsn);
     atomic_store(&log->visible_lsn, visible);
     log->requested_lsn = lsn;
-    return rc == 0 ? read_origin(log, err) : rc;
-}
-
-/* Another process has the storage open: it may be taken over only if it is of our stream. */
-static int may_take(const struct shapelog *log, struct err *err)
-{
-    const struct shapelog_origin *ours = log->config.take_over;
-    const struct shapelog_origin *its = &log->origin;
-
-    if (log->locked ||
-        (ours && log->has_origin && strcmp(ours->system_id, its->system_id) == 0 &&
-         strcmp(ours->database, its->database) == 0 &&
-         strcmp(ours->slot, its->slot) == 0))
-        return 0;
-    return err_set(err, ERR_EXISTS,
-                   "%s is in use by another process, for another database or slot: give "
-                   "each server a storage directory of its own",
-                   log->config.dir);
+    return rc == 0 ? shapelog_read_origin(log, err) : rc;
 }
 
 static int begin_epoch(struct shapelog *log, struct err *err)
@@ -351,35 +333,34 @@ static void delete_folder(const struct shapelog *log, const char *folder,
     buf_fini(&path);
 }
 
+struct sweep {
+    struct shapelog *log;
+    int folder_fd;
+    const char *folder;
+    const struct map *kept;
+};
+
+static int sweep_one(void *ctx, const char *name, struct err *err)
+{
+    const struct sweep *s = ctx;
+
+    (void)err;
+    if (map_get(s->kept, slice_of(name)) || unlinkat(s->folder_fd, name, 0) == 0)
+        return 0;
+    if (errno == EISDIR || errno == EPERM)
+        delete_folder(s->log, s->folder, name);
+    else
+        complain(s->log, name);
+    return 0;
+}
+
 /* Deletes what is in the folder, but for the names kept. */
 static int sweep(struct shapelog *log, int folder_fd, const char *folder,
                  const struct map *kept, struct err *err)
 {
-    int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    const struct dirent *entry;
+    struct sweep s = {log, folder_fd, folder, kept};
 
-    if (!dir) {
-        int errnum = errno;
-
-        if (fd >= 0)
-            close(fd);
-        return err_errno(err, ERR_IO, errnum, "can't list %s/%s", log->config.dir,
-                         folder);
-    }
-    while ((entry = readdir(dir)) != NULL) {
-        const char *name = entry->d_name;
-
-        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-            map_get(kept, slice_of(name)) || unlinkat(folder_fd, name, 0) == 0)
-            continue;
-        if (errno == EISDIR || errno == EPERM)
-            delete_folder(log, folder, name);
-        else
-            complain(log, name);
-    }
-    closedir(dir);
-    return 0;
+    return shapelog_each_file(folder_fd, folder, sweep_one, &s, err);
 }
 
 static int keep_name(struct map *kept, const char *name, struct err *err)
@@ -442,8 +423,6 @@ static int load(struct shapelog *log, struct err *err)
     int rc = read_facts(log, err);
 
     if (rc == 0)
-        rc = may_take(log, err);
-    if (rc == 0)
         rc = begin_epoch(log, err);
     if (rc == 0)
         rc = shapelog_live_open(log, err);
@@ -488,20 +467,15 @@ static void forget_everything(struct shapelog *log)
 static int start_over(struct shapelog *log, const char *path, const struct err *why,
                       struct err *err)
 {
-    static const char *const names[] = {"meta.sqlite", "meta.sqlite-wal",
-                                        "meta.sqlite-shm"};
     uint32_t epoch = log->epoch;
     int rc;
 
     log_event(log->config.log, LOG_ERROR, "shapelog.reset",
               LOG_TEXT("error", why->message));
     forget_everything(log);
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
-        if (unlinkat(log->dir_fd, names[i], 0) != 0 && errno != ENOENT)
-            return err_errno(err, ERR_IO, errno, "can't delete %s/%s", log->config.dir,
-                             names[i]);
-    }
-    rc = shapelog_meta_open(path, &log->meta, err);
+    rc = shapelog_meta_delete_files(log, err);
+    if (rc == 0)
+        rc = shapelog_meta_open(path, &log->meta, err);
     if (rc == 0)
         rc = shapelog_meta_put_u64(log->meta, "epoch", epoch, err);
     shapelog_meta_close(log->meta);
@@ -509,36 +483,36 @@ static int start_over(struct shapelog *log, const char *path, const struct err *
     return rc == 0 ? open_meta(log, path, err) : rc;
 }
 
-static int recover(struct shapelog *log, const char *path, struct err *err)
+static int recover(struct shapelog *log, struct err *err)
 {
+    struct buf path;
     struct err why;
     int rc;
 
     err_clear(&why);
-    rc = open_meta(log, path, &why);
-    if (rc == ERR_CORRUPT && !log->locked)
-        rc = err_set(&why, ERR_EXISTS,
-                     "%s is in use by another process, and can't be read",
-                     log->config.dir);
+    rc = shapelog_meta_path(log, &path, &why);
+    if (rc == 0)
+        rc = open_meta(log, path.ptr, &why);
     if (rc == ERR_CORRUPT)
-        return start_over(log, path, &why, err);
-    return rc == 0 ? 0 : err_set(err, rc, "%s", why.message);
+        rc = start_over(log, path.ptr, &why, err);
+    else if (rc != 0)
+        err_set(err, rc, "%s", why.message);
+    buf_fini(&path);
+    return rc;
 }
 
 int shapelog_recover(struct shapelog *log, struct err *err)
 {
-    struct buf path;
-    int rc;
+    int rc = shapelog_meta_choose(log, err);
 
-    buf_init(&path, 65536);
-    buf_printf(&path, "%s/meta.sqlite", log->config.dir);
-    buf_putc(&path, '\0');
-    rc = path.failed
-             ? err_set(err, path.failed, "the storage directory's name is too long")
-             : recover(log, path.ptr, err);
+    if (rc == 0 && !log->locked)
+        rc = shapelog_meta_take(log, err);
+    if (rc == 0)
+        rc = recover(log, err);
     if (rc == 0)
         rc = sweep_all(log, err);
     if (rc == 0) {
+        shapelog_meta_clear(log);
         shapelog_live_clear(log);
         if (faccessat(log->dir_fd, "trash", F_OK, 0) == 0) /* of format 1 */
             delete_folder(log, "trash", "");
@@ -547,6 +521,5 @@ int shapelog_recover(struct shapelog *log, struct err *err)
                   LOG_U64("durable_lsn", atomic_load(&log->durable_lsn)),
                   LOG_U64("epoch", log->epoch));
     }
-    buf_fini(&path);
     return rc;
 }

@@ -4,6 +4,7 @@
 #include "unit/server/shapelog/faults.h"
 #include "unit/server/shapelog/fixture.h"
 
+#include <sqlite3.h>
 #include <sys/wait.h>
 
 #define CHUNK (1u << 20)
@@ -258,6 +259,61 @@ static void a_zombie_harms_nothing(void **state)
     fixture_fini(&b);
 }
 
+/* The first process stands still in the middle of a write to its database. */
+static void a_zombie_keeps_nobody_out(void **state)
+{
+    struct fixture a, b, c;
+    struct model *m = model_new();
+    struct shapelog_shape *s, *t;
+    static const char write[] =
+        "BEGIN IMMEDIATE; UPDATE fact SET value = '11' WHERE key = 'durable_lsn'";
+    sqlite3 *db = NULL;
+    char path[256];
+    struct err err;
+
+    (void)state;
+    fixture_init(&a, CHUNK);
+    fixture_open(&a);
+    assert_int_equal(shapelog_origin_set(a.log, &ours, NULL), 0);
+    s = create(&a, "a");
+    finish_snapshot(s, NULL);
+    transaction(&a, s, m, 10, 3, 50);
+    assert_true(checkpoint(&a, 10));
+    snprintf(path, sizeof(path), "%s/meta.sqlite", a.dir);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, write, NULL, NULL, NULL), SQLITE_OK);
+    memcpy(&b, &a, sizeof(b));
+    b.log = NULL;
+    b.take_over = &ours;
+    fixture_open(&b);
+    assert_int_equal(shapelog_durable_lsn(b.log), 10);
+    t = restored(&b, "a");
+    assert_log(t, m, CHUNK);
+    assert_int_equal(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    shapelog_release(s);
+    assert_false(checkpoint(&a, 12));
+    assert_true(atomic_load(&a.fatal));
+    shapelog_close(a.log);
+    /* Now the successor has the lock, too. */
+    transaction(&b, t, m, 12, 3, 50);
+    assert_true(checkpoint(&b, 12));
+    memcpy(&c, &b, sizeof(c));
+    c.log = NULL;
+    c.take_over = NULL;
+    assert_int_equal(fixture_try_open(&c, &err), ERR_EXISTS);
+    shapelog_release(t);
+    fixture_close(&b);
+    b.take_over = NULL;
+    fixture_open(&b);
+    assert_int_equal(shapelog_durable_lsn(b.log), 12);
+    t = restored(&b, "a");
+    assert_log(t, m, CHUNK);
+    shapelog_release(t);
+    model_free(m);
+    fixture_fini(&b);
+}
+
 /* --- What was shown --- */
 
 static void what_was_shown_is_known_after_a_crash(void **state)
@@ -317,6 +373,7 @@ int main(void)
         cmocka_unit_test(long_tails_go_to_files_and_dead_segments_go),
         cmocka_unit_test(only_the_owner_of_the_stream_takes_a_storage_over),
         cmocka_unit_test(a_zombie_harms_nothing),
+        cmocka_unit_test(a_zombie_keeps_nobody_out),
         cmocka_unit_test(what_was_shown_is_known_after_a_crash),
     };
 

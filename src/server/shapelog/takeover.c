@@ -1,0 +1,216 @@
+/* Which file holds the facts and rows, and how another process's become ours.
+ *
+ *   meta.sqlite, meta-1.sqlite, …   the highest number counts; all others are deleted
+ *   taking.sqlite                   a copy that is being made
+ *
+ * A process that is taken for dead may be merely frozen, perhaps amid a write to its database,
+ * whose locks it then holds for ever. So nothing is written to that database: it is copied, which
+ * needs no lock in WAL mode, and with the rename of the copy the storage has changed hands. When
+ * the frozen process wakes up it writes to a file of which nobody will know, until it looks here
+ * and finds that its time is over.
+ *
+ * It can't acknowledge anything meanwhile: whoever takes the storage has the stream's lock. */
+#include "server/shapelog/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#define META_FIRST "meta.sqlite"
+#define META_TAKEN "taking.sqlite"
+
+static void meta_name(char out[PATH_BYTES], uint32_t number)
+{
+    if (number == 0)
+        snprintf(out, PATH_BYTES, META_FIRST);
+    else
+        snprintf(out, PATH_BYTES, "meta-%" PRIu32 ".sqlite", number);
+}
+
+/* Whether the file is a database of ours. rest: what SQLite appends for one beside it. */
+static bool is_meta(const char *file, uint32_t *number, const char **rest)
+{
+    size_t stem = strcspn(file, ".");
+    char name[PATH_BYTES];
+    uint64_t n = 0;
+
+    if (strncmp(file, "meta-", 5) == 0 &&
+        (!slice_to_u64(slice_make(file + 5, stem - 5), &n) || n > UINT32_MAX))
+        return false;
+    *number = (uint32_t)n;
+    meta_name(name, *number);
+    *rest = file + strlen(name);
+    return strncmp(file, name, strlen(name)) == 0;
+}
+
+static int take_highest(void *ctx, const char *file, struct err *err)
+{
+    struct shapelog *log = ctx;
+    const char *rest;
+    uint32_t number;
+
+    (void)err;
+    if (is_meta(file, &number, &rest) && *rest == '\0' && number > log->meta_number)
+        log->meta_number = number;
+    return 0;
+}
+
+int shapelog_meta_choose(struct shapelog *log, struct err *err)
+{
+    log->meta_number = 0;
+    return shapelog_each_file(log->dir_fd, log->config.dir, take_highest, log, err);
+}
+
+static int see_successor(void *ctx, const char *file, struct err *err)
+{
+    const struct shapelog *log = ctx;
+    const char *rest;
+    uint32_t number;
+
+    return is_meta(file, &number, &rest) && *rest == '\0' && number > log->meta_number
+               ? err_set(err, ERR_FATAL,
+                         "another process has taken over the storage in %s",
+                         log->config.dir)
+               : 0;
+}
+
+int shapelog_check_owner(struct shapelog *log, struct err *err)
+{
+    return shapelog_each_file(log->dir_fd, log->config.dir, see_successor, log, err);
+}
+
+static int delete_file(const struct shapelog *log, const char *file, struct err *err)
+{
+    return unlinkat(log->dir_fd, file, 0) == 0 || errno == ENOENT
+               ? 0
+               : err_errno(err, ERR_IO, errno, "can't delete %s/%s", log->config.dir,
+                           file);
+}
+
+static int delete_taken(void *ctx, const char *file, struct err *err)
+{
+    return strncmp(file, META_TAKEN, strlen(META_TAKEN)) == 0
+               ? delete_file(ctx, file, err)
+               : 0;
+}
+
+static int delete_meta(void *ctx, const char *file, struct err *err)
+{
+    const char *rest;
+    uint32_t number;
+
+    return is_meta(file, &number, &rest) ? delete_file(ctx, file, err) : 0;
+}
+
+int shapelog_meta_delete_files(struct shapelog *log, struct err *err)
+{
+    return shapelog_each_file(log->dir_fd, log->config.dir, delete_meta, log, err);
+}
+
+/* What is not deleted now is at the next start: it no longer counts. */
+static int delete_old(void *ctx, const char *file, struct err *err)
+{
+    const struct shapelog *log = ctx;
+    const char *rest;
+    uint32_t number;
+
+    (void)err;
+    if (is_meta(file, &number, &rest) && number < log->meta_number)
+        (void)delete_file(log, file, NULL);
+    (void)delete_taken(ctx, file, NULL);
+    return 0;
+}
+
+void shapelog_meta_clear(struct shapelog *log)
+{
+    (void)shapelog_each_file(log->dir_fd, log->config.dir, delete_old, log, NULL);
+}
+
+static int put_path(const struct shapelog *log, const char *file, struct buf *out,
+                    struct err *err)
+{
+    buf_init(out, 65536);
+    buf_printf(out, "%s/%s", log->config.dir, file);
+    buf_putc(out, '\0');
+    return out->failed
+               ? err_set(err, out->failed, "the storage directory's name is too long")
+               : 0;
+}
+
+int shapelog_meta_path(const struct shapelog *log, struct buf *out, struct err *err)
+{
+    char name[PATH_BYTES];
+
+    meta_name(name, log->meta_number);
+    return put_path(log, name, out, err);
+}
+
+/* It may be taken only if it is of our stream. */
+static int may_take(const struct shapelog *log, struct err *err)
+{
+    const struct shapelog_origin *ours = log->config.take_over;
+    const struct shapelog_origin *its = &log->origin;
+
+    if (ours && log->has_origin && strcmp(ours->system_id, its->system_id) == 0 &&
+        strcmp(ours->database, its->database) == 0 && strcmp(ours->slot, its->slot) == 0)
+        return 0;
+    return err_set(err, ERR_EXISTS,
+                   "%s is in use by another process, for another database or slot: give "
+                   "each server a storage directory of its own",
+                   log->config.dir);
+}
+
+/* The copy, sound and of our stream. */
+static int copy(struct shapelog *log, struct err *err)
+{
+    struct buf from;
+    struct buf to;
+    int rc = shapelog_meta_path(log, &from, err);
+    int rc2 = put_path(log, META_TAKEN, &to, err);
+
+    rc = rc == 0 ? rc2 : rc;
+    if (rc == 0)
+        rc = shapelog_each_file(log->dir_fd, log->config.dir, delete_taken, log, err);
+    if (rc == 0)
+        rc = shapelog_meta_copy(from.ptr, to.ptr, err);
+    if (rc == 0)
+        rc = shapelog_meta_open(to.ptr, &log->meta, err);
+    if (rc == 0)
+        rc = shapelog_read_origin(log, err);
+    if (rc == 0)
+        rc = may_take(log, err);
+    shapelog_meta_close(log->meta);
+    log->meta = NULL;
+    log->has_origin = false;
+    buf_fini(&from);
+    buf_fini(&to);
+    return rc;
+}
+
+int shapelog_meta_take(struct shapelog *log, struct err *err)
+{
+    char name[PATH_BYTES];
+    int rc = copy(log, err);
+
+    if (rc == ERR_CORRUPT)
+        return err_set(err, ERR_EXISTS,
+                       "%s is in use by another process, and can't be read",
+                       log->config.dir);
+    if (rc != 0)
+        return rc;
+    meta_name(name, log->meta_number + 1);
+    if (renameat(log->dir_fd, META_TAKEN, log->dir_fd, name) != 0)
+        return err_errno(err, ERR_IO, errno, "can't make %s/%s", log->config.dir, name);
+    log->meta_number++;
+    return shapelog_sync_dir(log->dir_fd, log->config.dir, err);
+}
+
+void shapelog_lock_late(struct shapelog *log)
+{
+    if (!log->locked)
+        log->locked = flock(log->lock_fd, LOCK_EX | LOCK_NB) == 0;
+}
