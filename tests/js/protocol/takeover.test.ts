@@ -10,8 +10,23 @@ const suite = useSuite('takeover', {
     `,
 });
 
+/** Until the slot has confirmed what was written now: a checkpoint holds all shapes of before. */
+async function untilDurable(): Promise<void> {
+    await suite.db.sql("insert into items values (100, 'durable')");
+    const [{ lsn }] = await suite.db.sql('select pg_current_wal_lsn() as lsn');
+    await until('a checkpoint', async () => {
+        const reached = await suite.db.sql(
+            `select from pg_replication_slots
+             where slot_name = '${suite.db.slot}' and confirmed_flush_lsn >= '${lsn}'`,
+        );
+        return reached.length > 0;
+    });
+}
+
 test('a frozen server loses stream and storage to the next, and ends when it wakes', async () => {
     const first = suite.server;
+    await readToEnd(first, { table: 'items' });
+    await untilDurable();
     const before = await readToEnd(first, { table: 'items' });
     const second = await suite.another({ ELECTRIC_STORAGE_DIR: first.storageDir });
     await until('the second to wait', async () => {
