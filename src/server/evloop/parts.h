@@ -35,7 +35,8 @@ struct conn {
      * answered: in loop->looks, if too much is read ahead. */
     struct evtimer_entry timer;
     int fd;
-    bool begun; /* a byte of the request being received has come */
+    bool begun;  /* a byte of the request being received has come */
+    bool corked; /* TCP_CORK: only full segments are sent */
 };
 
 struct evreq {
@@ -87,6 +88,7 @@ struct evloop {
     struct buf head;        /* headers added, not sent */
     struct evbuffer *out;   /* put, not flushed */
     bool after_file;        /* out ends with a part of a file */
+    bool with_file;         /* there is one in out or wire */
     struct evbuffer *apart; /* see put_apart; empty in between */
     struct evreq *putting;  /* whose they are, or NULL */
     struct evbuffer *wire;  /* on its way to the socket, empty in between */

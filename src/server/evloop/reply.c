@@ -15,6 +15,8 @@
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/http_struct.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -67,6 +69,7 @@ void reply_drop(struct evloop *loop)
 {
     buf_reset(&loop->head, HEAD_KEEP_BYTES);
     evbuffer_drain(loop->out, evbuffer_get_length(loop->out));
+    loop->after_file = loop->with_file = false;
     loop->putting = NULL;
 }
 
@@ -111,6 +114,17 @@ void evreq_keep_alive(struct evreq *req)
     req->keeping = true;
 }
 
+/* Between a head and a part of a file, or two parts, the kernel would send a segment that is not
+ * full; nothing is gained by that amid an answer. */
+static void cork(struct conn *conn, bool on)
+{
+    int value = on;
+
+    if (conn->corked != on)
+        setsockopt(conn->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof value);
+    conn->corked = on;
+}
+
 /* To evhttp the request is over: it frees it and closes the connection or reads on. */
 static void complete(struct evreq *req)
 {
@@ -150,6 +164,7 @@ static void on_drain(evutil_socket_t fd, short what, void *arg)
 
 void reply_written(struct evreq *req)
 {
+    cork(req->conn, false);
     if (req->phase == PHASE_ENDED)
         complete(req);
     else if (req->phase == PHASE_STREAMING)
@@ -189,6 +204,8 @@ static void transmit(struct evreq *req)
     struct evbuffer *waiting = bufferevent_get_output(conn->bev);
     bool taken = !req->broken && !loop->head.failed;
 
+    if (loop->with_file)
+        cork(conn, true);
     reply_drop(loop);
     if (taken && evbuffer_get_length(waiting) == 0)
         taken = write_now(conn, loop->wire);
@@ -198,13 +215,15 @@ static void transmit(struct evreq *req)
     if (!taken) {
         evbuffer_drain(loop->wire, evbuffer_get_length(loop->wire));
         conn_close(conn);
-    } else if (evbuffer_get_length(waiting) > 0) {
         return;
-    } else if (req->phase == PHASE_ENDED) {
-        complete(req);
-    } else if (req->drained) {
-        drained_soon(req);
     }
+    if (evbuffer_get_length(waiting) > 0)
+        return;
+    cork(conn, false);
+    if (req->phase == PHASE_ENDED)
+        complete(req);
+    else if (req->drained)
+        drained_soon(req);
 }
 
 static void add_to_wire(struct evreq *req, struct slice bytes)
@@ -391,7 +410,7 @@ void evreq_put_file(struct evreq *req, int fd, uint64_t pos, size_t len,
     evbuffer_file_segment_add_cleanup_cb(seg, on_released_file, r);
     if (evbuffer_add_file_segment(out, seg, 0, (ev_off_t)len) != 0)
         req->broken = true;
-    req->loop->after_file = true;
+    req->loop->after_file = req->loop->with_file = true;
     evbuffer_file_segment_free(seg);
 }
 
