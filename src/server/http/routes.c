@@ -30,7 +30,8 @@ static void not_found(struct http_loop *loop, struct evreq *req)
     respond_plain(req, 404, NULL, SLICE_LIT("Not found"));
 }
 
-static bool is_utf8(struct slice query)
+/* 0, ERR_INVALID (not UTF-8), ERR_MEMORY. */
+static int check_query(struct slice query)
 {
     struct query_pair pair;
     struct arena arena;
@@ -40,7 +41,7 @@ static bool is_utf8(struct slice query)
     while ((rc = query_next(&query, &arena, &pair)) > 0)
         ;
     arena_fini(&arena);
-    return rc == 0;
+    return rc;
 }
 
 /* --- Health --- */
@@ -297,15 +298,20 @@ void routes_request(void *ctx, struct evreq *req)
     struct slice target = evreq_target(req);
     struct slice path;
     struct slice query;
+    int rc;
 
     query_split_target(target, &path, &query);
     log_request(loop, req, path, query);
     if (target.len > EVLOOP_TARGET_MAX_BYTES) {
         count_refusal(loop, OBS_REFUSED_TOO_LARGE);
         evreq_reply_close(req, 414, slice_make("", 0));
-    } else if (!is_utf8(query)) {
-        count_refusal(loop, OBS_REFUSED_INVALID);
-        evreq_reply_close(req, 400, slice_make("", 0));
+    } else if ((rc = check_query(query)) != 0) {
+        bool bad = rc == ERR_INVALID;
+
+        count_refusal(loop, bad ? OBS_REFUSED_INVALID : OBS_REFUSED_INTERNAL);
+        evreq_reply_close(req, bad ? 400 : 500,
+                          bad ? slice_make("", 0)
+                              : SLICE_LIT("{\"error\":\"Internal server error\"}"));
     } else {
         route(loop, req, path, query);
     }
