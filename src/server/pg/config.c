@@ -277,7 +277,8 @@ int pg_config_new(const struct pg_options *options, struct pg_config **out,
     if (rc)
         return rc;
     PQconninfoOption *parsed = NULL;
-    PQconninfoOption *known = PQconndefaults();
+    /* PQconndefaults looks up the user, in which glibc crashes when memory is short. */
+    PQconninfoOption *known = PQconninfoParse("", NULL);
     if (!known)
         return err_set(err, ERR_MEMORY, "No memory to read the database URL");
     rc = check_options(options->url, known, err);

@@ -20,6 +20,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 
 #include "base/clock.h"
 #include "server/replica/internal.h"
@@ -228,6 +229,14 @@ static void note_progress(struct replica *r)
     advance(&r->progress_lsn, r->commit_lsn);
 }
 
+/* libpq has read all; has the kernel, too? */
+static bool is_drained(const struct replica *r)
+{
+    int waiting = 0;
+
+    return ioctl(PQsocket(r->conn), FIONREAD, &waiting) == 0 && waiting == 0;
+}
+
 static int turn(struct replica *r, struct err *err)
 {
     int more;
@@ -251,7 +260,7 @@ static int turn(struct replica *r, struct err *err)
     left = link_flush(r, err);
     if (left < 0)
         return left;
-    if (!more && r->turn_frames >= BUSY_FRAMES)
+    if (!more && r->turn_frames >= BUSY_FRAMES && is_drained(r))
         clock_sleep_us(BUSY_PAUSE_US);
     rc = link_poll(r, PQsocket(r->conn), left > 0 ? POLLIN | POLLOUT : POLLIN,
                    more ? 0 : next_status_ms(r), err);
