@@ -29,6 +29,7 @@
 #define BURST_US        2000
 #define BUSY_FRAMES     8
 #define BUSY_PAUSE_US   100
+#define BUSY_READ_BYTES 16384 /* what libpq reads at a time */
 #define REPORT_PAUSE_MS 100
 #define STEADY_MS       30000 /* of streaming end the backoff */
 #define FAREWELL_MS     300
@@ -229,12 +230,12 @@ static void note_progress(struct replica *r)
     advance(&r->progress_lsn, r->commit_lsn);
 }
 
-/* libpq has read all; has the kernel, too? */
-static bool is_drained(const struct replica *r)
+/* Whether the next read would be a small one. */
+static bool is_trickle(const struct replica *r)
 {
     int waiting = 0;
 
-    return ioctl(PQsocket(r->conn), FIONREAD, &waiting) == 0 && waiting == 0;
+    return ioctl(PQsocket(r->conn), FIONREAD, &waiting) == 0 && waiting < BUSY_READ_BYTES;
 }
 
 static int turn(struct replica *r, struct err *err)
@@ -260,7 +261,7 @@ static int turn(struct replica *r, struct err *err)
     left = link_flush(r, err);
     if (left < 0)
         return left;
-    if (!more && r->turn_frames >= BUSY_FRAMES && is_drained(r))
+    if (!more && r->turn_frames >= BUSY_FRAMES && is_trickle(r))
         clock_sleep_us(BUSY_PAUSE_US);
     rc = link_poll(r, PQsocket(r->conn), left > 0 ? POLLIN | POLLOUT : POLLIN,
                    more ? 0 : next_status_ms(r), err);
