@@ -137,21 +137,31 @@ static int delete_old(void *ctx, const char *file, struct err *err)
     return 0;
 }
 
-/* SQLite would take an old WAL for that of the database which gets its name. */
-static int delete_ahead(void *ctx, const char *file, struct err *err)
-{
-    const struct shapelog *log = ctx;
-    const char *rest;
-    uint32_t number;
-
-    return is_meta(file, &number, &rest) && number > log->meta_number && *rest != '\0'
-               ? delete_file(log, file, err)
-               : 0;
-}
-
 void shapelog_meta_clear(struct shapelog *log)
 {
     (void)shapelog_each_file(log->dir_fd, log->config.dir, delete_old, log, NULL);
+}
+
+struct next {
+    struct shapelog *log;
+    uint32_t number;
+};
+
+/* Beyond what SQLite has left of a deleted database, too: it would read that WAL into ours. */
+static int see_next(void *ctx, const char *file, struct err *err)
+{
+    struct next *next = ctx;
+    const char *rest;
+    uint32_t number;
+
+    if (!is_meta(file, &number, &rest) || number <= next->log->meta_number)
+        return 0;
+    if (*rest == '\0')
+        return err_set(err, ERR_EXISTS, "another process has just taken %s over",
+                       next->log->config.dir);
+    if (number >= next->number)
+        next->number = number + 1;
+    return 0;
 }
 
 static int put_path(const struct shapelog *log, const char *file, struct buf *out,
@@ -219,6 +229,7 @@ static int copy(struct shapelog *log, struct err *err)
 
 int shapelog_meta_take(struct shapelog *log, struct err *err)
 {
+    struct next next = {log, log->meta_number + 1};
     char taken[PATH_BYTES];
     char name[PATH_BYTES];
     int rc = copy(log, err);
@@ -231,16 +242,16 @@ int shapelog_meta_take(struct shapelog *log, struct err *err)
                        log->config.dir);
     if (rc != 0)
         return rc;
-    rc = shapelog_each_file(log->dir_fd, log->config.dir, delete_ahead, log, err);
+    rc = shapelog_each_file(log->dir_fd, log->config.dir, see_next, &next, err);
     if (rc != 0)
         return rc;
-    meta_name(name, log->meta_number + 1);
+    meta_name(name, next.number);
     taken_name(taken);
     /* Not over that of somebody who was faster. */
     if (renameat2(log->dir_fd, taken, log->dir_fd, name, RENAME_NOREPLACE) != 0)
         return err_errno(err, errno == EEXIST || errno == ENOENT ? ERR_EXISTS : ERR_IO,
                          errno, "can't make %s/%s", log->config.dir, name);
-    log->meta_number++;
+    log->meta_number = next.number;
     return shapelog_sync_dir(log->dir_fd, log->config.dir, err);
 }
 
