@@ -30,6 +30,12 @@ static void not_found(struct http_loop *loop, struct evreq *req)
     respond_plain(req, 404, NULL, SLICE_LIT("Not found"));
 }
 
+static void reply_internal(struct evreq *req)
+{
+    respond_plain(req, 500, RESPOND_JSON,
+                  SLICE_LIT("{\"error\":\"Internal server error\"}"));
+}
+
 /* 0, ERR_INVALID (not UTF-8), ERR_MEMORY. */
 static int check_query(struct slice query)
 {
@@ -170,8 +176,7 @@ static void extra_answered(struct evloop_task *task)
         return;
     }
     if (response->body.failed || response->status == 0)
-        respond_plain(call->req, 500, RESPOND_JSON,
-                      SLICE_LIT("{\"error\":\"Internal server error\"}"));
+        reply_internal(call->req);
     else
         respond_plain(call->req, response->status, response->content_type,
                       buf_slice(&response->body));
@@ -305,13 +310,12 @@ void routes_request(void *ctx, struct evreq *req)
     if (target.len > EVLOOP_TARGET_MAX_BYTES) {
         count_refusal(loop, OBS_REFUSED_TOO_LARGE);
         evreq_reply_close(req, 414, slice_make("", 0));
-    } else if ((rc = check_query(query)) != 0) {
-        bool bad = rc == ERR_INVALID;
-
-        count_refusal(loop, bad ? OBS_REFUSED_INVALID : OBS_REFUSED_INTERNAL);
-        evreq_reply_close(req, bad ? 400 : 500,
-                          bad ? slice_make("", 0)
-                              : SLICE_LIT("{\"error\":\"Internal server error\"}"));
+    } else if ((rc = check_query(query)) == ERR_INVALID) {
+        count_refusal(loop, OBS_REFUSED_INVALID);
+        evreq_reply_close(req, 400, slice_make("", 0));
+    } else if (rc != 0) {
+        count_refusal(loop, OBS_REFUSED_INTERNAL);
+        reply_internal(req);
     } else {
         route(loop, req, path, query);
     }
