@@ -439,6 +439,11 @@ int shapelog_stage(struct shapelog *log, struct slice json, struct shapelog_vari
 
     if (rc != 0)
         return rc;
+    if (json.len >= batch->stage.max_bytes - batch->stage.len)
+        return err_set(err, ERR_LIMIT,
+                       "the messages of one change come to more than %zu bytes: too many "
+                       "shapes select different columns of a huge row",
+                       batch->stage.max_bytes);
     items = batch->variants;
     if (!shapelog_grow(&items, &batch->variant_cap, batch->variant_count + 1,
                        sizeof(*batch->variants)))
