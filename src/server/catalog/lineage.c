@@ -16,9 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "server/catalog/read.h"
 
 #define OIDS_MAX_BYTES     (16u << 20)
+#define AWAIT_PAUSE_MS     2
 #define LOCK_NOT_AVAILABLE "55P03"
 #define QUERY_CANCELLED    "57014"
 
@@ -71,6 +73,26 @@ static uint32_t oid_at(const PGresult *rows, int row, int field)
     uint64_t oid = 0;
     slice_to_u64(slice_of(PQgetvalue(rows, row, field)), &oid);
     return (uint32_t)oid;
+}
+
+/* A transaction gives up the lock on its id after it has become visible. */
+int lineage_await(PGconn *conn, uint32_t xid, int limit_ms, struct err *err)
+{
+    char sql[128];
+    int64_t until_ms = clock_mono_ms() + limit_ms;
+    snprintf(sql, sizeof sql,
+             "SELECT FROM pg_catalog.pg_locks WHERE locktype = 'transactionid'"
+             " AND transactionid = '%u'",
+             (unsigned)xid);
+    for (;;) {
+        PGresult *rows = NULL;
+        int rc = pg_exec(conn, sql, &rows, err);
+        bool over = rc < 0 || PQntuples(rows) == 0;
+        PQclear(rows);
+        if (over || clock_mono_ms() >= until_ms)
+            return rc;
+        clock_sleep_ms(AWAIT_PAUSE_MS);
+    }
 }
 
 int lineage_read(PGconn *conn, uint32_t oid, struct lineage *out, struct err *err)

@@ -19,6 +19,9 @@ struct lineage {
     struct lineage_step steps[LINEAGE_MAX]; /* from the table up, in no order */
 };
 
+/* Waits until a transaction that the stream tells of is visible: its commit is in the WAL a
+ * moment before it is. Not longer than that many milliseconds, which is no error. */
+int lineage_await(PGconn *conn, uint32_t xid, int limit_ms, struct err *err);
 int lineage_read(PGconn *conn, uint32_t oid, struct lineage *out, struct err *err);
 /* The table's own step, or NULL when it belongs to none. */
 const struct lineage_step *lineage_step_of(const struct lineage *l, uint32_t oid);

@@ -244,6 +244,7 @@ void partitions_answered(struct sequencer *q, struct mail *mail)
 
 struct question {
     struct arrival arrival;
+    uint32_t xid; /* the stream is in that transaction */
     int code;
     pthread_mutex_t lock;
     pthread_cond_t answered;
@@ -258,13 +259,17 @@ static void question_free(struct question *a)
     free(a);
 }
 
+#define VISIBLE_WAIT_MS 1000
+#define ANSWER_WAIT_S   5
+
 static void question_run(void *ctx, PGconn *conn, const struct err *why)
 {
     struct question *a = ctx;
     (void)why;
-    a->code = conn == NULL
-                  ? ERR_RETRY
-                  : lineage_read(conn, a->arrival.oid, &a->arrival.lineage, NULL);
+    a->code =
+        conn == NULL ? ERR_RETRY : lineage_await(conn, a->xid, VISIBLE_WAIT_MS, NULL);
+    if (a->code == 0)
+        a->code = lineage_read(conn, a->arrival.oid, &a->arrival.lineage, NULL);
     pthread_mutex_lock(&a->lock);
     a->done = true;
     bool abandoned = a->abandoned;
@@ -273,8 +278,6 @@ static void question_run(void *ctx, PGconn *conn, const struct err *why)
     if (abandoned)
         question_free(a);
 }
-
-#define ANSWER_WAIT_S 5
 
 /* Waits for the answer, which is short; false when it does not come in time. Then the
  * question is the job's to free. */
@@ -320,6 +323,7 @@ static int ask_lineage(struct sequencer *q, uint32_t oid, bool known, struct err
     if (a == NULL)
         return err_set(err, ERR_MEMORY, "no memory for a question to the catalog");
     a->arrival.oid = oid;
+    a->xid = q->txn_xid;
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->answered, NULL);
     if (pool_submit(q->config.admin_pool, question_run, a) < 0) {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "server/catalog/lineage.h"
 #include "support/pgcluster.h"
 
@@ -195,6 +196,27 @@ static void attachments_since_the_publication_changed_are_found(void **state)
     expect_attached("root", "");
 }
 
+static void a_transaction_is_awaited_for_a_while(void **state)
+{
+    (void)state;
+    PGconn *other = connect_new();
+    PGresult *rows = NULL;
+    uint64_t xid = 0;
+    assert_int_equal(pg_exec(other, "BEGIN", NULL, NULL), 0);
+    assert_int_equal(
+        pg_exec(other, "SELECT pg_current_xact_id()::xid::text", &rows, NULL), 0);
+    slice_to_u64(slice_of(PQgetvalue(rows, 0, 0)), &xid);
+    PQclear(rows);
+    int64_t begun_ms = clock_mono_ms();
+    assert_int_equal(lineage_await(conn, (uint32_t)xid, 100, NULL), 0);
+    assert_true(clock_mono_ms() - begun_ms >= 100);
+    assert_int_equal(pg_exec(other, "COMMIT", NULL, NULL), 0);
+    begun_ms = clock_mono_ms();
+    assert_int_equal(lineage_await(conn, (uint32_t)xid, 60000, NULL), 0);
+    assert_true(clock_mono_ms() - begun_ms < 30000);
+    PQfinish(other);
+}
+
 static void blank_until_the_first_row(void **state)
 {
     (void)state;
@@ -243,6 +265,7 @@ int main(void)
         TEST(detached_and_attached_again_it_is_not_born),
         TEST(all_steps_up_are_told),
         TEST(attachments_since_the_publication_changed_are_found),
+        TEST(a_transaction_is_awaited_for_a_while),
         TEST(blank_until_the_first_row),
         TEST(a_locked_table_is_not_called_blank),
     };
