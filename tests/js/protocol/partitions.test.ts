@@ -213,6 +213,8 @@ describe('partitions that come later', () => {
         await suite.db.sql(`alter table ${name}_0 replica identity full; create publication electric_publication_${id} for table ${name}`);
         const server = await suite.another({
             ELECTRIC_REPLICATION_STREAM_ID: id, ELECTRIC_MANUAL_TABLE_PUBLISHING: 'true',
+            ELECTRIC_TWEAKS_PUBLICATION_REFRESH_PERIOD: '3s',
+            ELECTRIC_TWEAKS_SCHEMA_RECONCILER_PERIOD: '3s',
         });
         await server.active();
         const root = follow(name, {}, () => server);
@@ -221,12 +223,13 @@ describe('partitions that come later', () => {
         await make(1);
         await suite.db.sql(attach(1));
         if (!follows()) {
-            // One that is refused does not hide the partition from the older shape.
-            await server.get(`/v1/shape?table=${name}&replica=full&offset=-1`);
-            await until('the refusal', async () => {
-                const reply = await server.get(`/v1/shape?table=${name}&offset=-1`);
+            const refused = async (params: string): Promise<boolean> => {
+                const reply = await server.get(`/v1/shape?table=${name}&offset=-1${params}`);
                 return reply.status === 503 && reply.text.includes(JSON.stringify(cure).slice(1, -1));
-            });
+            };
+            // One that is refused does not hide the partition from the older shape.
+            await until('the refusal of a new shape', () => refused('&replica=full'));
+            await until('the refusal of the older one', () => refused(''));
             await suite.db.sql(cure);
         }
         await untilRows(root, rows(name));
