@@ -18,8 +18,10 @@
 
 #include "base/clock.h"
 #include "server/catalog/coverage.h"
+#include "server/catalog/lineage.h"
 #include "server/catalog/read.h"
 
+#define FOLLOWS         150000 /* Postgres that publication_follows */
 #define SQL_MAX_BYTES   (16u << 20)
 #define RACES_MAX       5
 #define VERIFY_AT_ONCE  500
@@ -243,13 +245,18 @@ static int alter(struct ensure *e, struct err *err)
 /* Postgres before the minor releases of 2025 decodes an old writer's commit with the old
  * list of members, and then keeps that for later transactions as well. Any change of the
  * publication makes it look again; this one changes nothing and locks no table. */
-static int refresh(struct ensure *e, struct err *err)
+static void put_refresh(struct ensure *e)
 {
     buf_reset(&e->sql, SQL_MAX_BYTES);
     buf_puts(&e->sql, "ALTER PUBLICATION ");
     pg_put_ident(&e->sql, e->config->name);
     buf_puts(&e->sql, " SET (publish = 'insert, update, delete, truncate')");
     buf_putc(&e->sql, '\0');
+}
+
+static int refresh(struct ensure *e, struct err *err)
+{
+    put_refresh(e);
     if (e->sql.failed)
         return err_set(err, ERR_MEMORY, "No memory for a statement");
     /* Two at once collide ("tuple concurrently updated"). */
@@ -257,6 +264,61 @@ static int refresh(struct ensure *e, struct err *err)
     for (int attempt = 0; rc == ERR_DB && attempt < RACES_MAX; attempt++)
         rc = pg_exec(e->conn, e->sql.ptr, NULL, err);
     return rc == ERR_DB ? err->code = ERR_RETRY : rc;
+}
+
+/* --- Partitions of Postgres 14 ---
+ *
+ * Its pgoutput decides once for each table, at the first change that it meets, whether the
+ * table is published. Only a change of a publication makes it decide anew, while attaching a
+ * partition does not: one that was written to before stays unpublished, on each connection
+ * that begins with the older changes. A change of the publication is in the WAL, so that
+ * everything that commits after it is streamed, however often the stream begins anew.
+ * Rejected: a new connection, which would have to begin after the attachment, and so would
+ * every later one. */
+
+bool publication_follows(const PGconn *conn)
+{
+    return PQserverVersion(conn) >= FOLLOWS;
+}
+
+static int fail_unfollowed(struct ensure *e, const char *partition, struct err *err)
+{
+    put_refresh(e);
+    return unavailable(
+        err,
+        err_set(err, ERR_DB,
+                "Partition \"%s\" was attached after the publication \"%s\" was last "
+                "altered, and Postgres before 15 may withhold its changes. To see to it "
+                "that they are replicated, run: %s;",
+                partition, e->config->name, e->sql.failed ? "" : e->sql.ptr));
+}
+
+static int follow(struct ensure *e, bool owned, const uint32_t *oids, size_t count,
+                  struct err *err)
+{
+    char *partition = NULL;
+    if (owned)
+        return refresh(e, err);
+    int rc =
+        lineage_attached_since(e->conn, e->config->name, oids, count, &partition, err);
+    if (rc == 0 && partition != NULL)
+        rc = fail_unfollowed(e, partition, err);
+    free(partition);
+    return rc;
+}
+
+int publication_follow(PGconn *conn, const struct publication_config *config,
+                       const uint32_t *oids, size_t count, struct err *err)
+{
+    bool owned = false;
+    struct ensure e = {.conn = conn, .config = config};
+    if (publication_follows(conn))
+        return 0;
+    int rc = coverage_check_publication(conn, config->name, &owned, err);
+    buf_init(&e.sql, SQL_MAX_BYTES);
+    rc = rc ? rc : follow(&e, owned && !config->manual, oids, count, err);
+    buf_fini(&e.sql);
+    return rc;
 }
 
 /* --- Ensuring --- */
@@ -320,6 +382,16 @@ static int repair(struct ensure *e, bool *added, bool *altered, struct err *err)
     }
 }
 
+/* Some are published only for what is above them. */
+static bool has_followers(const struct coverage *c)
+{
+    for (size_t i = 0; i < c->count; i++) {
+        if (c->tables[i].kind == 'r' && c->tables[i].covered && !c->tables[i].member)
+            return true;
+    }
+    return false;
+}
+
 static int ensure(struct ensure *e, bool *added, struct err *err)
 {
     bool owned = false;
@@ -337,6 +409,8 @@ static int ensure(struct ensure *e, bool *added, struct err *err)
         rc = rc ? rc : only_verify(e, err);
     }
     *added = *added || newly;
+    if (!rc && altered && has_followers(&e->coverage) && !publication_follows(e->conn))
+        rc = follow(e, owned, &e->table->oid, 1, err);
     if (!rc && altered)
         rc = writers_wait(e->conn, e->table->oid, e->until_ms, &waited, err);
     if (!rc && waited && owned)

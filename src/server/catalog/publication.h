@@ -19,13 +19,22 @@ struct publication_config {
  * added as members of their own; one made later is not, until the next call.
  * *added, in: treat the table as newly added, that is, wait for its present writers even if it
  * is a member already. True on a table's first shape since the start (an earlier process may
- * have died between ADD and wait) and again after a failed call that left it true. Out: the
- * table was added now.
+ * have died between ADD and wait), again after a failed call that left it true, and where the
+ * stream does not follow (below), once its partitions are others. Out: the table was added now.
  * ERR_RETRY: lock timeout ("Snapshot timed out while waiting for a table lock"), connection;
  * ERR_DB with the texts of 5.5 and, behind them, the SQL that a DBA should run. err->http_status
  * is 503. */
 int publication_ensure(PGconn *conn, const struct publication_config *config,
                        const struct table *table, bool *added, struct err *err);
+/* Whether the stream tells by itself that a table it knew was attached to one that is
+ * published. Before Postgres 15 it goes on withholding such a table. */
+bool publication_follows(const PGconn *conn);
+/* Makes sure that every change to those tables committed after this call returns is streamed,
+ * whenever they were attached to what is published; what was committed before may be lost. The
+ * publication is altered for it, or if that is not ours to do, must have been altered since:
+ * else ERR_DB with the SQL. */
+int publication_follow(PGconn *conn, const struct publication_config *config,
+                       const uint32_t *oids, size_t count, struct err *err);
 /* Takes the table out again (its last shape is gone); not being a member is success, and so is
  * manual mode. INHERITS children stay members. */
 int publication_drop(PGconn *conn, const struct publication_config *config, uint32_t oid,

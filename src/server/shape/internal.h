@@ -170,7 +170,9 @@ struct table_use {
     atomic_uint shapes; /* that exist */
     pthread_mutex_t
         lock; /* worker threads only: the publication is being altered for it */
-    atomic_bool ensured; /* this process saw it safely in the publication */
+    atomic_bool ensured;      /* this process saw it safely in the publication, */
+    struct table *ensured_as; /* as this: a reference, the lock's; NULL: not known. */
+    bool wants_wait;          /* the lock's: the last try failed, after who knows what */
 
     /* The sequencer's. */
     struct table *table; /* a reference: what the newest shape takes it for */
@@ -253,7 +255,8 @@ struct mail_shape { /* SNAPSHOT_DONE, SNAPSHOT_FAILED, CORRUPT */
 /* A preparation's first step is done. */
 struct mail_published {
     struct mail mail;
-    struct table_use *use; /* a reference */
+    struct table_use *use; /* references */
+    struct table *table;   /* the step was taken for */
     struct err err;
 };
 

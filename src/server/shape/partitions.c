@@ -145,25 +145,52 @@ static void arrivals_free(struct arrivals_job *job)
     free(job);
 }
 
-static bool always_was(const struct lineage *l)
+static bool was_attached(const struct lineage *l)
 {
-    for (size_t i = 0; i < l->count; i++) {
-        if (!l->steps[i].born)
-            return false;
+    bool attached = false;
+    for (size_t i = 0; i < l->count; i++)
+        attached = attached || !l->steps[i].born;
+    return l->exists && attached;
+}
+
+/* Which of the attached are blank: asked after it is certain that the stream tells of them,
+ * since what it withheld before was not there. When it can't be made certain none is, and the
+ * next shape of their root says why. */
+static int look_at_attached(struct arrivals_job *job, PGconn *conn)
+{
+    uint32_t *oids = calloc(job->count + 1, sizeof *oids);
+    struct err err = {0};
+    size_t count = 0;
+    if (oids == NULL)
+        return ERR_MEMORY;
+    for (size_t i = 0; i < job->count; i++) {
+        if (was_attached(&job->all[i].lineage))
+            oids[count++] = job->all[i].oid;
     }
-    return true;
+    const struct publication_config *publication = &job->q->config.publication;
+    int rc = count == 0 ? 0 : publication_follow(conn, publication, oids, count, &err);
+    for (size_t i = 0; rc == 0 && i < job->count; i++) {
+        struct arrival *a = &job->all[i];
+        if (was_attached(&a->lineage))
+            rc = lineage_is_blank(conn, a->oid, &a->blank, NULL);
+    }
+    free(oids);
+    if (rc == ERR_DB && err.code == ERR_DB) {
+        log_event(job->q->config.log, LOG_WARNING, "partition.not_followed",
+                  LOG_TEXT("reason", err.message));
+        rc = 0;
+    }
+    return rc;
 }
 
 static void arrivals_run(void *ctx, PGconn *conn, const struct err *why)
 {
     struct arrivals_job *job = ctx;
     job->code = conn == NULL ? why->code : 0;
-    for (size_t i = 0; job->code == 0 && i < job->count; i++) {
-        struct arrival *a = &job->all[i];
-        job->code = lineage_read(conn, a->oid, &a->lineage, NULL);
-        if (job->code == 0 && a->lineage.exists && !always_was(&a->lineage))
-            job->code = lineage_is_blank(conn, a->oid, &a->blank, NULL);
-    }
+    for (size_t i = 0; job->code == 0 && i < job->count; i++)
+        job->code = lineage_read(conn, job->all[i].oid, &job->all[i].lineage, NULL);
+    if (job->code == 0)
+        job->code = look_at_attached(job, conn);
     if (mailbox_send(&job->q->mailbox, &job->mail, true) < 0)
         arrivals_free(job);
 }
@@ -217,6 +244,7 @@ void partitions_answered(struct sequencer *q, struct mail *mail)
 
 struct question {
     struct arrival arrival;
+    uint32_t xid; /* the stream is in that transaction */
     int code;
     pthread_mutex_t lock;
     pthread_cond_t answered;
@@ -231,13 +259,17 @@ static void question_free(struct question *a)
     free(a);
 }
 
+#define VISIBLE_WAIT_MS 1000
+#define ANSWER_WAIT_S   5
+
 static void question_run(void *ctx, PGconn *conn, const struct err *why)
 {
     struct question *a = ctx;
     (void)why;
-    a->code = conn == NULL
-                  ? ERR_RETRY
-                  : lineage_read(conn, a->arrival.oid, &a->arrival.lineage, NULL);
+    a->code =
+        conn == NULL ? ERR_RETRY : lineage_await(conn, a->xid, VISIBLE_WAIT_MS, NULL);
+    if (a->code == 0)
+        a->code = lineage_read(conn, a->arrival.oid, &a->arrival.lineage, NULL);
     pthread_mutex_lock(&a->lock);
     a->done = true;
     bool abandoned = a->abandoned;
@@ -246,8 +278,6 @@ static void question_run(void *ctx, PGconn *conn, const struct err *why)
     if (abandoned)
         question_free(a);
 }
-
-#define ANSWER_WAIT_S 5
 
 /* Waits for the answer, which is short; false when it does not come in time. Then the
  * question is the job's to free. */
@@ -293,6 +323,7 @@ static int ask_lineage(struct sequencer *q, uint32_t oid, bool known, struct err
     if (a == NULL)
         return err_set(err, ERR_MEMORY, "no memory for a question to the catalog");
     a->arrival.oid = oid;
+    a->xid = q->txn_xid;
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->answered, NULL);
     if (pool_submit(q->config.admin_pool, question_run, a) < 0) {

@@ -124,20 +124,35 @@ static bool on_cancelled(void *ctx)
     return shape_state(p->shape) == SHAPE_GONE || atomic_load(&p->q->stop_requested);
 }
 
+/* Whether what the process saw of the table in the publication says all of it. */
+static bool is_ensured(const struct preparation *p, const PGconn *conn)
+{
+    const struct table_use *use = p->use;
+    if (!atomic_load(&use->ensured) || use->wants_wait)
+        return false;
+    return publication_follows(conn) ||
+           (use->ensured_as != NULL &&
+            same_children(use->ensured_as, p->shape->def->table));
+}
+
 static int preparation_publish(struct preparation *p, PGconn *conn, struct err *err)
 {
+    struct table *table = p->shape->def->table;
     if (!table_use_lock(p->q, p->use))
         return err_set(err, ERR_CANCELLED, "the server is stopping");
     int rc = 0;
     if (on_cancelled(p)) {
         rc = err_set(err, ERR_CANCELLED, "the shape was removed");
     } else {
-        bool added = !atomic_load(&p->use->ensured);
-        rc = publication_ensure(conn, &p->q->config.publication, p->shape->def->table,
-                                &added, err);
+        bool added = !is_ensured(p, conn);
+        rc = publication_ensure(conn, &p->q->config.publication, table, &added, err);
         /* A failure leaves it unknown which writers the stream misses: the next try waits
-         * again. */
-        atomic_store(&p->use->ensured, rc == 0);
+         * again. What was seen for other shapes remains. */
+        p->use->wants_wait = rc < 0;
+        if (rc == 0)
+            atomic_store(&p->use->ensured, true);
+        table_release(p->use->ensured_as);
+        p->use->ensured_as = table_retain(table);
     }
     table_use_unlock(p->use);
     return rc;
@@ -151,8 +166,10 @@ static void tell_published(struct preparation *p, const struct err *err)
     if (m == NULL)
         return;
     m->use = table_use_retain(p->use);
+    m->table = table_retain(p->shape->def->table);
     m->err = *err;
     if (mailbox_send(&p->q->mailbox, &m->mail, true) < 0) {
+        table_release(m->table);
         table_use_release(m->use);
         free(m);
     }
@@ -270,11 +287,13 @@ int preparation_start(struct sequencer *q, struct shape *shape)
     return rc;
 }
 
-/* One that was parked, after the first step was taken for it. */
-static void preparation_resume(struct preparation *p, const struct err *err)
+/* One that was parked, after the first step was taken: for it too, unless the table has other
+ * partitions by now. */
+static void preparation_resume(struct preparation *p, const struct table *table,
+                               const struct err *err)
 {
     struct err busy = {0};
-    if (err->code == 0) {
+    if (err->code == 0 && same_children(table, p->shape->def->table)) {
         free(p->step);
         p->step = NULL;
         p->published = true;
@@ -301,9 +320,10 @@ void preparation_published(struct sequencer *q, struct mail *mail)
         if (on_cancelled(p))
             preparation_free(p);
         else
-            preparation_resume(p, &m->err);
+            preparation_resume(p, m->table, &m->err);
     }
     table_forget_if_unused(q, use);
+    table_release(m->table);
     table_use_release(use);
     free(m);
 }

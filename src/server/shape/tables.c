@@ -41,6 +41,7 @@ void table_use_release(struct table_use *use)
     if (atomic_fetch_sub(&use->refs, 1) != 1)
         return;
     pthread_mutex_destroy(&use->lock);
+    table_release(use->ensured_as);
     table_release(use->table);
     free(use);
 }

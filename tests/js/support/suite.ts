@@ -96,6 +96,8 @@ export const TEST_ENV: Env = {
 
 export interface Suite {
     db: Database;
+    /** The major version. */
+    postgres: number;
     server: Coulomb;
     /** Another server on the same database; `env` overrides. Closed with the suite. */
     another(env?: Env): Promise<Coulomb>;
@@ -132,6 +134,8 @@ export function useSuite(label: string, options: SuiteOptions = {}): Suite {
     beforeAll(async () => {
         const cluster = options.cluster?.() ?? inject('cluster');
         suite.db = await Database.create(label, cluster);
+        const [{ v }] = await suite.db.sql("select current_setting('server_version_num') as v");
+        suite.postgres = Math.floor(Number(v) / 10_000);
         if (options.setup) await suite.db.sql(options.setup);
         if (options.server !== false) {
             suite.server = await suite.another();

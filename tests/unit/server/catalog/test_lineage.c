@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "server/catalog/lineage.h"
 #include "support/pgcluster.h"
 
@@ -154,6 +155,68 @@ static void all_steps_up_are_told(void **state)
     assert_int_equal(l.count, 0);
 }
 
+/* What was attached since, seen from that table, or "". */
+static void expect_attached(const char *table, const char *expected)
+{
+    char *found = NULL;
+    uint32_t oid = oid_of(table);
+    assert_int_equal(lineage_attached_since(conn, "pub", &oid, 1, &found, NULL), 0);
+    assert_string_equal(found == NULL ? "" : found, expected);
+    free(found);
+}
+
+static void attachments_since_the_publication_changed_are_found(void **state)
+{
+    (void)state;
+    run("DROP PUBLICATION IF EXISTS pub; CREATE TABLE other(id int);"
+        "CREATE TABLE born PARTITION OF root FOR VALUES IN (0);"
+        "CREATE TABLE m(LIKE root INCLUDING ALL) PARTITION BY LIST (k);"
+        "CREATE TABLE l PARTITION OF m FOR VALUES IN (1)");
+    run("ALTER TABLE root ATTACH PARTITION m FOR VALUES IN (1)");
+    expect_attached("root", "public.m"); /* there is no publication */
+    run("CREATE PUBLICATION pub FOR TABLE root");
+    expect_attached("root", "");
+    run("CREATE TABLE a(LIKE root INCLUDING ALL)");
+    run("ALTER TABLE root ATTACH PARTITION a FOR VALUES IN (2)");
+    expect_attached("root", "public.a");
+    expect_attached("a", "public.a");
+    expect_attached("m", "");
+    run("ALTER PUBLICATION pub ADD TABLE other");
+    expect_attached("root", "");
+    run("ALTER TABLE root DETACH PARTITION m");
+    run("ALTER TABLE root ATTACH PARTITION m FOR VALUES IN (1)");
+    expect_attached("l", "public.m");
+    run("ALTER PUBLICATION pub SET (publish_via_partition_root = false)");
+    expect_attached("l", "");
+    run("VACUUM FREEZE pg_catalog.pg_publication");
+    expect_attached("l", "");
+    run("BEGIN; ALTER TABLE root DETACH PARTITION a;"
+        "ALTER TABLE root ATTACH PARTITION a FOR VALUES IN (2);"
+        "ALTER PUBLICATION pub SET (publish_via_partition_root = true); COMMIT");
+    expect_attached("root", "");
+}
+
+static void a_transaction_is_awaited_for_a_while(void **state)
+{
+    (void)state;
+    PGconn *other = connect_new();
+    PGresult *rows = NULL;
+    uint64_t xid = 0;
+    assert_int_equal(pg_exec(other, "BEGIN", NULL, NULL), 0);
+    assert_int_equal(
+        pg_exec(other, "SELECT pg_current_xact_id()::xid::text", &rows, NULL), 0);
+    slice_to_u64(slice_of(PQgetvalue(rows, 0, 0)), &xid);
+    PQclear(rows);
+    int64_t begun_ms = clock_mono_ms();
+    assert_int_equal(lineage_await(conn, (uint32_t)xid, 100, NULL), 0);
+    assert_true(clock_mono_ms() - begun_ms >= 100);
+    assert_int_equal(pg_exec(other, "COMMIT", NULL, NULL), 0);
+    begun_ms = clock_mono_ms();
+    assert_int_equal(lineage_await(conn, (uint32_t)xid, 60000, NULL), 0);
+    assert_true(clock_mono_ms() - begun_ms < 30000);
+    PQfinish(other);
+}
+
 static void blank_until_the_first_row(void **state)
 {
     (void)state;
@@ -201,6 +264,8 @@ int main(void)
         TEST(rows_of_a_subtransaction_before_the_attachment_count),
         TEST(detached_and_attached_again_it_is_not_born),
         TEST(all_steps_up_are_told),
+        TEST(attachments_since_the_publication_changed_are_found),
+        TEST(a_transaction_is_awaited_for_a_while),
         TEST(blank_until_the_first_row),
         TEST(a_locked_table_is_not_called_blank),
     };

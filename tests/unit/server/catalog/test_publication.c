@@ -591,6 +591,117 @@ static void test_a_known_member_waits_for_nobody(void **state)
     PQfinish(old);
 }
 
+/* --- Partitions that were written to before they were attached --- */
+
+#define ALTERED                                                                          \
+    "ALTER PUBLICATION \"" PUB "\" SET (publish = 'insert, update, delete, truncate')"
+
+/* The stream knows p1, p2 and p3 as tables that are not published. */
+static void attach_known(void)
+{
+    run("CREATE TABLE x (v text); CREATE TABLE p (k int, v text) PARTITION BY LIST (k)");
+    ensure_ok("x", true);
+    ensure_ok("p", true);
+    slot("pg_create_logical_replication_slot('s', 'pgoutput')");
+    run("CREATE TABLE p1 (k int, v text); CREATE TABLE p2 (k int, v text);"
+        "CREATE TABLE p3 (k int, v text); ALTER TABLE p1 REPLICA IDENTITY FULL;"
+        "ALTER TABLE p2 REPLICA IDENTITY FULL; ALTER TABLE p3 REPLICA IDENTITY FULL");
+    run("INSERT INTO p1 VALUES (1, 'alone'); INSERT INTO p2 VALUES (2, 'alone');"
+        "INSERT INTO p3 VALUES (3, 'alone')");
+    run("ALTER TABLE p ATTACH PARTITION p1 FOR VALUES IN (1)");
+}
+
+static void test_an_attached_partition_is_streamed_from_then_on(void **state)
+{
+    (void)state;
+    bool added = true;
+    struct err err;
+    attach_known();
+    assert_int_equal(ensure_as(conn, &automatic, "p", &added, &err), 0);
+    assert_false(added);
+    run("INSERT INTO p VALUES (1, 'ensured')");
+    run("ALTER TABLE p ATTACH PARTITION p2 FOR VALUES IN (2)");
+    struct table *t = read_named("p2");
+    assert_int_equal(publication_follow(conn, &automatic, &t->oid, 1, NULL), 0);
+    table_release(t);
+    run("INSERT INTO p VALUES (2, 'followed')");
+    expect_streamed("ensured", "1");
+    expect_streamed("followed", "1");
+    expect_streamed("alone", "0");
+    slot("pg_drop_replication_slot('s')");
+}
+
+static void test_a_writer_since_the_attachment_is_waited_for(void **state)
+{
+    (void)state;
+    struct call call;
+    attach_known();
+    PGconn *old = connect_as("postgres");
+    PGconn *late = connect_as("postgres");
+    run_on(old, "BEGIN; INSERT INTO x VALUES ('begun')");
+    run_on(late, "BEGIN; INSERT INTO x VALUES ('begun')");
+    run("ALTER TABLE p ATTACH PARTITION p2 FOR VALUES IN (2)");
+    run_on(old, "INSERT INTO p VALUES (2, 'old-writer')");
+    call_begin(&call, "p", true);
+    clock_sleep_ms(150);
+    assert_false(call_over(&call));
+    run_on(late, "INSERT INTO p VALUES (2, 'late-writer')");
+    run_on(old, "COMMIT");
+    call_end(&call);
+    run_on(late, "COMMIT");
+    expect_streamed("late-writer", "1");
+    slot("pg_drop_replication_slot('s')");
+    PQfinish(old);
+    PQfinish(late);
+}
+
+static void test_a_publication_of_others_must_have_been_altered_since(void **state)
+{
+    (void)state;
+    const struct publication_config manual = {PUB, true, 5000};
+    bool added = true;
+    struct err err = {0};
+    attach_known();
+    struct table *t = read_named("p1");
+    int rc = publication_follow(conn, &manual, &t->oid, 1, &err);
+    assert_int_equal(rc, publication_follows(conn) ? 0 : ERR_DB);
+    if (rc < 0)
+        assert_string_equal(
+            err.message,
+            "Partition \"public.p1\" was attached after the publication \"" PUB
+            "\" was last altered, and Postgres before 15 may withhold its changes. To "
+            "see "
+            "to it that they are replicated, run: " ALTERED ";");
+    assert_int_equal(ensure_as(conn, &manual, "p", &added, &err), rc);
+    added = true;
+    assert_int_equal(ensure_as(conn, &manual, "p1", &added, &err), rc);
+    run(ALTERED);
+    added = true;
+    assert_int_equal(ensure_as(conn, &manual, "p", &added, &err), 0);
+    run("INSERT INTO p VALUES (1, 'altered')");
+    run("BEGIN; ALTER TABLE p ATTACH PARTITION p2 FOR VALUES IN (2); " ALTERED
+        "; COMMIT");
+    assert_int_equal(publication_follow(conn, &manual, &t->oid, 1, NULL), 0);
+    run("INSERT INTO p VALUES (2, 'at-once')");
+    /* One that was never a table of its own needs no such thing. */
+    run("CREATE TABLE p4 PARTITION OF p FOR VALUES IN (4);"
+        "ALTER TABLE p4 REPLICA IDENTITY FULL; INSERT INTO p VALUES (4, 'born')");
+    added = true;
+    assert_int_equal(ensure_as(conn, &manual, "p", &added, &err), 0);
+    /* Nor does one that is a member itself. */
+    run("ALTER PUBLICATION " PUB " ADD TABLE p3");
+    run("ALTER TABLE p ATTACH PARTITION p3 FOR VALUES IN (3)");
+    added = true;
+    assert_int_equal(ensure_as(conn, &manual, "p3", &added, &err), 0);
+    run("INSERT INTO p VALUES (3, 'by-name')");
+    expect_streamed("altered", "1");
+    expect_streamed("at-once", "1");
+    expect_streamed("born", "1");
+    expect_streamed("by-name", "1");
+    slot("pg_drop_replication_slot('s')");
+    table_release(t);
+}
+
 /* --- Verifying --- */
 
 static void test_verification_tells_each_fault(void **state)
@@ -706,6 +817,9 @@ int main(void)
         TEST(test_a_timed_out_wait_is_taken_up_by_the_next_call),
         TEST(test_calls_at_the_same_time_all_succeed),
         TEST(test_a_known_member_waits_for_nobody),
+        TEST(test_an_attached_partition_is_streamed_from_then_on),
+        TEST(test_a_writer_since_the_attachment_is_waited_for),
+        TEST(test_a_publication_of_others_must_have_been_altered_since),
         TEST(test_verification_tells_each_fault),
         TEST(test_verification_of_a_lost_publication_fails),
         TEST(test_publications_of_all_tables_and_schemas_count),
