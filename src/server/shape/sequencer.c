@@ -214,11 +214,9 @@ static int take_storage(struct sequencer *q, const struct sequencer_attach *atta
         return err_set(err, ERR_RETRY, "%s", why.message);
     if (rc < 0)
         return err_set(err, ERR_FATAL, "the storage can't be opened: %s", why.message);
-    if (!patient) {
+    if (!patient)
         log_event(q->config.log, LOG_WARNING, "storage.taken_over",
                   LOG_TEXT("dir", q->config.shapelog.dir));
-        q->unsaved = true; /* a checkpoint takes the lock that the other one leaves */
-    }
     q->storage_busy_ms = 0;
     return 0;
 }

@@ -313,6 +313,29 @@ int shapelog_meta_open(const char *path, struct meta **out, struct err *err)
     return 0;
 }
 
+int shapelog_meta_peek(const char *path, struct meta **out, struct err *err)
+{
+    struct meta *meta = calloc(1, sizeof(*meta));
+    int rc;
+
+    if (!meta)
+        return err_set(err, ERR_MEMORY, "no memory for meta.sqlite");
+    rc = open_plain(meta, path, SQLITE_OPEN_READWRITE, err);
+    if (rc == 0)
+        rc = prepare_all(meta, err);
+    if (rc != 0) {
+        shapelog_meta_close(meta);
+        return rc;
+    }
+    *out = meta;
+    return 0;
+}
+
+int shapelog_meta_detach(struct meta *meta, struct err *err)
+{
+    return exec(meta, "PRAGMA journal_mode=DELETE", "write all of it", err);
+}
+
 static int copy_pages(struct meta *to, const struct meta *from, struct err *err)
 {
     sqlite3_backup *backup = sqlite3_backup_init(to->db, "main", from->db, "main");
