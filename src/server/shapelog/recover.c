@@ -343,10 +343,13 @@ struct sweep {
 static int sweep_one(void *ctx, const char *name, struct err *err)
 {
     const struct sweep *s = ctx;
+    int rc;
 
-    (void)err;
-    if (map_get(s->kept, slice_of(name)) || unlinkat(s->folder_fd, name, 0) == 0)
+    if (map_get(s->kept, slice_of(name)))
         return 0;
+    rc = shapelog_check_owner(s->log, err); /* or it may be a file of a successor's */
+    if (rc != 0 || unlinkat(s->folder_fd, name, 0) == 0)
+        return rc;
     if (errno == EISDIR || errno == EPERM)
         delete_folder(s->log, s->folder, name);
     else
@@ -510,8 +513,6 @@ int shapelog_recover(struct shapelog *log, struct err *err)
 
     if (rc == 0)
         rc = recover(log, err);
-    if (rc == 0)
-        rc = shapelog_check_owner(log, err); /* before anything is deleted */
     if (rc == 0)
         rc = sweep_all(log, err);
     if (rc == 0) {

@@ -3,6 +3,8 @@
 #include "unit/server/shapelog/faults.h"
 #include "unit/server/shapelog/fixture.h"
 
+#include <pthread.h>
+#include <semaphore.h>
 #include <sqlite3.h>
 #include <sys/wait.h>
 
@@ -180,7 +182,7 @@ static void a_zombie_keeps_nobody_out(void **state)
     fixture_fini(&b);
 }
 
-/* --- A zombie that wakes up --- */
+/* --- A zombie that wakes up, or was frozen, anywhere --- */
 
 /* A process whose shape "a" gets all that comes. What it does next makes files of its own and
  * segments dead, so that its checkpoints delete them. */
@@ -311,6 +313,129 @@ static void a_zombie_may_wake_up_at_any_step_of_the_take_over(void **state)
     print_message("woken up %ld times\n", reached);
 }
 
+static struct {
+    sem_t asleep;
+    sem_t awake;
+    atomic_bool over;
+} sleep_of;
+
+static void fall_asleep(void)
+{
+    sem_post(&sleep_of.asleep);
+    sem_wait(&sleep_of.awake);
+}
+
+/* A whole life, from the start to an orderly end, in which it falls asleep once. */
+static void *zombie_live(void *arg)
+{
+    struct zombie *z = arg;
+
+    if (fixture_try_open(&z->f, NULL) == 0) {
+        z->a = restored(&z->f, "a");
+        z->b = restored(&z->f, "b");
+        zombie_harm(z);
+        shapelog_release(z->a);
+        fixture_close(&z->f);
+    }
+    atomic_store(&sleep_of.over, true);
+    return NULL;
+}
+
+static bool sleeps(void)
+{
+    while (sem_trywait(&sleep_of.asleep) != 0) {
+        if (atomic_load(&sleep_of.over))
+            return false;
+        clock_sleep_ms(1);
+    }
+    return true;
+}
+
+static void put_to_sleep(struct zombie *z, pthread_t *thread, enum fault step, long n)
+{
+    zombie_init(z);
+    shapelog_release(z->a);
+    shapelog_release(z->b);
+    fixture_close(&z->f);
+    sem_init(&sleep_of.asleep, 0, 0);
+    sem_init(&sleep_of.awake, 0, 0);
+    atomic_store(&sleep_of.over, false);
+    faults_hook(step, n, fall_asleep);
+    assert_int_equal(pthread_create(thread, NULL, zombie_live, z), 0);
+}
+
+/* A successor has one file of what no checkpoint knows, its own. */
+static bool live_file(const struct fixture *f, char out[512])
+{
+    const struct dirent *entry;
+    DIR *dir = opendir(f->dir);
+    bool found = false;
+
+    while (!found && (entry = readdir(dir)) != NULL) {
+        found = strncmp(entry->d_name, "live-", 5) == 0;
+        snprintf(out, 512, "%s/%s", f->dir, entry->d_name);
+    }
+    closedir(dir);
+    return found;
+}
+
+static bool freeze_at(enum fault step, long n)
+{
+    char live[512] = "";
+    struct zombie z;
+    struct fixture b;
+    struct model *m = NULL;
+    pthread_t thread;
+    struct err err;
+    bool asleep;
+    int rc;
+
+    put_to_sleep(&z, &thread, step, n);
+    asleep = sleeps();
+    faults_disarm();
+    memcpy(&b, &z.f, sizeof(b));
+    obs_init(&b.obs);
+    b.log = NULL;
+    b.take_over = &ours;
+    rc = fixture_try_open(&b, &err);
+    assert_true(rc == 0 || rc == ERR_EXISTS);
+    if (rc == 0) {
+        m = model_copy(z.m);
+        assert_inherited(&b, m);
+        succeed(&b, m, 100);
+        assert_true(live_file(&b, live));
+    }
+    sem_post(&sleep_of.awake);
+    pthread_join(thread, NULL);
+    assert_true(rc != 0 || access(live, F_OK) == 0);
+    if (rc != 0) { /* it held what a reader needs, too */
+        m = model_copy(z.m);
+        fixture_open(&b);
+    }
+    assert_inherited(&b, m);
+    succeed(&b, m, 101);
+    fixture_close(&b);
+    b.take_over = NULL;
+    fixture_open(&b);
+    assert_inherited(&b, m);
+    fixture_close(&b);
+    model_free(m);
+    zombie_fini(&z);
+    return asleep;
+}
+
+static void a_process_may_be_frozen_at_any_step_of_its_life(void **state)
+{
+    long frozen = 0;
+
+    (void)state;
+    for (size_t i = 0; i < STEPS; i++)
+        for (long n = 1; freeze_at(steps[i], n); n++)
+            frozen++;
+    assert_true(frozen > 50);
+    print_message("frozen %ld times\n", frozen);
+}
+
 /* --- What was shown --- */
 
 static void what_was_shown_is_known_after_a_crash(void **state)
@@ -368,6 +493,7 @@ int main(void)
         cmocka_unit_test(a_zombie_harms_nothing),
         cmocka_unit_test(a_zombie_keeps_nobody_out),
         cmocka_unit_test(a_zombie_may_wake_up_at_any_step_of_the_take_over),
+        cmocka_unit_test(a_process_may_be_frozen_at_any_step_of_its_life),
         cmocka_unit_test(what_was_shown_is_known_after_a_crash),
     };
 
