@@ -214,26 +214,37 @@ static int run(struct meta *meta, enum statement which, const char *what, struct
     return rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : code_of(rc);
 }
 
-static int check_sound(struct meta *meta, struct err *err)
+static int quick_check(struct meta *meta, bool *sound, struct err *err)
 {
     sqlite3_stmt *st = NULL;
-    bool sound = false;
     int rc = sqlite3_prepare_v2(meta->db, "PRAGMA quick_check(1)", -1, &st, NULL);
 
+    *sound = false;
     if (rc == SQLITE_OK) {
         rc = sqlite3_step(st);
         if (rc == SQLITE_ROW) {
             const unsigned char *text = sqlite3_column_text(st, 0);
 
-            sound = text && strcmp((const char *)text, "ok") == 0;
+            *sound = text && strcmp((const char *)text, "ok") == 0;
             rc = SQLITE_OK;
         }
     }
     if (rc != SQLITE_OK)
         failed(meta, rc, "check it", err);
     sqlite3_finalize(st);
-    if (rc != SQLITE_OK)
-        return code_of(rc);
+    return rc == SQLITE_OK ? 0 : code_of(rc);
+}
+
+/* To the check a page that can't be read just now is damage: what it finds twice is. */
+static int check_sound(struct meta *meta, struct err *err)
+{
+    bool sound;
+    int rc = quick_check(meta, &sound, err);
+
+    if (rc == 0 && !sound)
+        rc = quick_check(meta, &sound, err);
+    if (rc != 0)
+        return rc;
     return sound ? 0 : err_set(err, ERR_CORRUPT, "meta.sqlite is damaged");
 }
 

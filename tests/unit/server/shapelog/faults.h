@@ -89,6 +89,15 @@ static void fault_exit(void)
         _exit(FAULT_EXIT_CODE);
 }
 
+/* For calls that have no half: whether it is to fail. */
+static bool refused(enum fault fault)
+{
+    if (!fault_now(fault))
+        return false;
+    fault_exit();
+    return true;
+}
+
 ssize_t pwrite(int fd, const void *buf, size_t n, off_t offset)
 {
     if (fault_now(FAULT_WRITE)) {
@@ -126,7 +135,7 @@ ssize_t pwritev(int fd, const struct iovec *iovec, int count, off_t offset)
 
 ssize_t pread(int fd, void *buf, size_t nbytes, off_t offset)
 {
-    return fault_now(FAULT_READ) ? -1 : syscall(SYS_pread64, fd, buf, nbytes, offset);
+    return refused(FAULT_READ) ? -1 : syscall(SYS_pread64, fd, buf, nbytes, offset);
 }
 
 ssize_t pread64(int fd, void *buf, size_t nbytes, off64_t offset)
@@ -136,20 +145,12 @@ ssize_t pread64(int fd, void *buf, size_t nbytes, off64_t offset)
 
 int fdatasync(int fildes)
 {
-    if (fault_now(FAULT_SYNC)) {
-        fault_exit();
-        return -1;
-    }
-    return (int)syscall(SYS_fdatasync, fildes);
+    return refused(FAULT_SYNC) ? -1 : (int)syscall(SYS_fdatasync, fildes);
 }
 
 int fsync(int fd)
 {
-    if (fault_now(FAULT_SYNC)) {
-        fault_exit();
-        return -1;
-    }
-    return (int)syscall(SYS_fsync, fd);
+    return refused(FAULT_SYNC) ? -1 : (int)syscall(SYS_fsync, fd);
 }
 
 #define MODE_OF(oflag, mode)                                                             \
@@ -167,7 +168,7 @@ int openat(int fd, const char *file, int oflag, ...)
     mode_t mode = 0;
 
     MODE_OF(oflag, mode);
-    return fault_now(FAULT_OPEN) ? -1 : (int)syscall(SYS_openat, fd, file, oflag, mode);
+    return refused(FAULT_OPEN) ? -1 : (int)syscall(SYS_openat, fd, file, oflag, mode);
 }
 
 int open64(const char *file, int oflag, ...)
@@ -175,26 +176,26 @@ int open64(const char *file, int oflag, ...)
     mode_t mode = 0;
 
     MODE_OF(oflag, mode);
-    return !hooked() && fault_now(FAULT_OPEN)
+    return !hooked() && refused(FAULT_OPEN)
                ? -1
                : (int)syscall(SYS_openat, AT_FDCWD, file, oflag, mode);
 }
 
 int unlink(const char *name)
 {
-    return !hooked() && fault_now(FAULT_UNLINK)
+    return !hooked() && refused(FAULT_UNLINK)
                ? -1
                : (int)syscall(SYS_unlinkat, AT_FDCWD, name, 0);
 }
 
 int unlinkat(int fd, const char *name, int flag)
 {
-    return fault_now(FAULT_UNLINK) ? -1 : (int)syscall(SYS_unlinkat, fd, name, flag);
+    return refused(FAULT_UNLINK) ? -1 : (int)syscall(SYS_unlinkat, fd, name, flag);
 }
 
 int renameat2(int oldfd, const char *old, int newfd, const char *new, unsigned flags)
 {
-    return fault_now(FAULT_RENAME)
+    return refused(FAULT_RENAME)
                ? -1
                : (int)syscall(SYS_renameat2, oldfd, old, newfd, new, flags);
 }
@@ -207,12 +208,12 @@ int renameat(int oldfd, const char *old, int newfd, const char *new)
 /* The C library has it under both names. */
 struct dirent *readdir(DIR *dirp)
 {
-    return fault_now(FAULT_LIST) ? NULL : (struct dirent *)readdir64(dirp);
+    return refused(FAULT_LIST) ? NULL : (struct dirent *)readdir64(dirp);
 }
 
 int mkdirat(int fd, const char *path, mode_t mode)
 {
-    return fault_now(FAULT_MKDIR) ? -1 : (int)syscall(SYS_mkdirat, fd, path, mode);
+    return refused(FAULT_MKDIR) ? -1 : (int)syscall(SYS_mkdirat, fd, path, mode);
 }
 
 #ifndef COULOMB_SANITIZED /* whose allocator must stay in charge */
@@ -224,17 +225,17 @@ void *__libc_realloc(void *ptr, size_t size);
 
 void *malloc(size_t size)
 {
-    return fault_now(FAULT_MEMORY) ? NULL : __libc_malloc(size);
+    return refused(FAULT_MEMORY) ? NULL : __libc_malloc(size);
 }
 
 void *calloc(size_t nmemb, size_t size)
 {
-    return fault_now(FAULT_MEMORY) ? NULL : __libc_calloc(nmemb, size);
+    return refused(FAULT_MEMORY) ? NULL : __libc_calloc(nmemb, size);
 }
 
 void *realloc(void *ptr, size_t size)
 {
-    return fault_now(FAULT_MEMORY) ? NULL : __libc_realloc(ptr, size);
+    return refused(FAULT_MEMORY) ? NULL : __libc_realloc(ptr, size);
 }
 #endif
 
