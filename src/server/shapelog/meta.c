@@ -87,7 +87,8 @@ static int code_of(int rc)
         return ERR_CORRUPT;
     case SQLITE_NOMEM:
         return ERR_MEMORY;
-    case SQLITE_BUSY: /* another process writes, or was stopped while it did */
+    case SQLITE_BUSY:     /* another process writes, or was stopped while it did, */
+    case SQLITE_PROTOCOL: /* or while it opened its WAL */
         return ERR_EXISTS;
     default:
         return ERR_IO;
