@@ -210,7 +210,7 @@ int shapelog_read_origin(struct shapelog *log, struct err *err)
     if (rc == 0)
         rc = shapelog_meta_get(log->meta, "origin.slot", o->slot, sizeof(o->slot), err);
     if (rc == ERR_NOT_FOUND || timeline > UINT32_MAX)
-        return err_set(err, ERR_CORRUPT, "meta.sqlite: the origin is incomplete");
+        return err_set(err, ERR_CORRUPT, "the stored origin is incomplete");
     o->timeline = (uint32_t)timeline;
     log->has_origin = rc == 0;
     return rc;

@@ -1,5 +1,6 @@
 /* Processes that have the storage one after the other: epochs, take-over, what was shown. One
  * that was thought dead may have been frozen anywhere, and may wake up at any moment. */
+#include "server/shapelog/internal.h"
 #include "unit/server/shapelog/faults.h"
 #include "unit/server/shapelog/fixture.h"
 
@@ -513,7 +514,8 @@ static void assert_may_retry(int rc, const struct err *err, int error)
 {
     assert_int_equal(rc, err->code);
     assert_true(rc == ERR_IO || rc == ERR_EXISTS || rc == ERR_MEMORY);
-    if (!strstr(err->message, strerror(error)) && !strstr(err->message, "meta"))
+    if (!strstr(err->message, strerror(error)) &&
+        !strstr(err->message, ".sqlite: can't "))
         fail_msg("no reason: %s", err->message);
 }
 
@@ -596,6 +598,22 @@ static void a_taker_may_end_at_any_call(void **state)
     print_message("%ld crashes survived\n", crashes);
 }
 
+static void messages_name_the_database_that_they_are_about(void **state)
+{
+    struct meta *meta;
+    struct err err;
+    struct fixture f;
+    char path[256];
+
+    (void)state;
+    fixture_init(&f, CHUNK);
+    snprintf(path, sizeof(path), "%s/meta-7.sqlite", f.dir);
+    leave_file(path);
+    assert_int_equal(shapelog_meta_open(path, &meta, &err), ERR_CORRUPT);
+    assert_non_null(strstr(err.message, "meta-7.sqlite: can't"));
+    remove_tree(f.dir);
+}
+
 /* --- What was shown --- */
 
 static void what_was_shown_is_known_after_a_crash(void **state)
@@ -656,6 +674,7 @@ int main(void)
         cmocka_unit_test(a_process_may_be_frozen_at_any_step_of_its_life),
         cmocka_unit_test(a_take_over_may_fail_at_any_call),
         cmocka_unit_test(a_taker_may_end_at_any_call),
+        cmocka_unit_test(messages_name_the_database_that_they_are_about),
         cmocka_unit_test(what_was_shown_is_known_after_a_crash),
     };
 
