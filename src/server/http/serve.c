@@ -194,7 +194,11 @@ static bool look(struct shape_request *r)
         return true;
     }
     /* What does not check out is being removed. Only then may the client be told. */
-    if (rc == ERR_CORRUPT || r->found.part == SHAPELOG_PENDING) {
+    if (rc == ERR_CORRUPT) {
+        shape_request_enter(r, REQUEST_DAMAGED);
+        return false;
+    }
+    if (r->found.part == SHAPELOG_PENDING) {
         shape_request_enter(r, REQUEST_STARTING);
         return false;
     }
@@ -225,6 +229,11 @@ void serve_timeout(struct shape_request *r)
         shape_request_message(r, OBS_REFUSED_SNAPSHOT_ERROR, 503,
                               "Snapshot timed out while waiting for its first row",
                               HTTP_RETRY_SNAPSHOT_S, true);
+    } else if (r->state == REQUEST_DAMAGED) {
+        shape_request_message(
+            r, OBS_REFUSED_NOT_READY, 503,
+            "The shape's stored bytes are damaged, its removal is awaited",
+            HTTP_RETRY_NOT_READY_S, false);
     } else if (r->state == REQUEST_AHEAD) {
         if (shapes_caught_up(shapes))
             shape_request_invalid(r, &out_of_bounds);

@@ -30,6 +30,7 @@ static struct evtimer_queue *queue_of(struct shape_request *r, enum request_stat
 
     switch (state) {
     case REQUEST_SERVICE:
+    case REQUEST_DAMAGED:
         return &loop->ready;
     case REQUEST_STARTING:
         return &loop->start;
@@ -570,6 +571,7 @@ void shape_request_resume(struct shape_request *r)
         resolve(r);
         return;
     case REQUEST_STARTING:
+    case REQUEST_DAMAGED:
     case REQUEST_AHEAD:
     case REQUEST_LIVE:
         serve(r);
@@ -612,6 +614,7 @@ void shape_request_stop(struct shape_request *r)
     case REQUEST_SERVICE:
     case REQUEST_ASKING:
     case REQUEST_STARTING:
+    case REQUEST_DAMAGED:
     case REQUEST_AHEAD:
         shape_request_message(r, OBS_REFUSED_NOT_READY, 503,
                               "Timeout waiting for stack restart", HTTP_RETRY_NOT_READY_S,

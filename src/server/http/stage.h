@@ -73,14 +73,15 @@ uint64_t http_loop_unique(struct http_loop *loop);
 
 /*                 ┌────────── ASKING (catalog, sequencer) ◀─┐
  *   new ──▶ SERVICE ◀──────────────┘                        │
- *                 └──▶ STARTING, AHEAD, LIVE (wait for the shape) ──▶ STREAMING ◀─▶ TAIL
- *                                                           ├──▶ SSE ◀─▶ SSE_STREAMING
+ *                 └──▶ STARTING, DAMAGED, AHEAD, LIVE ────┬──▶ STREAMING ◀─▶ TAIL
+ *                      (wait for the shape)               └──▶ SSE ◀─▶ SSE_STREAMING
  *   every state ──reply──▶ ANSWERED ──evreq finishes──▶ freed (after ASKING's answer) */
 enum request_state {
     REQUEST_NEW,
     REQUEST_SERVICE,       /* service_waits, ready */
     REQUEST_ASKING,        /* an answer is under way */
-    REQUEST_STARTING,      /* wait, start: no readable snapshot yet, or being removed */
+    REQUEST_STARTING,      /* wait, start: no readable snapshot yet */
+    REQUEST_DAMAGED,       /* wait, ready: the shape is being removed */
     REQUEST_AHEAD,         /* wait, service_waits, ahead or replay */
     REQUEST_LIVE,          /* wait, live */
     REQUEST_STREAMING,     /* bytes are on their way */

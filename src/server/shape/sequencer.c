@@ -212,13 +212,16 @@ static int take_storage(struct sequencer *q, const struct sequencer_attach *atta
     int rc = open_storage(q, patient ? NULL : &origin, &why);
     if (rc == ERR_EXISTS)
         return err_set(err, ERR_RETRY, "%s", why.message);
-    if (rc < 0)
-        return err_set(err, ERR_FATAL, "the storage can't be opened: %s", why.message);
-    if (!patient) {
+    if (rc < 0) {
+        /* A full disk, or a lack of descriptors or memory, may pass. But what is open already and
+         * half restored can't be opened again. */
+        bool passing = q->shapelog == NULL && (rc == ERR_IO || rc == ERR_MEMORY);
+        return err_set(err, passing ? ERR_RETRY : ERR_FATAL,
+                       "the storage can't be opened: %s", why.message);
+    }
+    if (!patient)
         log_event(q->config.log, LOG_WARNING, "storage.taken_over",
                   LOG_TEXT("dir", q->config.shapelog.dir));
-        q->unsaved = true; /* a checkpoint takes the lock that the other one leaves */
-    }
     q->storage_busy_ms = 0;
     return 0;
 }

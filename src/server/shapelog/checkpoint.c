@@ -459,7 +459,6 @@ static int round_record(struct round *round, struct err *err)
 
     if (rc != 0)
         return rc;
-    shapelog_lock_late(log);
     round->recording = true;
     pthread_mutex_lock(&log->meta_lock);
     rc = shapelog_meta_begin(log->meta, err);

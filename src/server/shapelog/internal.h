@@ -32,8 +32,9 @@
 #define SEGMENT_BYTES   (64u << 20) /* a segment that has them is closed */
 #define FOLDS_PER_SEGMENT                                                                \
     4u /* the journal that a start reads is at most about that part */
-#define STRIPES    64u
-#define PATH_BYTES 48
+#define STRIPES     64u
+#define PATH_BYTES  48
+#define NO_OLD_META (-1)
 
 /* What encode.h's messages end in, and what the last one of a transaction ends in instead
  * (shape-protocol.md 4.3). That header is downstream of this module. */
@@ -572,9 +573,12 @@ struct meta_segment {
 
 /* ERR_CORRUPT: the database is damaged; ERR_FATAL: made by another version. */
 int shapelog_meta_open(const char *path, struct meta **out, struct err *err);
-/* Copies one that another process has open, as its last commit left it, to a new file, synced.
- * ERR_EXISTS: not possible just now. */
+/* Opens one that another process has open, to read facts. ERR_EXISTS: not possible just now. */
+int shapelog_meta_peek(const char *path, struct meta **out, struct err *err);
+/* Copies such a one, as its last commit left it, to a new file, synced. ERR_EXISTS. */
 int shapelog_meta_copy(const char *from, const char *to, struct err *err);
+/* All of it goes to its one file, which may be given another name after the close. */
+int shapelog_meta_detach(struct meta *meta, struct err *err);
 void shapelog_meta_close(struct meta *meta);
 int shapelog_meta_begin(struct meta *meta, struct err *err);
 int shapelog_meta_commit(struct meta *meta, struct err *err);
@@ -626,7 +630,7 @@ struct shapelog {
     size_t stage_bytes;
     int dir_fd;
     int lock_fd;
-    bool locked; /* flock. Checkpoint thread, once it runs */
+    int64_t old_meta; /* the newest database that another process may have open */
     int shapes_fd;
     int segments_fd;
     uint32_t epoch;
@@ -712,27 +716,37 @@ int shapelog_recover(struct shapelog *log, struct err *err);
 /* Reads log->origin from the facts; has_origin stays false where there is none. ERR_CORRUPT. */
 int shapelog_read_origin(struct shapelog *log, struct err *err);
 
-/* --- Whose storage it is (takeover.c) --- */
+/* --- lock.c: whose storage it is --- */
 
-/* Which of the databases in the folder counts: sets meta_number. */
+/* Makes it ours. ERR_EXISTS: another process has it. Sets old_meta. */
+int shapelog_lock_storage(struct shapelog *log, struct err *err);
+
+/* Makes it ours though another process has it, with the database meta_number. */
+int shapelog_lock_seize(struct shapelog *log, struct err *err);
+
+/* ERR_FATAL: somebody else has done so to us; ERR_IO: not known. Any thread. */
+int shapelog_check_owner(const struct shapelog *log, struct err *err);
+
+/* Whether the file in the storage's folder is one that shapelog_lock_seize has left. */
+bool shapelog_lock_is_left(const char *file);
+
+/* --- takeover.c: which database counts --- */
+
+/* Sets meta_number. */
 int shapelog_meta_choose(struct shapelog *log, struct err *err);
 
 /* Its path, terminated. The caller ends the buffer, whatever comes back. */
 int shapelog_meta_path(const struct shapelog *log, struct buf *out, struct err *err);
 
-/* Makes a copy of it the one that counts, without the lock of a process that has it open.
- * ERR_EXISTS: it is not of our stream, or can't be read just now. */
-int shapelog_meta_take(struct shapelog *log, struct err *err);
+/* Makes the storage of a process that has lost our stream ours. ERR_EXISTS: it is not of our
+ * stream, or can't be read just now. */
+int shapelog_take_over(struct shapelog *log, struct err *err);
 
-/* ERR_FATAL: somebody else has done so to us. Any thread. */
-int shapelog_check_owner(struct shapelog *log, struct err *err);
+/* From now on a copy of the database counts: another process may have it open. */
+int shapelog_meta_copy_old(struct shapelog *log, struct err *err);
 
-/* Takes the lock of a storage that was taken over, once the other process has ended.
- * Checkpoint thread. */
-void shapelog_lock_late(struct shapelog *log);
-
-/* Deletes all databases, that which counts too: nothing of it can be read. */
-int shapelog_meta_delete_files(struct shapelog *log, struct err *err);
+/* From now on an empty one counts, which knows what epochs there were. */
+int shapelog_meta_renew(struct shapelog *log, struct err *err);
 
 /* Deletes those that count no more, as far as it can. */
 void shapelog_meta_clear(struct shapelog *log);

@@ -251,11 +251,14 @@ void shapelog_live_close(struct shapelog *log)
 static int remove_live(void *ctx, const char *name, struct err *err)
 {
     struct shapelog *log = ctx;
+    int rc;
 
-    (void)err; /* read again at the next start, then */
-    if (is_others(log, name))
-        (void)unlinkat(log->dir_fd, name, 0);
-    return 0;
+    if (!is_others(log, name))
+        return 0;
+    rc = shapelog_check_owner(log, err); /* or it may be that of a successor */
+    if (rc == 0)
+        (void)unlinkat(log->dir_fd, name, 0); /* read again at the next start, then */
+    return rc;
 }
 
 void shapelog_live_clear(struct shapelog *log)

@@ -74,6 +74,7 @@ static const char schema[] =
     "COMMIT;";
 
 struct meta {
+    char name[PATH_BYTES]; /* of the file, for messages */
     sqlite3 *db;
     sqlite3_stmt *statement[SQL_COUNT];
 };
@@ -87,7 +88,8 @@ static int code_of(int rc)
         return ERR_CORRUPT;
     case SQLITE_NOMEM:
         return ERR_MEMORY;
-    case SQLITE_BUSY: /* another process writes, or was stopped while it did */
+    case SQLITE_BUSY:     /* another process writes, or was stopped while it did, */
+    case SQLITE_PROTOCOL: /* or while it opened its WAL */
         return ERR_EXISTS;
     default:
         return ERR_IO;
@@ -96,7 +98,7 @@ static int code_of(int rc)
 
 static int failed(const struct meta *meta, int rc, const char *what, struct err *err)
 {
-    return err_set(err, code_of(rc), "meta.sqlite: can't %s: %s%s%s", what,
+    return err_set(err, code_of(rc), "%s: can't %s: %s%s%s", meta->name, what,
                    sqlite3_errstr(rc), meta->db ? ": " : "",
                    meta->db ? sqlite3_errmsg(meta->db) : "");
 }
@@ -214,27 +216,38 @@ static int run(struct meta *meta, enum statement which, const char *what, struct
     return rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : code_of(rc);
 }
 
-static int check_sound(struct meta *meta, struct err *err)
+static int quick_check(struct meta *meta, bool *sound, struct err *err)
 {
     sqlite3_stmt *st = NULL;
-    bool sound = false;
     int rc = sqlite3_prepare_v2(meta->db, "PRAGMA quick_check(1)", -1, &st, NULL);
 
+    *sound = false;
     if (rc == SQLITE_OK) {
         rc = sqlite3_step(st);
         if (rc == SQLITE_ROW) {
             const unsigned char *text = sqlite3_column_text(st, 0);
 
-            sound = text && strcmp((const char *)text, "ok") == 0;
+            *sound = text && strcmp((const char *)text, "ok") == 0;
             rc = SQLITE_OK;
         }
     }
     if (rc != SQLITE_OK)
         failed(meta, rc, "check it", err);
     sqlite3_finalize(st);
-    if (rc != SQLITE_OK)
-        return code_of(rc);
-    return sound ? 0 : err_set(err, ERR_CORRUPT, "meta.sqlite is damaged");
+    return rc == SQLITE_OK ? 0 : code_of(rc);
+}
+
+/* To the check a page that can't be read just now is damage: what it finds twice is. */
+static int check_sound(struct meta *meta, struct err *err)
+{
+    bool sound;
+    int rc = quick_check(meta, &sound, err);
+
+    if (rc == 0 && !sound)
+        rc = quick_check(meta, &sound, err);
+    if (rc != 0)
+        return rc;
+    return sound ? 0 : err_set(err, ERR_CORRUPT, "%s is damaged", meta->name);
 }
 
 static int exec(struct meta *meta, const char *sql, const char *what, struct err *err)
@@ -252,7 +265,8 @@ static int prepare_all(struct meta *meta, struct err *err)
 
         /* Tables that do not have our columns were not made by us. */
         if (rc == SQLITE_ERROR)
-            return err_set(err, ERR_CORRUPT, "meta.sqlite: %s", sqlite3_errmsg(meta->db));
+            return err_set(err, ERR_CORRUPT, "%s: %s", meta->name,
+                           sqlite3_errmsg(meta->db));
         if (rc != SQLITE_OK)
             return failed(meta, rc, "read it", err);
     }
@@ -269,18 +283,20 @@ static int check_version(struct meta *meta, struct err *err)
         return shapelog_meta_put(meta, "schema", SCHEMA_VERSION, err);
     }
     if (rc == 0 && strcmp(version, SCHEMA_VERSION) != 0)
-        rc = err_set(
-            err, ERR_FATAL,
-            "meta.sqlite has schema version %s, this server knows version %s: start "
-            "the server that wrote it, or remove the storage directory",
-            version, SCHEMA_VERSION);
+        rc = err_set(err, ERR_FATAL,
+                     "%s has schema version %s, this server knows version %s: start "
+                     "the server that wrote it, or remove the storage directory",
+                     meta->name, version, SCHEMA_VERSION);
     return rc;
 }
 
 static int open_plain(struct meta *meta, const char *path, int flags, struct err *err)
 {
-    int rc = sqlite3_open_v2(path, &meta->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
+    const char *slash = strrchr(path, '/');
+    int rc;
 
+    snprintf(meta->name, sizeof(meta->name), "%s", slash ? slash + 1 : path);
+    rc = sqlite3_open_v2(path, &meta->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc == SQLITE_OK)
         rc = sqlite3_busy_timeout(meta->db, BUSY_MS);
     return rc == SQLITE_OK ? 0 : failed(meta, rc, "open it", err);
@@ -292,7 +308,7 @@ int shapelog_meta_open(const char *path, struct meta **out, struct err *err)
     int rc;
 
     if (!meta)
-        return err_set(err, ERR_MEMORY, "no memory for meta.sqlite");
+        return err_set(err, ERR_MEMORY, "no memory for %s", path);
     rc = open_plain(meta, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err);
     if (rc == 0)
         rc = exec(meta, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL", "set it up",
@@ -313,13 +329,36 @@ int shapelog_meta_open(const char *path, struct meta **out, struct err *err)
     return 0;
 }
 
+int shapelog_meta_peek(const char *path, struct meta **out, struct err *err)
+{
+    struct meta *meta = calloc(1, sizeof(*meta));
+    int rc;
+
+    if (!meta)
+        return err_set(err, ERR_MEMORY, "no memory for %s", path);
+    rc = open_plain(meta, path, SQLITE_OPEN_READWRITE, err);
+    if (rc == 0)
+        rc = prepare_all(meta, err);
+    if (rc != 0) {
+        shapelog_meta_close(meta);
+        return rc;
+    }
+    *out = meta;
+    return 0;
+}
+
+int shapelog_meta_detach(struct meta *meta, struct err *err)
+{
+    return exec(meta, "PRAGMA journal_mode=DELETE", "write all of it", err);
+}
+
 static int copy_pages(struct meta *to, const struct meta *from, struct err *err)
 {
     sqlite3_backup *backup = sqlite3_backup_init(to->db, "main", from->db, "main");
     int rc = backup ? sqlite3_backup_step(backup, -1) : sqlite3_errcode(to->db);
 
     sqlite3_backup_finish(backup);
-    return rc == SQLITE_DONE ? 0 : failed(to, rc, "copy it", err);
+    return rc == SQLITE_DONE ? 0 : failed(to, rc, "copy the database to it", err);
 }
 
 /* In WAL mode a reader needs nothing of a writer, and keeps it from starting its WAL anew. */
@@ -374,15 +413,15 @@ int shapelog_meta_get(struct meta *meta, const char *key, char *out, size_t size
     bind_slice(st, 1, slice_of(key), true);
     rc = sqlite3_step(st);
     if (rc == SQLITE_DONE) {
-        rc = err_set(err, ERR_NOT_FOUND, "meta.sqlite has no %s", key);
+        rc = err_set(err, ERR_NOT_FOUND, "%s has no %s", meta->name, key);
     } else if (rc != SQLITE_ROW) {
         rc = failed(meta, rc, "read a fact", err);
     } else {
         value = (const char *)sqlite3_column_text(st, 0);
         if (!value || strlen(value) >= size ||
             column_u64(st, 1) != fact_crc(key, value)) {
-            rc = err_set(err, ERR_CORRUPT, "meta.sqlite: %s does not match its checksum",
-                         key);
+            rc = err_set(err, ERR_CORRUPT, "%s: %s does not match its checksum",
+                         meta->name, key);
         } else {
             memcpy(out, value, strlen(value) + 1);
             rc = 0;
@@ -417,7 +456,7 @@ int shapelog_meta_get_u64(struct meta *meta, const char *key, uint64_t *out,
         return 0;
     }
     if (rc == 0 && !slice_to_u64(slice_of(text), out))
-        rc = err_set(err, ERR_CORRUPT, "meta.sqlite: %s is no number", key);
+        rc = err_set(err, ERR_CORRUPT, "%s: %s is no number", meta->name, key);
     return rc;
 }
 
@@ -529,9 +568,9 @@ int shapelog_meta_segments(struct meta *meta, shapelog_meta_segment_fn *fn, void
         row.kind = column_u64(st, 2) ? SEGMENT_BLOB : SEGMENT_JOURNAL;
         row.end = column_u64(st, 3);
         if (column_u64(st, 4) != segment_crc(&row))
-            result = err_set(
-                err, ERR_CORRUPT,
-                "meta.sqlite: segment %" PRIu32 " does not match its checksum", row.n);
+            result = err_set(err, ERR_CORRUPT,
+                             "%s: segment %" PRIu32 " does not match its checksum",
+                             meta->name, row.n);
         else
             result = fn(ctx, &row, err);
     }
@@ -546,8 +585,8 @@ static int take_definition(struct meta *meta, uint64_t id, struct buf *out,
     struct slice definition = column_slice(st, 0);
 
     if (column_u64(st, 1) != definition_crc(id, definition))
-        return err_set(err, ERR_CORRUPT,
-                       "meta.sqlite: a definition does not match its checksum");
+        return err_set(err, ERR_CORRUPT, "%s: a definition does not match its checksum",
+                       meta->name);
     buf_put_slice(out, definition);
     return out->failed ? err_set(err, ERR_MEMORY, "no memory for a definition") : 0;
 }
@@ -563,7 +602,7 @@ int shapelog_meta_definition(struct meta *meta, uint64_t id, struct buf *out,
     if (rc == SQLITE_ROW)
         rc = take_definition(meta, id, out, err);
     else if (rc == SQLITE_DONE)
-        rc = err_set(err, ERR_NOT_FOUND, "meta.sqlite has no shape %" PRIu64, id);
+        rc = err_set(err, ERR_NOT_FOUND, "%s has no shape %" PRIu64, meta->name, id);
     else
         rc = failed(meta, rc, "read a definition", err);
     sqlite3_reset(st);

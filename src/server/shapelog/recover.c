@@ -210,7 +210,7 @@ int shapelog_read_origin(struct shapelog *log, struct err *err)
     if (rc == 0)
         rc = shapelog_meta_get(log->meta, "origin.slot", o->slot, sizeof(o->slot), err);
     if (rc == ERR_NOT_FOUND || timeline > UINT32_MAX)
-        return err_set(err, ERR_CORRUPT, "meta.sqlite: the origin is incomplete");
+        return err_set(err, ERR_CORRUPT, "the stored origin is incomplete");
     o->timeline = (uint32_t)timeline;
     log->has_origin = rc == 0;
     return rc;
@@ -343,10 +343,13 @@ struct sweep {
 static int sweep_one(void *ctx, const char *name, struct err *err)
 {
     const struct sweep *s = ctx;
+    int rc;
 
-    (void)err;
-    if (map_get(s->kept, slice_of(name)) || unlinkat(s->folder_fd, name, 0) == 0)
+    if (map_get(s->kept, slice_of(name)))
         return 0;
+    rc = shapelog_check_owner(s->log, err); /* or it may be a file of a successor's */
+    if (rc != 0 || unlinkat(s->folder_fd, name, 0) == 0)
+        return rc;
     if (errno == EISDIR || errno == EPERM)
         delete_folder(s->log, s->folder, name);
     else
@@ -442,6 +445,8 @@ static int open_meta(struct shapelog *log, const char *path, struct err *err)
     if (rc == 0)
         rc = shapelog_meta_begin(log->meta, err);
     if (rc == 0)
+        rc = shapelog_check_owner(log, err); /* or it may be a successor's */
+    if (rc == 0)
         rc = load(log, err);
     if (rc == 0)
         rc = shapelog_meta_commit(log->meta, err);
@@ -462,55 +467,52 @@ static void forget_everything(struct shapelog *log)
     log->meta = NULL;
 }
 
+/* That which counts. */
+static int open_chosen(struct shapelog *log, struct err *err)
+{
+    struct buf path;
+    int rc = shapelog_meta_path(log, &path, err);
+
+    if (rc == 0)
+        rc = open_meta(log, path.ptr, err);
+    buf_fini(&path);
+    return rc;
+}
+
 /* What is stored can't be read: all shapes go, and with them the LSN and the origin. Only the
  * numbers that must never come again are kept, if they can be had. */
-static int start_over(struct shapelog *log, const char *path, const struct err *why,
-                      struct err *err)
+static int start_over(struct shapelog *log, const struct err *why, struct err *err)
 {
-    uint32_t epoch = log->epoch;
     int rc;
 
     log_event(log->config.log, LOG_ERROR, "shapelog.reset",
               LOG_TEXT("error", why->message));
     forget_everything(log);
-    rc = shapelog_meta_delete_files(log, err);
-    if (rc == 0)
-        rc = shapelog_meta_open(path, &log->meta, err);
-    if (rc == 0)
-        rc = shapelog_meta_put_u64(log->meta, "epoch", epoch, err);
-    shapelog_meta_close(log->meta);
-    log->meta = NULL;
-    return rc == 0 ? open_meta(log, path, err) : rc;
+    rc = shapelog_meta_renew(log, err);
+    return rc == 0 ? open_chosen(log, err) : rc;
 }
 
 static int recover(struct shapelog *log, struct err *err)
 {
-    struct buf path;
     struct err why;
-    int rc;
+    int rc = 0;
 
     err_clear(&why);
-    rc = shapelog_meta_path(log, &path, &why);
+    if (log->meta_number <= log->old_meta)
+        rc = shapelog_meta_copy_old(log, &why);
     if (rc == 0)
-        rc = open_meta(log, path.ptr, &why);
+        rc = open_chosen(log, &why);
     if (rc == ERR_CORRUPT)
-        rc = start_over(log, path.ptr, &why, err);
-    else if (rc != 0)
-        err_set(err, rc, "%s", why.message);
-    buf_fini(&path);
-    return rc;
+        return start_over(log, &why, err);
+    return rc == 0 ? 0 : err_set(err, rc, "%s", why.message);
 }
 
 int shapelog_recover(struct shapelog *log, struct err *err)
 {
     int rc = shapelog_meta_choose(log, err);
 
-    if (rc == 0 && !log->locked)
-        rc = shapelog_meta_take(log, err);
     if (rc == 0)
         rc = recover(log, err);
-    if (rc == 0)
-        rc = shapelog_check_owner(log, err); /* before anything is deleted */
     if (rc == 0)
         rc = sweep_all(log, err);
     if (rc == 0) {

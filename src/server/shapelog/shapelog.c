@@ -7,14 +7,15 @@
  *
  * On disk, format 2:
  *
- *   <dir>/meta.sqlite            what the last checkpoint made durable (meta.c, state.c)
+ *   <dir>/meta.sqlite            what the last checkpoint made durable (meta.c, state.c); after
+ *                                a take-over it has a number (takeover.c)
  *   <dir>/segments/<n>-<epoch>   shared by all shapes (segment.c): the journal's frames, with
  *                                each new message once and the entries that point to it
  *                                (frame.c); small snapshots; what reclaim.c has moved
  *   <dir>/shapes/<id>-<epoch>.log, .idx   the long part of a log, contiguous (own.c)
  *   <dir>/shapes/<id>-<epoch>.snapshot    a snapshot above 64 KiB
  *   <dir>/live-<epoch>           what must outlive the process only (live.c)
- *   <dir>/lock                   flock: a second process waits for the first to go
+ *   <dir>/lock                   whose storage it is (lock.c): a second process waits
  *
  * The way of an entry:
  *
@@ -57,7 +58,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -453,24 +453,11 @@ static int make_dir(int parent_fd, const char *path, int *out, struct err *err)
     return 0;
 }
 
-/* Without the lock we may still go on, if the storage is of our stream (recover.c). */
-static int take_lock(struct shapelog *log, struct err *err)
+static int own_storage(struct shapelog *log, struct err *err)
 {
-    log->lock_fd = openat(log->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (log->lock_fd < 0)
-        return err_errno(err, ERR_IO, errno, "can't open %s/lock", log->config.dir);
-    if (flock(log->lock_fd, LOCK_EX | LOCK_NB) == 0) {
-        log->locked = true;
-        return 0;
-    }
-    if (errno != EWOULDBLOCK)
-        return err_errno(err, ERR_IO, errno, "can't lock %s/lock", log->config.dir);
-    if (log->config.take_over)
-        return 0;
-    return err_set(err, ERR_EXISTS,
-                   "%s is in use by another process: stop it, or give each server a "
-                   "storage directory of its own",
-                   log->config.dir);
+    int rc = shapelog_lock_storage(log, err);
+
+    return rc == ERR_EXISTS && log->config.take_over ? shapelog_take_over(log, err) : rc;
 }
 
 static int open_directories(struct shapelog *log, struct err *err)
@@ -478,7 +465,7 @@ static int open_directories(struct shapelog *log, struct err *err)
     int rc = make_dir(AT_FDCWD, log->config.dir, &log->dir_fd, err);
 
     if (rc == 0)
-        rc = take_lock(log, err);
+        rc = own_storage(log, err);
     if (rc == 0)
         rc = make_dir(log->dir_fd, "shapes", &log->shapes_fd, err);
     if (rc == 0)
@@ -550,6 +537,7 @@ static void log_free(struct shapelog *log)
 static void init_parts(struct shapelog *log)
 {
     log->dir_fd = log->lock_fd = log->shapes_fd = log->segments_fd = -1;
+    log->old_meta = NO_OLD_META;
     for (int kind = 0; kind < DIRTY_KINDS; kind++)
         list_init(&log->dirty[kind]);
     list_init(&log->released);

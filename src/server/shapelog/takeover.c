@@ -1,13 +1,14 @@
 /* Which file holds the facts and rows, and how another process's become ours.
  *
  *   meta.sqlite, meta-1.sqlite, …   the highest number counts; all others are deleted
- *   taking-PID.sqlite               a copy that is being made
+ *   taking-PID.sqlite               one that is being made
  *
  * A process that is taken for dead may be merely frozen, perhaps amid a write to its database,
- * whose locks it then holds for ever. So nothing is written to that database: it is copied, which
- * needs no lock in WAL mode, and with the rename of the copy the storage has changed hands. When
- * the frozen process wakes up it writes to a file of which nobody will know, until it looks here
- * and finds that its time is over.
+ * whose locks it then holds for ever. So nothing is written to that database: once the storage is
+ * ours (lock.c) it is copied, which needs no lock in WAL mode, and the copy gets the next number.
+ * When the frozen process wakes up it writes to a file of which nobody will know, until it finds
+ * that its time is over. What it had committed before, and deletes only now, the copy does not
+ * have either.
  *
  * It can't acknowledge anything meanwhile: whoever takes the storage has the stream's lock. */
 #include "server/shapelog/internal.h"
@@ -17,7 +18,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #define META_FIRST "meta.sqlite"
@@ -61,38 +61,25 @@ static bool is_meta(const char *file, uint32_t *number, const char **rest)
 
 static int take_highest(void *ctx, const char *file, struct err *err)
 {
-    struct shapelog *log = ctx;
+    int64_t *highest = ctx;
     const char *rest;
     uint32_t number;
 
     (void)err;
-    if (is_meta(file, &number, &rest) && *rest == '\0' && number > log->meta_number)
-        log->meta_number = number;
+    if (is_meta(file, &number, &rest) && *rest == '\0' && number > *highest)
+        *highest = number;
     return 0;
 }
 
 int shapelog_meta_choose(struct shapelog *log, struct err *err)
 {
-    log->meta_number = 0;
-    return shapelog_each_file(log->dir_fd, log->config.dir, take_highest, log, err);
-}
+    int64_t highest = -1;
+    int rc =
+        shapelog_each_file(log->dir_fd, log->config.dir, take_highest, &highest, err);
 
-static int see_successor(void *ctx, const char *file, struct err *err)
-{
-    const struct shapelog *log = ctx;
-    const char *rest;
-    uint32_t number;
-
-    return is_meta(file, &number, &rest) && *rest == '\0' && number > log->meta_number
-               ? err_set(err, ERR_FATAL,
-                         "another process has taken over the storage in %s",
-                         log->config.dir)
-               : 0;
-}
-
-int shapelog_check_owner(struct shapelog *log, struct err *err)
-{
-    return shapelog_each_file(log->dir_fd, log->config.dir, see_successor, log, err);
+    /* Where there is none, it is to be one that nobody else has open. */
+    log->meta_number = (uint32_t)(highest >= 0 ? highest : log->old_meta + 1);
+    return rc;
 }
 
 static int delete_file(const struct shapelog *log, const char *file, struct err *err)
@@ -110,28 +97,18 @@ static int delete_taken(void *ctx, const char *file, struct err *err)
                : 0;
 }
 
-static int delete_meta(void *ctx, const char *file, struct err *err)
-{
-    const char *rest;
-    uint32_t number;
-
-    return is_meta(file, &number, &rest) ? delete_file(ctx, file, err) : 0;
-}
-
-int shapelog_meta_delete_files(struct shapelog *log, struct err *err)
-{
-    return shapelog_each_file(log->dir_fd, log->config.dir, delete_meta, log, err);
-}
-
 /* What is not deleted now is at the next start: it no longer counts. */
 static int delete_old(void *ctx, const char *file, struct err *err)
 {
     const struct shapelog *log = ctx;
     const char *rest;
     uint32_t number;
+    int rc = shapelog_check_owner(log, err);
 
-    (void)err;
-    if (is_meta(file, &number, &rest) && number < log->meta_number)
+    if (rc != 0)
+        return rc;
+    if ((is_meta(file, &number, &rest) && number < log->meta_number) ||
+        shapelog_lock_is_left(file))
         (void)delete_file(log, file, NULL);
     (void)delete_taken(ctx, file, NULL);
     return 0;
@@ -184,12 +161,12 @@ int shapelog_meta_path(const struct shapelog *log, struct buf *out, struct err *
 }
 
 /* It may be taken only if it is of our stream. */
-static int may_take(const struct shapelog *log, struct err *err)
+static int check_stream(const struct shapelog *log, struct err *err)
 {
     const struct shapelog_origin *ours = log->config.take_over;
     const struct shapelog_origin *its = &log->origin;
 
-    if (ours && log->has_origin && strcmp(ours->system_id, its->system_id) == 0 &&
+    if (log->has_origin && strcmp(ours->system_id, its->system_id) == 0 &&
         strcmp(ours->database, its->database) == 0 && strcmp(ours->slot, its->slot) == 0)
         return 0;
     return err_set(err, ERR_EXISTS,
@@ -198,65 +175,117 @@ static int may_take(const struct shapelog *log, struct err *err)
                    log->config.dir);
 }
 
-/* The copy, sound and of our stream. */
-static int copy(struct shapelog *log, struct err *err)
+static int may_take(struct shapelog *log, struct err *err)
 {
-    struct buf from;
-    struct buf to;
-    char taken[PATH_BYTES];
-    int rc = shapelog_meta_path(log, &from, err);
+    struct buf path;
+    int rc = shapelog_meta_path(log, &path, err);
 
-    taken_name(taken);
-    int rc2 = put_path(log, taken, &to, err);
-    rc = rc == 0 ? rc2 : rc;
     if (rc == 0)
-        rc = shapelog_each_file(log->dir_fd, log->config.dir, delete_taken, log, err);
-    if (rc == 0)
-        rc = shapelog_meta_copy(from.ptr, to.ptr, err);
-    if (rc == 0)
-        rc = shapelog_meta_open(to.ptr, &log->meta, err);
+        rc = shapelog_meta_peek(path.ptr, &log->meta, err);
     if (rc == 0)
         rc = shapelog_read_origin(log, err);
+    if (rc == ERR_CORRUPT)
+        rc =
+            err_set(err, ERR_EXISTS, "%s is in use by another process, and can't be read",
+                    log->config.dir);
     if (rc == 0)
-        rc = may_take(log, err);
+        rc = check_stream(log, err);
     shapelog_meta_close(log->meta);
     log->meta = NULL;
     log->has_origin = false;
-    buf_fini(&from);
-    buf_fini(&to);
+    buf_fini(&path);
     return rc;
 }
 
-int shapelog_meta_take(struct shapelog *log, struct err *err)
+int shapelog_take_over(struct shapelog *log, struct err *err)
+{
+    int rc = shapelog_meta_choose(log, err);
+
+    if (rc == 0)
+        rc = may_take(log, err);
+    return rc == 0 ? shapelog_lock_seize(log, err) : rc;
+}
+
+/* The file becomes the database that counts. Not over that of somebody who was faster. */
+static int put_in_place(struct shapelog *log, const char *file, struct err *err)
 {
     struct next next = {log, log->meta_number + 1};
-    char taken[PATH_BYTES];
     char name[PATH_BYTES];
-    int rc = copy(log, err);
+    int rc = shapelog_each_file(log->dir_fd, log->config.dir, see_next, &next, err);
 
-    if (rc != 0)
-        (void)shapelog_each_file(log->dir_fd, log->config.dir, delete_taken, log, NULL);
-    if (rc == ERR_CORRUPT)
-        return err_set(err, ERR_EXISTS,
-                       "%s is in use by another process, and can't be read",
-                       log->config.dir);
-    if (rc != 0)
-        return rc;
-    rc = shapelog_each_file(log->dir_fd, log->config.dir, see_next, &next, err);
+    if (rc == 0)
+        rc = shapelog_check_owner(log, err);
     if (rc != 0)
         return rc;
     meta_name(name, next.number);
-    taken_name(taken);
-    /* Not over that of somebody who was faster. */
-    if (renameat2(log->dir_fd, taken, log->dir_fd, name, RENAME_NOREPLACE) != 0)
+    if (renameat2(log->dir_fd, file, log->dir_fd, name, RENAME_NOREPLACE) != 0)
         return err_errno(err, errno == EEXIST || errno == ENOENT ? ERR_EXISTS : ERR_IO,
                          errno, "can't make %s/%s", log->config.dir, name);
     log->meta_number = next.number;
     return shapelog_sync_dir(log->dir_fd, log->config.dir, err);
 }
 
-void shapelog_lock_late(struct shapelog *log)
+/* A number that was given, but not recorded, is not given again. */
+static int skip_epoch(const struct shapelog *log, struct meta *meta, struct err *err)
 {
-    if (!log->locked)
-        log->locked = flock(log->lock_fd, LOCK_EX | LOCK_NB) == 0;
+    uint64_t epoch;
+    int rc = shapelog_meta_get_u64(meta, "epoch", &epoch, err);
+
+    if (rc == 0)
+        rc = shapelog_meta_put_u64(meta, "epoch",
+                                   (log->epoch > epoch ? log->epoch : epoch) + 1, err);
+    return rc;
+}
+
+/* Makes the file whole, in itself. */
+static int finish(const struct shapelog *log, const char *path, struct err *err)
+{
+    struct meta *meta = NULL;
+    int rc = shapelog_meta_open(path, &meta, err);
+
+    if (rc == 0)
+        rc = skip_epoch(log, meta, err);
+    if (rc == 0)
+        rc = shapelog_meta_detach(meta, err);
+    shapelog_meta_close(meta);
+    return rc;
+}
+
+/* from: NULL: it begins empty. */
+static int make_next(struct shapelog *log, const char *from, struct err *err)
+{
+    struct buf to;
+    char taken[PATH_BYTES];
+    int rc;
+
+    taken_name(taken);
+    rc = put_path(log, taken, &to, err);
+    if (rc == 0)
+        rc = shapelog_each_file(log->dir_fd, log->config.dir, delete_taken, log, err);
+    if (rc == 0 && from)
+        rc = shapelog_meta_copy(from, to.ptr, err);
+    if (rc == 0)
+        rc = finish(log, to.ptr, err);
+    if (rc == 0)
+        rc = put_in_place(log, taken, err);
+    if (rc != 0)
+        (void)shapelog_each_file(log->dir_fd, log->config.dir, delete_taken, log, NULL);
+    buf_fini(&to);
+    return rc;
+}
+
+int shapelog_meta_copy_old(struct shapelog *log, struct err *err)
+{
+    struct buf from;
+    int rc = shapelog_meta_path(log, &from, err);
+
+    if (rc == 0)
+        rc = make_next(log, from.ptr, err);
+    buf_fini(&from);
+    return rc;
+}
+
+int shapelog_meta_renew(struct shapelog *log, struct err *err)
+{
+    return make_next(log, NULL, err);
 }

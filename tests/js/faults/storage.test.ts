@@ -18,5 +18,6 @@ faultLoop([
     { fault: { kind: 'create', action: 'kill' } },
     { fault: { kind: 'mkdir', errno: 'ENOSPC' } },
     { fault: { kind: 'unlink', errno: 'EIO' } },
+    { fault: { kind: 'list', errno: 'EIO' }, share: 2 },
     { fault: { kind: 'unlink', action: 'kill' } },
 ]);

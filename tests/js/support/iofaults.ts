@@ -10,7 +10,7 @@ import { removeDir, tempDir } from './process.js';
 /** In the order of the library's enum. */
 export const KINDS = [
     'write', 'sync', 'truncate', 'create', 'open', 'mkdir', 'rename', 'unlink', 'read',
-    'memory', 'connect',
+    'memory', 'connect', 'list',
 ] as const;
 export type Kind = (typeof KINDS)[number];
 

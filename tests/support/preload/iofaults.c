@@ -28,6 +28,7 @@
  * Calls that glibc makes within itself (fopen's open, for example) are not seen; those of
  * SQLite, libpq and libevent are. The system is entered with syscall(), the allocator by
  * glibc's own names, so that nothing has to be looked up, allocated or initialised. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -61,6 +62,7 @@ enum kind {
     KIND_READ, /* and sendfile */
     KIND_MEMORY,
     KIND_CONNECT,
+    KIND_LIST, /* readdir */
     KIND_COUNT
 };
 
@@ -560,6 +562,12 @@ int unlink(const char *name)
 int rmdir(const char *path)
 {
     return unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
+}
+
+/* glibc has it under both names; at a folder's end nothing is said either, but errno is 0. */
+struct dirent *readdir(DIR *dirp)
+{
+    return refused_fd(KIND_LIST, dirfd(dirp)) ? NULL : (struct dirent *)readdir64(dirp);
 }
 
 /* --- Reading --- */

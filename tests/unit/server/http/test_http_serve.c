@@ -458,6 +458,24 @@ static void a_damaged_log_is_told_once_it_is_gone(void **state)
     shut(&f);
 }
 
+static void a_damaged_log_that_is_not_removed_is_called_so(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    memset(&f, 0, sizeof f);
+    f.config = defaults();
+    f.config.ready_timeout_ms = 300;
+    open_with(&f, 1u << 20);
+    expect(&f, "GET", "/v1/shape?table=items&offset=-1", "", 200, NULL);
+    fake_commit_many(&f.shapes, fake_first(&f.shapes), 100, 200, 1000);
+    fake_damage(&f.shapes);
+    expect(
+        &f, "GET", "/v1/shape?table=items&handle=" H1 "&offset=100_8", "", 503,
+        "{\"message\":\"The shape's stored bytes are damaged, its removal is awaited\"}");
+    shut(&f);
+}
+
 static void an_offset_beyond_the_log_is_waited_for(void **state)
 {
     struct fixture f;
@@ -687,6 +705,7 @@ int main(void)
         cmocka_unit_test(a_snapshot_that_fails_amid_the_body_cuts_the_connection),
         cmocka_unit_test(a_failed_snapshot_is_told_to_who_waits),
         cmocka_unit_test(a_damaged_log_is_told_once_it_is_gone),
+        cmocka_unit_test(a_damaged_log_that_is_not_removed_is_called_so),
         cmocka_unit_test(an_offset_beyond_the_log_is_waited_for),
         cmocka_unit_test(an_event_stream_stays_open),
         cmocka_unit_test(an_event_stream_without_news_begins_at_once),

@@ -1,9 +1,10 @@
-/* System calls and allocations that fail, or end the process, at the n-th call.
- * Definitions in the executable come before those of the C library, for this module and
- * for SQLite alike. Included by one .c file of a test. */
+/* System calls and allocations that fail, or end the process, at the n-th call; or something
+ * else happens there first. Definitions in the executable come before those of the C library,
+ * for this module and for SQLite alike. Included by one .c file of a test. */
 #ifndef COULOMB_TESTS_SHAPELOG_FAULTS_H
 #define COULOMB_TESTS_SHAPELOG_FAULTS_H
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -24,6 +25,9 @@ enum fault {
     FAULT_MKDIR,
     FAULT_READ,
     FAULT_MEMORY,
+    FAULT_RENAME,
+    FAULT_UNLINK,
+    FAULT_LIST,
     FAULT_COUNT
 };
 
@@ -32,9 +36,10 @@ enum fault {
 static struct {
     _Atomic int fault;
     _Atomic long countdown;
-    _Atomic int error;   /* errno, or 0: end the process */
-    _Atomic bool torn;   /* half of the write is done first */
-    _Atomic bool sticky; /* all later calls fail as well */
+    _Atomic int error;          /* errno, or 0: end the process */
+    _Atomic bool torn;          /* half of the write is done first */
+    _Atomic bool sticky;        /* all later calls fail as well */
+    void (*_Atomic hook)(void); /* is called at the n-th, which does not fail then */
 } faults;
 
 static void faults_arm(enum fault fault, long n, int error, bool torn, bool sticky)
@@ -46,15 +51,23 @@ static void faults_arm(enum fault fault, long n, int error, bool torn, bool stic
     atomic_store(&faults.fault, fault);
 }
 
+static inline void faults_hook(enum fault fault, long n, void (*hook)(void))
+{
+    atomic_store(&faults.hook, hook);
+    faults_arm(fault, n, 0, false, false);
+}
+
 /* Whether the fault was reached. */
 static inline bool faults_disarm(void)
 {
     atomic_store(&faults.fault, FAULT_NONE);
+    atomic_store(&faults.hook, NULL);
     return atomic_load(&faults.countdown) <= 0;
 }
 
 static bool fault_now(enum fault fault)
 {
+    void (*hook)(void) = atomic_load(&faults.hook);
     long n;
 
     if (atomic_load(&faults.fault) != (int)fault)
@@ -62,6 +75,10 @@ static bool fault_now(enum fault fault)
     n = atomic_fetch_sub(&faults.countdown, 1);
     if (n > 1 || (n < 1 && !atomic_load(&faults.sticky)))
         return false;
+    if (hook) {
+        hook();
+        return false;
+    }
     errno = atomic_load(&faults.error);
     return true;
 }
@@ -70,6 +87,15 @@ static void fault_exit(void)
 {
     if (atomic_load(&faults.error) == 0)
         _exit(FAULT_EXIT_CODE);
+}
+
+/* For calls that have no half: whether it is to fail. */
+static bool refused(enum fault fault)
+{
+    if (!fault_now(fault))
+        return false;
+    fault_exit();
+    return true;
 }
 
 ssize_t pwrite(int fd, const void *buf, size_t n, off_t offset)
@@ -83,9 +109,17 @@ ssize_t pwrite(int fd, const void *buf, size_t n, off_t offset)
     return syscall(SYS_pwrite64, fd, buf, n, offset);
 }
 
+/* The names with 64 and without `at` are SQLite's, which may hold locks that others here need:
+ * no hook is called there. */
+static bool hooked(void)
+{
+    return atomic_load(&faults.hook) != NULL;
+}
+
 ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t offset)
 {
-    return pwrite(fd, buf, n, offset);
+    return hooked() ? syscall(SYS_pwrite64, fd, buf, n, offset)
+                    : pwrite(fd, buf, n, offset);
 }
 
 ssize_t pwritev(int fd, const struct iovec *iovec, int count, off_t offset)
@@ -101,7 +135,7 @@ ssize_t pwritev(int fd, const struct iovec *iovec, int count, off_t offset)
 
 ssize_t pread(int fd, void *buf, size_t nbytes, off_t offset)
 {
-    return fault_now(FAULT_READ) ? -1 : syscall(SYS_pread64, fd, buf, nbytes, offset);
+    return refused(FAULT_READ) ? -1 : syscall(SYS_pread64, fd, buf, nbytes, offset);
 }
 
 ssize_t pread64(int fd, void *buf, size_t nbytes, off64_t offset)
@@ -111,39 +145,75 @@ ssize_t pread64(int fd, void *buf, size_t nbytes, off64_t offset)
 
 int fdatasync(int fildes)
 {
-    if (fault_now(FAULT_SYNC)) {
-        fault_exit();
-        return -1;
-    }
-    return (int)syscall(SYS_fdatasync, fildes);
+    return refused(FAULT_SYNC) ? -1 : (int)syscall(SYS_fdatasync, fildes);
 }
 
 int fsync(int fd)
 {
-    if (fault_now(FAULT_SYNC)) {
-        fault_exit();
-        return -1;
-    }
-    return (int)syscall(SYS_fsync, fd);
+    return refused(FAULT_SYNC) ? -1 : (int)syscall(SYS_fsync, fd);
 }
+
+#define MODE_OF(oflag, mode)                                                             \
+    do {                                                                                 \
+        if ((oflag)&O_CREAT) {                                                           \
+            va_list args;                                                                \
+            va_start(args, oflag);                                                       \
+            (mode) = (mode_t)va_arg(args, unsigned);                                     \
+            va_end(args);                                                                \
+        }                                                                                \
+    } while (0)
 
 int openat(int fd, const char *file, int oflag, ...)
 {
     mode_t mode = 0;
 
-    if (oflag & O_CREAT) {
-        va_list args;
+    MODE_OF(oflag, mode);
+    return refused(FAULT_OPEN) ? -1 : (int)syscall(SYS_openat, fd, file, oflag, mode);
+}
 
-        va_start(args, oflag);
-        mode = (mode_t)va_arg(args, unsigned);
-        va_end(args);
-    }
-    return fault_now(FAULT_OPEN) ? -1 : (int)syscall(SYS_openat, fd, file, oflag, mode);
+int open64(const char *file, int oflag, ...)
+{
+    mode_t mode = 0;
+
+    MODE_OF(oflag, mode);
+    return !hooked() && refused(FAULT_OPEN)
+               ? -1
+               : (int)syscall(SYS_openat, AT_FDCWD, file, oflag, mode);
+}
+
+int unlink(const char *name)
+{
+    return !hooked() && refused(FAULT_UNLINK)
+               ? -1
+               : (int)syscall(SYS_unlinkat, AT_FDCWD, name, 0);
+}
+
+int unlinkat(int fd, const char *name, int flag)
+{
+    return refused(FAULT_UNLINK) ? -1 : (int)syscall(SYS_unlinkat, fd, name, flag);
+}
+
+int renameat2(int oldfd, const char *old, int newfd, const char *new, unsigned flags)
+{
+    return refused(FAULT_RENAME)
+               ? -1
+               : (int)syscall(SYS_renameat2, oldfd, old, newfd, new, flags);
+}
+
+int renameat(int oldfd, const char *old, int newfd, const char *new)
+{
+    return renameat2(oldfd, old, newfd, new, 0);
+}
+
+/* The C library has it under both names. */
+struct dirent *readdir(DIR *dirp)
+{
+    return refused(FAULT_LIST) ? NULL : (struct dirent *)readdir64(dirp);
 }
 
 int mkdirat(int fd, const char *path, mode_t mode)
 {
-    return fault_now(FAULT_MKDIR) ? -1 : (int)syscall(SYS_mkdirat, fd, path, mode);
+    return refused(FAULT_MKDIR) ? -1 : (int)syscall(SYS_mkdirat, fd, path, mode);
 }
 
 #ifndef COULOMB_SANITIZED /* whose allocator must stay in charge */
@@ -155,17 +225,17 @@ void *__libc_realloc(void *ptr, size_t size);
 
 void *malloc(size_t size)
 {
-    return fault_now(FAULT_MEMORY) ? NULL : __libc_malloc(size);
+    return refused(FAULT_MEMORY) ? NULL : __libc_malloc(size);
 }
 
 void *calloc(size_t nmemb, size_t size)
 {
-    return fault_now(FAULT_MEMORY) ? NULL : __libc_calloc(nmemb, size);
+    return refused(FAULT_MEMORY) ? NULL : __libc_calloc(nmemb, size);
 }
 
 void *realloc(void *ptr, size_t size)
 {
-    return fault_now(FAULT_MEMORY) ? NULL : __libc_realloc(ptr, size);
+    return refused(FAULT_MEMORY) ? NULL : __libc_realloc(ptr, size);
 }
 #endif
 

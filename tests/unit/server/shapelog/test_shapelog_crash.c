@@ -441,6 +441,64 @@ static void nonsense_instead_of_the_database_empties_the_log(void **state)
     work_fini(&w);
 }
 
+/* A storage whose database is nonsense, beside one of before a take-over, which counts no more. */
+static void nonsense_init(struct fixture *f)
+{
+    struct shapelog_shape *s;
+
+    fixture_init(f, WORK_CHUNK);
+    fixture_open(f);
+    s = create(f, "a");
+    finish_snapshot(s, NULL);
+    transaction(f, s, NULL, 5, 2, 10);
+    assert_true(checkpoint(f, 5));
+    shapelog_release(s);
+    fixture_close(f);
+    write_file(f->dir, "meta-1.sqlite", "nonsense", 8);
+    write_file(f->dir, "meta-1.sqlite-wal", "nonsense", 8);
+}
+
+/* Whoever comes next finds that nothing counts, wherever the process ended. */
+static bool crash_starting_over(enum fault fault, long n)
+{
+    struct fixture f;
+    pid_t child;
+    int status;
+
+    nonsense_init(&f);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        faults_arm(fault, n, 0, false, false);
+        _exit(fixture_try_open(&f, NULL) == 0 ? EXIT_DONE : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) != 1);
+    for (int life = 0; life < 2; life++) {
+        fixture_open(&f);
+        assert_null(restored(&f, "a"));
+        assert_int_equal(shapelog_durable_lsn(f.log), life == 0 ? 0 : 77);
+        assert_true(checkpoint(&f, 77));
+        fixture_close(&f);
+    }
+    fixture_fini(&f);
+    return WEXITSTATUS(status) == FAULT_EXIT_CODE;
+}
+
+static void crash_while_nonsense_is_replaced(void **state)
+{
+    static const enum fault kinds[] = {FAULT_WRITE, FAULT_SYNC,   FAULT_OPEN,
+                                       FAULT_LIST,  FAULT_UNLINK, FAULT_RENAME};
+    long crashes = 0;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+        for (long n = 1; crash_starting_over(kinds[i], n); n += 1 + n / 8)
+            crashes++;
+    assert_true(crashes > 20);
+    print_message("%ld crashes survived\n", crashes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -452,6 +510,7 @@ int main(void)
         cmocka_unit_test(missing_files_cost_only_shapes),
         cmocka_unit_test(log_cut_under_a_reader_is_reported_once),
         cmocka_unit_test(nonsense_instead_of_the_database_empties_the_log),
+        cmocka_unit_test(crash_while_nonsense_is_replaced),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
