@@ -35,7 +35,7 @@ enum sql_base {
     SQL_TIMESTAMPTZ,
     SQL_INTERVAL,
     SQL_BYTEA,
-    SQL_ENUM,  /* oid says which; a value is its label; order needs sql_enum */
+    SQL_ENUM, /* oid says which; a value is its label; order needs sql_enum */
     SQL_JSONB,
     SQL_OTHER, /* oid says which: only IS [NOT] NULL works on it */
     SQL_BASES
@@ -45,8 +45,9 @@ enum sql_base {
 struct sql_type {
     enum sql_base base;
     bool array;
-    uint32_t oid;   /* pg_type.oid; of enums and others what tells them apart */
-    int32_t typmod; /* -1: none. varchar(n), char(n), numeric(p,s), time(p) … as in pg_attribute */
+    uint32_t oid; /* pg_type.oid; of enums and others what tells them apart */
+    int32_t
+        typmod; /* -1: none. varchar(n), char(n), numeric(p,s), time(p) … as in pg_attribute */
 };
 
 struct sql_numeric; /* exact, of any size; NaN and infinities too (numeric.c) */
@@ -61,10 +62,10 @@ struct sql_interval {
 struct sql_value {
     bool null;
     union {
-        bool b;        /* bool */
-        int64_t i;     /* int2/4/8; date: days, time/timestamp/timestamptz: µs, of 2000-01-01;
+        bool b;    /* bool */
+        int64_t i; /* int2/4/8; date: days, time/timestamp/timestamptz: µs, of 2000-01-01;
                           infinities as Postgres has them: the type's extremes (date: INT32_*) */
-        double f;      /* float8; float4 holds exactly a float */
+        double f;  /* float8; float4 holds exactly a float */
         struct slice s; /* text kinds, enum label, bytea (raw bytes), jsonb (its text) */
         unsigned char uuid[16];
         struct sql_interval interval;
@@ -93,7 +94,8 @@ void sql_value_out(struct sql_type type, const struct sql_value *v, struct buf *
 /* As the type's btree and hash operator classes: NaN equals NaN and is greatest, -0 is 0,
  * 1.0 equals 1.00, bpchar ignores trailing blanks, intervals compare as estimates. Text by bytes
  * (collation C). Neither is NULL. */
-int sql_value_cmp(struct sql_type type, const struct sql_value *a, const struct sql_value *b);
+int sql_value_cmp(struct sql_type type, const struct sql_value *a,
+                  const struct sql_value *b);
 uint64_t sql_value_hash(struct sql_type type, const struct sql_value *v, uint64_t seed);
 
 /* --- Operators, functions, casts (catalog.c) --- */
@@ -104,13 +106,14 @@ enum sql_failure { SQL_FINE, SQL_FAILED /* Postgres would raise an error, in err
 
 struct sql_call {
     struct arena *arena;
-    struct err *err; /* never NULL */
+    struct err *err;              /* never NULL */
     const struct sql_type *types; /* of the arguments */
     size_t count;
 };
 
 /* args are not NULL when the function is strict. */
-typedef enum sql_failure sql_function_fn(struct sql_call *call, const struct sql_value *args,
+typedef enum sql_failure sql_function_fn(struct sql_call *call,
+                                         const struct sql_value *args,
                                          struct sql_value *out);
 
 enum sql_function_kind {
@@ -125,7 +128,8 @@ struct sql_function {
     enum sql_function_kind kind;
     const char *name; /* casts: NULL */
     size_t count;
-    struct sql_type args[SQL_ARGS_MAX]; /* SQL_UNKNOWN with array: any array, its elements alike */
+    struct sql_type
+        args[SQL_ARGS_MAX]; /* SQL_UNKNOWN with array: any array, its elements alike */
     struct sql_type result;
     sql_function_fn *fn;
     bool strict;

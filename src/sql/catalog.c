@@ -1,0 +1,303 @@
+/*
+ * The table of all operators, functions and casts: what of pg_operator, pg_proc and
+ * pg_cast is immutable (or depends on nothing but the session settings that types.h
+ * names) and done here. What is missing from it is refused by whoever resolves an
+ * expression.
+ *
+ * Left out on purpose:
+ *   - what depends on the time zone beyond UTC: date and timestamp → timestamptz and the
+ *     comparisons of the two with it, timestamptz → date, time and timestamp
+ *   - casts to and from arrays and enums, which need the type wanted: a caller makes them
+ *     by sql_value_out and sql_value_in (arrays: element by element, with these casts)
+ *   - AND, OR, NOT, IS …, coalesce, greatest, least, ANY, ALL, subscripts: not functions
+ *     in Postgres either
+ */
+
+#include "sql/ops.h"
+
+/* An argument or result: a type, an array of it, any array, an element of that array. */
+#define T(b)                                                                             \
+    {                                                                                    \
+        .base = SQL_##b, .typmod = -1                                                    \
+    }
+#define A(b)                                                                             \
+    {                                                                                    \
+        .base = SQL_##b, .array = true, .typmod = -1                                     \
+    }
+#define ANY_ARRAY   A(UNKNOWN)
+#define ANY_ELEMENT T(UNKNOWN)
+
+#define ROW1(kind_, name_, a, to, fn_, ...)                                              \
+    {                                                                                    \
+        .kind = (kind_), .name = (name_), .count = 1, .args = {a}, .result = to,         \
+        .fn = (fn_), .strict = true, __VA_ARGS__                                         \
+    }
+#define ROW2(kind_, name_, a, b, to, fn_, ...)                                           \
+    {                                                                                    \
+        .kind = (kind_), .name = (name_), .count = 2, .args = {a, b}, .result = to,      \
+        .fn = (fn_), .strict = true, __VA_ARGS__                                         \
+    }
+#define ROW3(kind_, name_, a, b, c, to, fn_)                                             \
+    {                                                                                    \
+        .kind = (kind_), .name = (name_), .count = 3, .args = {a, b, c}, .result = to,   \
+        .fn = (fn_), .strict = true                                                      \
+    }
+
+#define OP1(name, a, to, fn)      ROW1(SQL_OPERATOR, name, T(a), T(to), fn, )
+#define OP2(name, a, b, to, fn)   ROW2(SQL_OPERATOR, name, T(a), T(b), T(to), fn, )
+#define F1(name, a, to, fn)       ROW1(SQL_FUNCTION, name, T(a), T(to), fn, )
+#define F2(name, a, b, to, fn)    ROW2(SQL_FUNCTION, name, T(a), T(b), T(to), fn, )
+#define F3(name, a, b, c, to, fn) ROW3(SQL_FUNCTION, name, T(a), T(b), T(c), T(to), fn)
+#define IMPLICIT(from, to, fn)    ROW1(SQL_CAST_IMPLICIT, NULL, T(from), T(to), fn, )
+#define ASSIGNMENT(from, to, fn)  ROW1(SQL_CAST_ASSIGNMENT, NULL, T(from), T(to), fn, )
+#define EXPLICIT(from, to, fn)    ROW1(SQL_CAST_EXPLICIT, NULL, T(from), T(to), fn, )
+#define COLLATED1(name, a, to, fn)                                                       \
+    ROW1(SQL_FUNCTION, name, T(a), T(to), fn, .collation = true)
+#define COLLATED2(name, a, b, to, fn)                                                    \
+    ROW2(SQL_OPERATOR, name, T(a), T(b), T(to), fn, .collation = true)
+#define COLLATED_F2(name, a, b, to, fn)                                                  \
+    ROW2(SQL_FUNCTION, name, T(a), T(b), T(to), fn, .collation = true)
+
+#define EQUALITY(a, b) OP2("=", a, b, BOOL, sql_eq), OP2("<>", a, b, BOOL, sql_ne)
+#define COMPARISON(a, b)                                                                 \
+    EQUALITY(a, b), OP2("<", a, b, BOOL, sql_lt), OP2("<=", a, b, BOOL, sql_le),         \
+        OP2(">", a, b, BOOL, sql_gt), OP2(">=", a, b, BOOL, sql_ge)
+/* Which of two texts comes first is the collation's matter; equality is of bytes. */
+#define COLLATED_COMPARISON(a, b)                                                        \
+    EQUALITY(a, b), COLLATED2("<", a, b, BOOL, sql_lt),                                  \
+        COLLATED2("<=", a, b, BOOL, sql_le), COLLATED2(">", a, b, BOOL, sql_gt),         \
+        COLLATED2(">=", a, b, BOOL, sql_ge)
+
+#define INT_ARITHMETIC(a, b, to)                                                         \
+    OP2("+", a, b, to, sql_int_add), OP2("-", a, b, to, sql_int_sub),                    \
+        OP2("*", a, b, to, sql_int_mul), OP2("/", a, b, to, sql_int_div)
+#define INT_ALONE(t)                                                                     \
+    OP2("%", t, t, t, sql_int_mod), OP2("&", t, t, t, sql_int_and),                      \
+        OP2("|", t, t, t, sql_int_or), OP2("#", t, t, t, sql_int_xor),                   \
+        OP1("~", t, t, sql_int_not), OP1("-", t, t, sql_int_neg),                        \
+        OP1("+", t, t, sql_same), OP1("@", t, t, sql_int_abs),                           \
+        F1("abs", t, t, sql_int_abs), F2("mod", t, t, t, sql_int_mod)
+#define FLOAT_ARITHMETIC(a, b, to)                                                       \
+    OP2("+", a, b, to, sql_float_add), OP2("-", a, b, to, sql_float_sub),                \
+        OP2("*", a, b, to, sql_float_mul), OP2("/", a, b, to, sql_float_div)
+#define FLOAT_ALONE(t)                                                                   \
+    OP1("-", t, t, sql_float_neg), OP1("+", t, t, sql_same),                             \
+        OP1("@", t, t, sql_float_abs), F1("abs", t, t, sql_float_abs)
+
+/* By way of the text form: any type to a text type (assignment), text to any (explicit). */
+#define TO_TEXT(t)                                                                       \
+    ASSIGNMENT(t, TEXT, sql_to_text), ASSIGNMENT(t, VARCHAR, sql_to_text),               \
+        ASSIGNMENT(t, BPCHAR, sql_to_text), ASSIGNMENT(t, NAME, sql_to_name)
+#define FROM_TEXT(t, fn)                                                                 \
+    EXPLICIT(TEXT, t, fn), EXPLICIT(VARCHAR, t, fn), EXPLICIT(BPCHAR, t, fn),            \
+        EXPLICIT(NAME, t, fn)
+
+#define LIKES(a)                                                                         \
+    OP2("~~", a, TEXT, BOOL, sql_like), OP2("!~~", a, TEXT, BOOL, sql_not_like),         \
+        COLLATED2("~~*", a, TEXT, BOOL, sql_ilike),                                      \
+        COLLATED2("!~~*", a, TEXT, BOOL, sql_not_ilike)
+
+static const struct sql_function functions[] = {
+    /* comparison */
+    COMPARISON(BOOL, BOOL),
+    COMPARISON(INT2, INT2),
+    COMPARISON(INT2, INT4),
+    COMPARISON(INT2, INT8),
+    COMPARISON(INT4, INT2),
+    COMPARISON(INT4, INT4),
+    COMPARISON(INT4, INT8),
+    COMPARISON(INT8, INT2),
+    COMPARISON(INT8, INT4),
+    COMPARISON(INT8, INT8),
+    COMPARISON(FLOAT4, FLOAT4),
+    COMPARISON(FLOAT4, FLOAT8),
+    COMPARISON(FLOAT8, FLOAT4),
+    COMPARISON(FLOAT8, FLOAT8),
+    COLLATED_COMPARISON(TEXT, TEXT),
+    COLLATED_COMPARISON(BPCHAR, BPCHAR),
+    COMPARISON(NAME, NAME),
+    COLLATED_COMPARISON(NAME, TEXT),
+    COLLATED_COMPARISON(TEXT, NAME),
+    COMPARISON(UUID, UUID),
+    COMPARISON(BYTEA, BYTEA),
+    EQUALITY(ENUM, ENUM),
+
+    /* integers and floats */
+    INT_ARITHMETIC(INT2, INT2, INT2),
+    INT_ARITHMETIC(INT2, INT4, INT4),
+    INT_ARITHMETIC(INT2, INT8, INT8),
+    INT_ARITHMETIC(INT4, INT2, INT4),
+    INT_ARITHMETIC(INT4, INT4, INT4),
+    INT_ARITHMETIC(INT4, INT8, INT8),
+    INT_ARITHMETIC(INT8, INT2, INT8),
+    INT_ARITHMETIC(INT8, INT4, INT8),
+    INT_ARITHMETIC(INT8, INT8, INT8),
+    INT_ALONE(INT2),
+    INT_ALONE(INT4),
+    INT_ALONE(INT8),
+    FLOAT_ARITHMETIC(FLOAT4, FLOAT4, FLOAT4),
+    FLOAT_ARITHMETIC(FLOAT4, FLOAT8, FLOAT8),
+    FLOAT_ARITHMETIC(FLOAT8, FLOAT4, FLOAT8),
+    FLOAT_ARITHMETIC(FLOAT8, FLOAT8, FLOAT8),
+    FLOAT_ALONE(FLOAT4),
+    FLOAT_ALONE(FLOAT8),
+    OP2("^", FLOAT8, FLOAT8, FLOAT8, sql_float_power),
+    OP1("|/", FLOAT8, FLOAT8, sql_float_sqrt),
+    F2("power", FLOAT8, FLOAT8, FLOAT8, sql_float_power),
+    F2("pow", FLOAT8, FLOAT8, FLOAT8, sql_float_power),
+    F1("sqrt", FLOAT8, FLOAT8, sql_float_sqrt),
+    F1("round", FLOAT8, FLOAT8, sql_float_round),
+    F1("ceil", FLOAT8, FLOAT8, sql_float_ceil),
+    F1("ceiling", FLOAT8, FLOAT8, sql_float_ceil),
+    F1("floor", FLOAT8, FLOAT8, sql_float_floor),
+    F1("trunc", FLOAT8, FLOAT8, sql_float_trunc),
+    F1("sign", FLOAT8, FLOAT8, sql_float_sign),
+
+    /* text and bytea */
+    OP2("||", TEXT, TEXT, TEXT, sql_concat_op),
+    OP2("||", BYTEA, BYTEA, BYTEA, sql_concat_op),
+    LIKES(TEXT),
+    LIKES(BPCHAR),
+    LIKES(NAME),
+    OP2("~~", BYTEA, BYTEA, BOOL, sql_bytea_like),
+    OP2("!~~", BYTEA, BYTEA, BOOL, sql_bytea_not_like),
+    OP2("^@", TEXT, TEXT, BOOL, sql_starts_with),
+    F2("starts_with", TEXT, TEXT, BOOL, sql_starts_with),
+    F2("like", TEXT, TEXT, BOOL, sql_like),
+    F2("like", NAME, TEXT, BOOL, sql_like),
+    F2("like", BYTEA, BYTEA, BOOL, sql_bytea_like),
+    F2("notlike", TEXT, TEXT, BOOL, sql_not_like),
+    F2("notlike", NAME, TEXT, BOOL, sql_not_like),
+    F2("notlike", BYTEA, BYTEA, BOOL, sql_bytea_not_like),
+    F2("like_escape", TEXT, TEXT, TEXT, sql_like_escape),
+    COLLATED1("lower", TEXT, TEXT, sql_lower),
+    COLLATED1("upper", TEXT, TEXT, sql_upper),
+    F1("length", TEXT, INT4, sql_text_length),
+    F1("length", BPCHAR, INT4, sql_bpchar_length),
+    F1("length", BYTEA, INT4, sql_octet_length),
+    F1("char_length", TEXT, INT4, sql_text_length),
+    F1("char_length", BPCHAR, INT4, sql_bpchar_length),
+    F1("character_length", TEXT, INT4, sql_text_length),
+    F1("character_length", BPCHAR, INT4, sql_bpchar_length),
+    F1("octet_length", TEXT, INT4, sql_octet_length),
+    F1("octet_length", BPCHAR, INT4, sql_octet_length),
+    F1("octet_length", BYTEA, INT4, sql_octet_length),
+    {.kind = SQL_FUNCTION,
+     .name = "concat",
+     .count = 1,
+     .args = {T(TEXT)},
+     .result = T(TEXT),
+     .fn = sql_concat,
+     .variadic = true},
+
+    /* casts of numbers */
+    IMPLICIT(INT2, INT4, sql_same),
+    IMPLICIT(INT2, INT8, sql_same),
+    IMPLICIT(INT2, FLOAT4, sql_int_to_float4),
+    IMPLICIT(INT2, FLOAT8, sql_int_to_float8),
+    ASSIGNMENT(INT4, INT2, sql_int_to_int2),
+    IMPLICIT(INT4, INT8, sql_same),
+    IMPLICIT(INT4, FLOAT4, sql_int_to_float4),
+    IMPLICIT(INT4, FLOAT8, sql_int_to_float8),
+    EXPLICIT(INT4, BOOL, sql_int_to_bool),
+    ASSIGNMENT(INT8, INT2, sql_int_to_int2),
+    ASSIGNMENT(INT8, INT4, sql_int_to_int4),
+    IMPLICIT(INT8, FLOAT4, sql_int_to_float4),
+    IMPLICIT(INT8, FLOAT8, sql_int_to_float8),
+    ASSIGNMENT(FLOAT4, INT2, sql_float_to_int2),
+    ASSIGNMENT(FLOAT4, INT4, sql_float_to_int4),
+    ASSIGNMENT(FLOAT4, INT8, sql_float_to_int8),
+    IMPLICIT(FLOAT4, FLOAT8, sql_same),
+    ASSIGNMENT(FLOAT8, INT2, sql_float_to_int2),
+    ASSIGNMENT(FLOAT8, INT4, sql_float_to_int4),
+    ASSIGNMENT(FLOAT8, INT8, sql_float_to_int8),
+    ASSIGNMENT(FLOAT8, FLOAT4, sql_float_to_float4),
+    EXPLICIT(BOOL, INT4, sql_bool_to_int),
+
+    /* casts of text */
+    IMPLICIT(TEXT, VARCHAR, sql_same),
+    IMPLICIT(TEXT, BPCHAR, sql_same),
+    IMPLICIT(TEXT, NAME, sql_text_to_name),
+    IMPLICIT(VARCHAR, TEXT, sql_same),
+    IMPLICIT(VARCHAR, BPCHAR, sql_same),
+    IMPLICIT(VARCHAR, NAME, sql_text_to_name),
+    IMPLICIT(BPCHAR, TEXT, sql_bpchar_to_text),
+    IMPLICIT(BPCHAR, VARCHAR, sql_bpchar_to_text),
+    IMPLICIT(BPCHAR, NAME, sql_bpchar_to_name),
+    IMPLICIT(NAME, TEXT, sql_same),
+    ASSIGNMENT(NAME, VARCHAR, sql_same),
+    ASSIGNMENT(NAME, BPCHAR, sql_same),
+    ASSIGNMENT(BOOL, TEXT, sql_bool_to_text),
+    ASSIGNMENT(BOOL, VARCHAR, sql_bool_to_text),
+    ASSIGNMENT(BOOL, BPCHAR, sql_bool_to_text),
+    ASSIGNMENT(BOOL, NAME, sql_to_name),
+
+    /* casts by way of text */
+    TO_TEXT(INT2),
+    TO_TEXT(INT4),
+    TO_TEXT(INT8),
+    TO_TEXT(FLOAT4),
+    TO_TEXT(FLOAT8),
+    TO_TEXT(UUID),
+    TO_TEXT(BYTEA),
+    TO_TEXT(ENUM),
+    FROM_TEXT(BOOL, sql_text_to_bool),
+    FROM_TEXT(INT2, sql_text_to_int2),
+    FROM_TEXT(INT4, sql_text_to_int4),
+    FROM_TEXT(INT8, sql_text_to_int8),
+    FROM_TEXT(FLOAT4, sql_text_to_float4),
+    FROM_TEXT(FLOAT8, sql_text_to_float8),
+    FROM_TEXT(UUID, sql_text_to_uuid),
+    FROM_TEXT(BYTEA, sql_text_to_bytea),
+};
+
+const struct sql_function *sql_functions(size_t *count)
+{
+    *count = sizeof(functions) / sizeof(functions[0]);
+    return functions;
+}
+
+/* ---- typmods ---- */
+
+/* varchar(n): cut. char(n): cut or padded. Explicitly, both silently. */
+static int text_typmod(struct sql_type type, struct arena *arena, struct sql_value *v,
+                       struct err *err)
+{
+    size_t most = (size_t)(type.typmod - 4);
+    size_t count = 0;
+    size_t bytes = 0;
+    char *to;
+
+    while (bytes < v->s.len) {
+        bool begins = ((unsigned char)v->s.ptr[bytes] & 0xC0) != 0x80;
+
+        if (begins && count == most)
+            break;
+        count += begins;
+        bytes++;
+    }
+    v->s.len = bytes;
+    if (type.base == SQL_VARCHAR || count == most)
+        return 0;
+    to = arena_alloc(arena, bytes + (most - count));
+    if (!to)
+        return sql_no_memory(err);
+    if (bytes > 0)
+        memcpy(to, v->s.ptr, bytes);
+    memset(to + bytes, ' ', most - count);
+    v->s = slice_make(to, bytes + (most - count));
+    return 0;
+}
+
+int sql_apply_typmod(struct sql_type type, struct arena *arena, struct sql_value *v,
+                     struct err *err)
+{
+    if (type.typmod < 0 || v->null)
+        return 0;
+    if (type.array)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "a cast to an array with a length or precision is not supported");
+    if (type.base == SQL_VARCHAR || type.base == SQL_BPCHAR)
+        return type.typmod >= 4 ? text_typmod(type, arena, v, err) : 0;
+    return 0;
+}

@@ -1,0 +1,35 @@
+/* The functions that the catalog's table names, by the file they are in. Internal to sql/.
+ * Each has the contract of sql_function_fn. */
+#ifndef COULOMB_SQL_OPS_H
+#define COULOMB_SQL_OPS_H
+
+#include "sql/value.h"
+
+/* generic.c: for every type */
+sql_function_fn sql_eq, sql_ne, sql_lt, sql_le, sql_gt, sql_ge;
+sql_function_fn sql_to_text, sql_to_name;
+sql_function_fn sql_text_to_bool, sql_text_to_int2, sql_text_to_int4, sql_text_to_int8,
+    sql_text_to_float4, sql_text_to_float8, sql_text_to_numeric, sql_text_to_name,
+    sql_text_to_uuid, sql_text_to_date, sql_text_to_time, sql_text_to_timestamp,
+    sql_text_to_timestamptz, sql_text_to_interval, sql_text_to_bytea, sql_text_to_jsonb;
+
+/* arith.c */
+sql_function_fn sql_int_add, sql_int_sub, sql_int_mul, sql_int_div, sql_int_mod,
+    sql_int_neg, sql_int_abs, sql_int_and, sql_int_or, sql_int_xor, sql_int_not;
+sql_function_fn sql_float_add, sql_float_sub, sql_float_mul, sql_float_div,
+    sql_float_power, sql_float_sqrt, sql_float_neg, sql_float_abs, sql_float_round,
+    sql_float_ceil, sql_float_floor, sql_float_trunc, sql_float_sign;
+sql_function_fn sql_same, sql_int_to_int2, sql_int_to_int4, sql_int_to_float4,
+    sql_int_to_float8, sql_int_to_bool, sql_bool_to_int, sql_float_to_float4,
+    sql_float_to_int2, sql_float_to_int4, sql_float_to_int8;
+
+/* string.c */
+sql_function_fn sql_bpchar_to_text, sql_bpchar_to_name, sql_bool_to_text, sql_concat_op,
+    sql_concat, sql_lower, sql_upper, sql_text_length, sql_bpchar_length,
+    sql_octet_length, sql_starts_with;
+
+/* like.c */
+sql_function_fn sql_like, sql_not_like, sql_ilike, sql_not_ilike, sql_bytea_like,
+    sql_bytea_not_like, sql_like_escape;
+
+#endif

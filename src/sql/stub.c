@@ -1,0 +1,62 @@
+#include "sql/value.h"
+#define STUB(t)                                                                          \
+    int sql_##t##_in(struct slice s, struct arena *a, struct sql_value *o,               \
+                     struct err *e)                                                      \
+    {                                                                                    \
+        (void)s;                                                                         \
+        (void)a;                                                                         \
+        (void)o;                                                                         \
+        return err_set(e, ERR_UNSUPPORTED, "not yet");                                   \
+    }
+#define STUBO(t)                                                                         \
+    void sql_##t##_out(const struct sql_value *v, struct buf *o)                         \
+    {                                                                                    \
+        (void)v;                                                                         \
+        (void)o;                                                                         \
+    }
+#define STUBC(t)                                                                         \
+    int sql_##t##_cmp(const struct sql_value *a, const struct sql_value *b)              \
+    {                                                                                    \
+        (void)a;                                                                         \
+        (void)b;                                                                         \
+        return 0;                                                                        \
+    }                                                                                    \
+    uint64_t sql_##t##_hash(const struct sql_value *v, uint64_t s)                       \
+    {                                                                                    \
+        (void)v;                                                                         \
+        return s;                                                                        \
+    }
+STUB(numeric)
+STUBO(numeric) STUBC(numeric) STUB(date) STUBO(date) STUB(time) STUBO(time)
+    STUB(timestamp) STUBO(timestamp) STUB(timestamptz) STUBO(timestamptz) STUB(interval)
+        STUBO(interval) STUBC(interval) STUB(jsonb)
+            STUBC(jsonb) int sql_array_in(struct sql_type type, struct slice text,
+                                          struct arena *arena, struct sql_value *out,
+                                          struct err *err)
+{
+    (void)type;
+    (void)text;
+    (void)arena;
+    (void)out;
+    return err_set(err, ERR_UNSUPPORTED, "not yet");
+}
+void sql_array_out(struct sql_type type, const struct sql_value *v, struct buf *out)
+{
+    (void)type;
+    (void)v;
+    (void)out;
+}
+int sql_array_cmp(struct sql_type type, const struct sql_value *a,
+                  const struct sql_value *b)
+{
+    (void)type;
+    (void)a;
+    (void)b;
+    return 0;
+}
+uint64_t sql_array_hash(struct sql_type type, const struct sql_value *v, uint64_t seed)
+{
+    (void)type;
+    (void)v;
+    return seed;
+}
