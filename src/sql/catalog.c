@@ -113,6 +113,7 @@ static const struct sql_function functions[] = {
     COMPARISON(FLOAT4, FLOAT8),
     COMPARISON(FLOAT8, FLOAT4),
     COMPARISON(FLOAT8, FLOAT8),
+    COMPARISON(NUMERIC, NUMERIC),
     COLLATED_COMPARISON(TEXT, TEXT),
     COLLATED_COMPARISON(BPCHAR, BPCHAR),
     COMPARISON(NAME, NAME),
@@ -152,6 +153,26 @@ static const struct sql_function functions[] = {
     F1("floor", FLOAT8, FLOAT8, sql_float_floor),
     F1("trunc", FLOAT8, FLOAT8, sql_float_trunc),
     F1("sign", FLOAT8, FLOAT8, sql_float_sign),
+
+    /* numerics */
+    OP2("+", NUMERIC, NUMERIC, NUMERIC, sql_numeric_add),
+    OP2("-", NUMERIC, NUMERIC, NUMERIC, sql_numeric_sub),
+    OP2("*", NUMERIC, NUMERIC, NUMERIC, sql_numeric_mul),
+    OP2("/", NUMERIC, NUMERIC, NUMERIC, sql_numeric_div),
+    OP2("%", NUMERIC, NUMERIC, NUMERIC, sql_numeric_mod),
+    OP1("-", NUMERIC, NUMERIC, sql_numeric_neg),
+    OP1("+", NUMERIC, NUMERIC, sql_same),
+    OP1("@", NUMERIC, NUMERIC, sql_numeric_abs),
+    F1("abs", NUMERIC, NUMERIC, sql_numeric_abs),
+    F2("mod", NUMERIC, NUMERIC, NUMERIC, sql_numeric_mod),
+    F1("sign", NUMERIC, NUMERIC, sql_numeric_sign),
+    F1("round", NUMERIC, NUMERIC, sql_numeric_round),
+    F2("round", NUMERIC, INT4, NUMERIC, sql_numeric_round),
+    F1("trunc", NUMERIC, NUMERIC, sql_numeric_trunc),
+    F2("trunc", NUMERIC, INT4, NUMERIC, sql_numeric_trunc),
+    F1("ceil", NUMERIC, NUMERIC, sql_numeric_ceil),
+    F1("ceiling", NUMERIC, NUMERIC, sql_numeric_ceil),
+    F1("floor", NUMERIC, NUMERIC, sql_numeric_floor),
 
     /* text and bytea */
     OP2("||", TEXT, TEXT, TEXT, sql_concat_op),
@@ -213,6 +234,16 @@ static const struct sql_function functions[] = {
     ASSIGNMENT(FLOAT8, INT8, sql_float_to_int8),
     ASSIGNMENT(FLOAT8, FLOAT4, sql_float_to_float4),
     EXPLICIT(BOOL, INT4, sql_bool_to_int),
+    IMPLICIT(INT2, NUMERIC, sql_int_to_numeric),
+    IMPLICIT(INT4, NUMERIC, sql_int_to_numeric),
+    IMPLICIT(INT8, NUMERIC, sql_int_to_numeric),
+    ASSIGNMENT(FLOAT4, NUMERIC, sql_float_to_numeric),
+    ASSIGNMENT(FLOAT8, NUMERIC, sql_float_to_numeric),
+    ASSIGNMENT(NUMERIC, INT2, sql_numeric_to_int2),
+    ASSIGNMENT(NUMERIC, INT4, sql_numeric_to_int4),
+    ASSIGNMENT(NUMERIC, INT8, sql_numeric_to_int8),
+    IMPLICIT(NUMERIC, FLOAT4, sql_numeric_to_float4),
+    IMPLICIT(NUMERIC, FLOAT8, sql_numeric_to_float8),
 
     /* casts of text */
     IMPLICIT(TEXT, VARCHAR, sql_same),
@@ -238,6 +269,7 @@ static const struct sql_function functions[] = {
     TO_TEXT(INT8),
     TO_TEXT(FLOAT4),
     TO_TEXT(FLOAT8),
+    TO_TEXT(NUMERIC),
     TO_TEXT(UUID),
     TO_TEXT(BYTEA),
     TO_TEXT(ENUM),
@@ -247,6 +279,7 @@ static const struct sql_function functions[] = {
     FROM_TEXT(INT8, sql_text_to_int8),
     FROM_TEXT(FLOAT4, sql_text_to_float4),
     FROM_TEXT(FLOAT8, sql_text_to_float8),
+    FROM_TEXT(NUMERIC, sql_text_to_numeric),
     FROM_TEXT(UUID, sql_text_to_uuid),
     FROM_TEXT(BYTEA, sql_text_to_bytea),
 };
@@ -299,5 +332,7 @@ int sql_apply_typmod(struct sql_type type, struct arena *arena, struct sql_value
                        "a cast to an array with a length or precision is not supported");
     if (type.base == SQL_VARCHAR || type.base == SQL_BPCHAR)
         return type.typmod >= 4 ? text_typmod(type, arena, v, err) : 0;
+    if (type.base == SQL_NUMERIC && type.typmod >= 4)
+        return sql_numeric_typmod(type.typmod, arena, v, err);
     return 0;
 }

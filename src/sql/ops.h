@@ -23,6 +23,13 @@ sql_function_fn sql_same, sql_int_to_int2, sql_int_to_int4, sql_int_to_float4,
     sql_int_to_float8, sql_int_to_bool, sql_bool_to_int, sql_float_to_float4,
     sql_float_to_int2, sql_float_to_int4, sql_float_to_int8;
 
+/* numeric_ops.c */
+sql_function_fn sql_numeric_add, sql_numeric_sub, sql_numeric_mul, sql_numeric_div,
+    sql_numeric_mod, sql_numeric_neg, sql_numeric_abs, sql_numeric_round,
+    sql_numeric_trunc, sql_numeric_ceil, sql_numeric_floor, sql_numeric_sign,
+    sql_int_to_numeric, sql_float_to_numeric, sql_numeric_to_int2, sql_numeric_to_int4,
+    sql_numeric_to_int8, sql_numeric_to_float4, sql_numeric_to_float8;
+
 /* string.c */
 sql_function_fn sql_bpchar_to_text, sql_bpchar_to_name, sql_bool_to_text, sql_concat_op,
     sql_concat, sql_lower, sql_upper, sql_text_length, sql_bpchar_length,

@@ -26,13 +26,12 @@
         (void)v;                                                                         \
         return s;                                                                        \
     }
-STUB(numeric)
-STUBO(numeric) STUBC(numeric) STUB(date) STUBO(date) STUB(time) STUBO(time)
-    STUB(timestamp) STUBO(timestamp) STUB(timestamptz) STUBO(timestamptz) STUB(interval)
-        STUBO(interval) STUBC(interval) STUB(jsonb)
-            STUBC(jsonb) int sql_array_in(struct sql_type type, struct slice text,
-                                          struct arena *arena, struct sql_value *out,
-                                          struct err *err)
+STUB(date)
+STUBO(date) STUB(time) STUBO(time) STUB(timestamp) STUBO(timestamp) STUB(timestamptz)
+    STUBO(timestamptz) STUB(interval) STUBO(interval) STUBC(interval) STUB(jsonb)
+        STUBC(jsonb) int sql_array_in(struct sql_type type, struct slice text,
+                                      struct arena *arena, struct sql_value *out,
+                                      struct err *err)
 {
     (void)type;
     (void)text;
