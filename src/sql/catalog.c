@@ -121,6 +121,13 @@ static const struct sql_function functions[] = {
     COLLATED_COMPARISON(TEXT, NAME),
     COMPARISON(UUID, UUID),
     COMPARISON(BYTEA, BYTEA),
+    COMPARISON(DATE, DATE),
+    COMPARISON(DATE, TIMESTAMP),
+    COMPARISON(TIMESTAMP, DATE),
+    COMPARISON(TIMESTAMP, TIMESTAMP),
+    COMPARISON(TIMESTAMPTZ, TIMESTAMPTZ),
+    COMPARISON(TIME, TIME),
+    COMPARISON(INTERVAL, INTERVAL),
     EQUALITY(ENUM, ENUM),
 
     /* integers and floats */
@@ -211,6 +218,42 @@ static const struct sql_function functions[] = {
      .fn = sql_concat,
      .variadic = true},
 
+    /* dates */
+    OP2("+", DATE, INT4, DATE, sql_date_add),
+    OP2("+", INT4, DATE, DATE, sql_date_add),
+    OP2("-", DATE, INT4, DATE, sql_date_sub_int),
+    OP2("-", DATE, DATE, INT4, sql_date_sub),
+    OP2("+", DATE, TIME, TIMESTAMP, sql_date_add_time),
+    OP2("+", TIME, DATE, TIMESTAMP, sql_date_add_time),
+    OP2("+", DATE, INTERVAL, TIMESTAMP, sql_moment_add),
+    OP2("+", INTERVAL, DATE, TIMESTAMP, sql_moment_add),
+    OP2("-", DATE, INTERVAL, TIMESTAMP, sql_moment_sub),
+    OP2("+", TIMESTAMP, INTERVAL, TIMESTAMP, sql_moment_add),
+    OP2("+", INTERVAL, TIMESTAMP, TIMESTAMP, sql_moment_add),
+    OP2("-", TIMESTAMP, INTERVAL, TIMESTAMP, sql_moment_sub),
+    OP2("+", TIMESTAMPTZ, INTERVAL, TIMESTAMPTZ, sql_moment_add),
+    OP2("+", INTERVAL, TIMESTAMPTZ, TIMESTAMPTZ, sql_moment_add),
+    OP2("-", TIMESTAMPTZ, INTERVAL, TIMESTAMPTZ, sql_moment_sub),
+    OP2("-", TIMESTAMP, TIMESTAMP, INTERVAL, sql_timestamp_sub),
+    OP2("-", TIMESTAMPTZ, TIMESTAMPTZ, INTERVAL, sql_timestamp_sub),
+    OP2("+", TIME, INTERVAL, TIME, sql_time_add),
+    OP2("+", INTERVAL, TIME, TIME, sql_time_add),
+    OP2("-", TIME, INTERVAL, TIME, sql_time_sub_interval),
+    OP2("-", TIME, TIME, INTERVAL, sql_time_sub),
+    OP2("+", INTERVAL, INTERVAL, INTERVAL, sql_interval_add),
+    OP2("-", INTERVAL, INTERVAL, INTERVAL, sql_interval_sub),
+    OP1("-", INTERVAL, INTERVAL, sql_interval_neg),
+    OP2("*", INTERVAL, FLOAT8, INTERVAL, sql_interval_mul),
+    OP2("*", FLOAT8, INTERVAL, INTERVAL, sql_interval_mul),
+    OP2("/", INTERVAL, FLOAT8, INTERVAL, sql_interval_div),
+    F1("justify_hours", INTERVAL, INTERVAL, sql_justify_hours),
+    F1("justify_days", INTERVAL, INTERVAL, sql_justify_days),
+    F1("justify_interval", INTERVAL, INTERVAL, sql_justify_interval),
+    F2("timezone", TEXT, TIMESTAMP, TIMESTAMPTZ, sql_timezone),
+    F2("timezone", TEXT, TIMESTAMPTZ, TIMESTAMP, sql_timezone),
+    F2("timezone", INTERVAL, TIMESTAMP, TIMESTAMPTZ, sql_timezone_interval),
+    F2("timezone", INTERVAL, TIMESTAMPTZ, TIMESTAMP, sql_timezone_interval),
+
     /* casts of numbers */
     IMPLICIT(INT2, INT4, sql_same),
     IMPLICIT(INT2, INT8, sql_same),
@@ -245,6 +288,13 @@ static const struct sql_function functions[] = {
     IMPLICIT(NUMERIC, FLOAT4, sql_numeric_to_float4),
     IMPLICIT(NUMERIC, FLOAT8, sql_numeric_to_float8),
 
+    /* casts of dates */
+    IMPLICIT(DATE, TIMESTAMP, sql_date_to_timestamp),
+    ASSIGNMENT(TIMESTAMP, DATE, sql_timestamp_to_date),
+    ASSIGNMENT(TIMESTAMP, TIME, sql_timestamp_to_time),
+    IMPLICIT(TIME, INTERVAL, sql_time_to_interval),
+    ASSIGNMENT(INTERVAL, TIME, sql_interval_to_time),
+
     /* casts of text */
     IMPLICIT(TEXT, VARCHAR, sql_same),
     IMPLICIT(TEXT, BPCHAR, sql_same),
@@ -270,6 +320,11 @@ static const struct sql_function functions[] = {
     TO_TEXT(FLOAT4),
     TO_TEXT(FLOAT8),
     TO_TEXT(NUMERIC),
+    TO_TEXT(DATE),
+    TO_TEXT(TIME),
+    TO_TEXT(TIMESTAMP),
+    TO_TEXT(TIMESTAMPTZ),
+    TO_TEXT(INTERVAL),
     TO_TEXT(UUID),
     TO_TEXT(BYTEA),
     TO_TEXT(ENUM),
@@ -280,6 +335,11 @@ static const struct sql_function functions[] = {
     FROM_TEXT(FLOAT4, sql_text_to_float4),
     FROM_TEXT(FLOAT8, sql_text_to_float8),
     FROM_TEXT(NUMERIC, sql_text_to_numeric),
+    FROM_TEXT(DATE, sql_text_to_date),
+    FROM_TEXT(TIME, sql_text_to_time),
+    FROM_TEXT(TIMESTAMP, sql_text_to_timestamp),
+    FROM_TEXT(TIMESTAMPTZ, sql_text_to_timestamptz),
+    FROM_TEXT(INTERVAL, sql_text_to_interval),
     FROM_TEXT(UUID, sql_text_to_uuid),
     FROM_TEXT(BYTEA, sql_text_to_bytea),
 };
@@ -334,5 +394,10 @@ int sql_apply_typmod(struct sql_type type, struct arena *arena, struct sql_value
         return type.typmod >= 4 ? text_typmod(type, arena, v, err) : 0;
     if (type.base == SQL_NUMERIC && type.typmod >= 4)
         return sql_numeric_typmod(type.typmod, arena, v, err);
+    if (type.base == SQL_TIME || type.base == SQL_TIMESTAMP ||
+        type.base == SQL_TIMESTAMPTZ)
+        return sql_time_typmod(type.base, type.typmod, v, err);
+    if (type.base == SQL_INTERVAL)
+        return sql_interval_typmod(type.typmod, v, err);
     return 0;
 }

@@ -11,6 +11,13 @@
 /* Of date and timestamp only one order is left to do by hand. */
 static int compare(const struct sql_call *call, const struct sql_value *args)
 {
+    enum sql_base a = call->types[0].base;
+    enum sql_base b = call->types[1].base;
+
+    if (a == SQL_DATE && b == SQL_TIMESTAMP)
+        return sql_date_timestamp_cmp(&args[0], &args[1]);
+    if (a == SQL_TIMESTAMP && b == SQL_DATE)
+        return -sql_date_timestamp_cmp(&args[1], &args[0]);
     return sql_value_cmp(call->types[0], &args[0], &args[1]);
 }
 

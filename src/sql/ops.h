@@ -30,6 +30,16 @@ sql_function_fn sql_numeric_add, sql_numeric_sub, sql_numeric_mul, sql_numeric_d
     sql_int_to_numeric, sql_float_to_numeric, sql_numeric_to_int2, sql_numeric_to_int4,
     sql_numeric_to_int8, sql_numeric_to_float4, sql_numeric_to_float8;
 
+/* dateops.c */
+sql_function_fn sql_date_add, sql_date_sub_int, sql_date_sub, sql_date_to_timestamp,
+    sql_date_add_time, sql_moment_add, sql_moment_sub, sql_timestamp_sub, sql_time_add,
+    sql_time_sub_interval, sql_time_sub, sql_interval_add, sql_interval_sub,
+    sql_interval_neg, sql_interval_mul, sql_interval_div, sql_justify_hours,
+    sql_justify_days, sql_justify_interval, sql_timestamp_to_date, sql_timestamp_to_time,
+    sql_time_to_interval, sql_interval_to_time, sql_timezone, sql_timezone_interval;
+int sql_date_timestamp_cmp(const struct sql_value *date,
+                           const struct sql_value *timestamp);
+
 /* string.c */
 sql_function_fn sql_bpchar_to_text, sql_bpchar_to_name, sql_bool_to_text, sql_concat_op,
     sql_concat, sql_lower, sql_upper, sql_text_length, sql_bpchar_length,

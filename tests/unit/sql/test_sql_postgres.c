@@ -320,6 +320,33 @@ static void text_for_cast(const struct sql_function *f, char *text, size_t size,
         v->s = slice_of(copy);
 }
 
+/* Nearly no text is the name of a time zone, a unit or a regular expression. */
+static void text_for_function(const struct sql_function *f, char *text, size_t size,
+                              struct sql_value *v, struct arena *arena)
+{
+    static const char *const zone_names[] = {
+        "UTC", "utc", "EST", "CET", "+02", "America/New_York", "x", "Z", "GMT", ""};
+    static const char *const units[] = {
+        "year",         "month", "day",    "hour",    "minute",     "second",
+        "quarter",      "week",  "decade", "century", "millennium", "milliseconds",
+        "microseconds", "epoch", "dow",    "isodow",  "doy",        "isoyear",
+        "julian",       "YEAR",  "x",      "",        "timezone",   "years"};
+    bool zone = f->name && strcmp(f->name, "timezone") == 0;
+    bool unit =
+        f->name && (strcmp(f->name, "date_trunc") == 0 ||
+                    strcmp(f->name, "date_part") == 0 || strcmp(f->name, "extract") == 0);
+    char *copy;
+
+    if (f->args[0].base != SQL_TEXT || (!zone && !unit))
+        return;
+    snprintf(text, size, "%s",
+             zone ? zone_names[below(sizeof(zone_names) / sizeof(zone_names[0]))]
+                  : units[below(sizeof(units) / sizeof(units[0]))]);
+    copy = arena_dup(arena, slice_of(text));
+    if (copy)
+        v->s = slice_of(copy);
+}
+
 static void put_call(struct buf *sql, const struct sql_function *f, size_t count,
                      char texts[][SAMPLE_MAX], const struct sql_value *args,
                      const struct sql_type *types)
@@ -401,6 +428,7 @@ static void ask_call(const struct sql_function *f)
     }
     if (f->kind != SQL_FUNCTION && f->kind != SQL_OPERATOR)
         text_for_cast(f, texts[0], sizeof(texts[0]), &args[0], &arena);
+    text_for_function(f, texts[0], sizeof(texts[0]), &args[0], &arena);
     put_call(&sql, f, count, texts, args, types);
     if (f->fn(&call, args, &v) != SQL_FINE)
         put_error(&ours, &err);
