@@ -133,7 +133,7 @@ enum sql_cond_kind {
     SQL_COND_OR,       /* of children */
     SQL_COND_NEVER,    /* constant false or NULL */
     SQL_COND_ALWAYS,   /* constant true */
-    SQL_COND_IN,       /* column equals one of values (one or more, none NULL, in order) */
+    SQL_COND_IN,       /* column equals one of values (one or more, none NULL) */
     SQL_COND_MEMBER,   /* an element of the array column equals values[0] */
     SQL_COND_CONTAINS, /* the array column has all of values (one or more, none NULL) */
     SQL_COND_NULL,     /* column IS NULL */

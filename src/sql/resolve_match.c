@@ -413,6 +413,11 @@ bool call_resolve(struct resolve *r, enum sql_function_kind kind, const char *na
     node->fn = m.fn;
     node->fn_types = m.args;
     for (size_t i = 0; i < count; i++) {
+        /* concat takes "any" and so char(n) with its blanks, which a cast would cut. */
+        if (m.fn->variadic && type_category(args[i]->type) == 'S') {
+            m.args[i] = args[i]->type;
+            continue;
+        }
         args[i] = expr_coerce(r, args[i], m.args[i], enum_among(m.args[i], args, count),
                               false, node->location);
         if (!args[i])

@@ -84,6 +84,17 @@ static struct sql_expr *any_or_all(struct resolve *r, const PgQuery__AExpr *a,
 
 /* ---- IN ---- */
 
+static bool cast_all(struct resolve *r, struct sql_expr **args, size_t count,
+                     struct sql_type type, const struct sql_enum *enumeration, int location)
+{
+    for (size_t i = 0; i < count; i++) {
+        args[i] = expr_coerce(r, args[i], type, enumeration, false, location);
+        if (!args[i])
+            return false;
+    }
+    return true;
+}
+
 /* x = ANY of those items that are constants, once they have a common type with x. NULL without an
  * error: they have none, or are fewer than two. */
 static struct sql_expr *constants_in(struct resolve *r, struct sql_expr *lhs,
@@ -105,18 +116,16 @@ static struct sql_expr *constants_in(struct resolve *r, struct sql_expr *lhs,
     }
     if (n < 3 || !common_type(args, n, &type, &enumeration))
         return NULL;
-    for (size_t i = 1; i < n; i++) {
-        args[i] = expr_coerce(r, args[i], type, enumeration, false, location);
-        if (!args[i])
-            return NULL;
-    }
-    if (!call_resolve(r, SQL_OPERATOR, "=", args, 2, &node))
+    if (!cast_all(r, args + 1, n - 1, type, enumeration, location) ||
+        !call_resolve(r, SQL_OPERATOR, "=", args, 2, &node) ||
+        !cast_all(r, args + 1, n - 1, node.fn_types[1], enumeration, location))
         return NULL;
-    for (size_t i = 2; i < n; i++) {
-        args[i] = expr_coerce(r, args[i], node.fn_types[1], enumeration, false, location);
-        if (!args[i])
-            return NULL;
-    }
+    /* int8 IN (float4, …) is float8 = float4: of one type the text means the same once more. */
+    if (common_type(args, n, &type, &enumeration) &&
+        !sql_type_same(type, node.fn_types[1]) &&
+        (!cast_all(r, args + 1, n - 1, type, enumeration, location) ||
+         !call_resolve(r, SQL_OPERATOR, "=", args, 2, &node)))
+        return NULL;
     for (size_t i = 0; i < *count; i++) {
         if (!expr_is_const(items[i]))
             items[kept++] = items[i];
