@@ -134,9 +134,8 @@ struct sql_expr *expr_and(struct resolve *r, bool is_or, struct sql_expr **args,
 
 struct sql_expr *expr_not(struct resolve *r, struct sql_expr *arg, int location)
 {
-    struct sql_expr node = {.kind = EXPR_NOT,
-                            .type = {.base = SQL_BOOL, .typmod = -1},
-                            .location = location};
+    struct sql_expr node = {
+        .kind = EXPR_NOT, .type = {.base = SQL_BOOL, .typmod = -1}, .location = location};
 
     if (r->rc != 0 || !arg)
         return NULL;

@@ -31,8 +31,8 @@ static const struct sql_expr *column_of(const struct sql_expr *e)
     for (;;) {
         if (e->kind == EXPR_COLLATE)
             e = e->args[0];
-        else if (e->kind == EXPR_CAST && e->fn && e->fn->fn == sql_same && !e->type.array &&
-                 e->type.typmod < 0 && type_category(e->type) == 'S')
+        else if (e->kind == EXPR_CAST && e->fn && e->fn->fn == sql_same &&
+                 !e->type.array && e->type.typmod < 0 && type_category(e->type) == 'S')
             e = e->args[0];
         else
             return e->kind == EXPR_COLUMN ? e : NULL;
@@ -52,18 +52,20 @@ static bool is_float(struct sql_type t)
 /* Of values by bytes; bpchar is not, and name compares with text alike. */
 static bool is_bytewise(struct sql_type t)
 {
-    return !t.array && (t.base == SQL_TEXT || t.base == SQL_VARCHAR || t.base == SQL_NAME);
+    return !t.array &&
+           (t.base == SQL_TEXT || t.base == SQL_VARCHAR || t.base == SQL_NAME);
 }
 
 static bool alike(struct sql_type a, struct sql_type b)
 {
-    return sql_type_same(a, b) || (is_int(a) && is_int(b)) || (is_float(a) && is_float(b)) ||
-           (is_bytewise(a) && is_bytewise(b));
+    return sql_type_same(a, b) || (is_int(a) && is_int(b)) ||
+           (is_float(a) && is_float(b)) || (is_bytewise(a) && is_bytewise(b));
 }
 
 /* ---- leaves ---- */
 
-static struct sql_value *values_of(struct maker *m, struct sql_expr *const *args, size_t n)
+static struct sql_value *values_of(struct maker *m, struct sql_expr *const *args,
+                                   size_t n)
 {
     struct sql_value *v = arena_calloc(m->arena, n, sizeof(*v));
 
@@ -79,7 +81,8 @@ static bool one_constant(const struct sql_expr *e, struct sql_type like)
     return e->kind == EXPR_CONST && !e->value.null && alike(e->type, like);
 }
 
-static void set(struct sql_cond *c, enum sql_cond_kind kind, const struct sql_expr *column)
+static void set(struct sql_cond *c, enum sql_cond_kind kind,
+                const struct sql_expr *column)
 {
     c->kind = kind;
     c->exact = kind != SQL_COND_PREFIX;

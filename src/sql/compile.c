@@ -266,9 +266,8 @@ static bool is_deep(struct sql_type t)
 
 static bool has_bytes(struct sql_type t)
 {
-    return !t.array &&
-           (type_category(t) == 'S' || t.base == SQL_ENUM || t.base == SQL_BYTEA ||
-            t.base == SQL_JSONB);
+    return !t.array && (type_category(t) == 'S' || t.base == SQL_ENUM ||
+                        t.base == SQL_BYTEA || t.base == SQL_JSONB);
 }
 
 /* A constant with all that it points to: bytes go to *bytes, other things are read again from

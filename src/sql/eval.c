@@ -136,7 +136,8 @@ static enum sql_failure better(struct machine *m, const struct op_call *c,
     return SQL_FINE;
 }
 
-static enum sql_failure cast(struct machine *m, const struct op_call *c, struct sql_value *v)
+static enum sql_failure cast(struct machine *m, const struct op_call *c,
+                             struct sql_value *v)
 {
     struct sql_call in = {m->row->arena, m->err, c->types, 1};
     struct sql_value from = *v;

@@ -17,10 +17,10 @@
 #define SQL_WHERE_MAX_BYTES (32u * 1024)
 /* Levels of a tree, its nodes, and values that an evaluation holds at a time. Beyond:
  * ERR_INVALID, "too complex". */
-#define SQL_EXPR_DEPTH_MAX  200
-#define SQL_EXPR_NODES_MAX  65536
-#define SQL_REGISTERS_MAX   512
-#define SQL_PARAMS_MAX      65535
+#define SQL_EXPR_DEPTH_MAX 200
+#define SQL_EXPR_NODES_MAX 65536
+#define SQL_REGISTERS_MAX  512
+#define SQL_PARAMS_MAX     65535
 
 /* --- The table --- */
 
@@ -43,10 +43,11 @@ struct sql_column {
     struct slice name;
     struct sql_type type;
     enum sql_collation collation;
-    uint32_t collation_oid; /* pg_collation.oid: tells two collations apart */
+    uint32_t collation_oid;             /* pg_collation.oid: tells two collations apart */
     const struct sql_enum *enumeration; /* of an enum or an array of enums, else NULL */
-    struct slice type_name; /* pg_type.typname, for messages, when the base is SQL_OTHER */
-    bool hidden;            /* as if it were not there (queryable_columns, spec 1.7) */
+    struct slice
+        type_name; /* pg_type.typname, for messages, when the base is SQL_OTHER */
+    bool hidden;   /* as if it were not there (queryable_columns, spec 1.7) */
 };
 
 /* All slices and arrays are borrowed. */
@@ -100,7 +101,8 @@ struct sql_row {
      * next sql_row_begin. */
     bool (*get)(void *ctx, size_t column, struct slice *text);
     void *ctx;
-    struct arena *arena;      /* of the values and of intermediate results; the caller resets it,
+    struct arena
+        *arena; /* of the values and of intermediate results; the caller resets it,
                                  at a sql_row_begin */
     struct sql_value *values; /* table->count of each, the caller's */
     unsigned char *states;
@@ -112,8 +114,8 @@ void sql_row_begin(struct sql_row *row);
 enum sql_verdict {
     SQL_IS_FALSE,
     SQL_IS_TRUE,
-    SQL_IS_NULL,  /* not in the shape either */
-    SQL_IS_ERROR  /* Postgres would raise an error here, or memory is out: err has it */
+    SQL_IS_NULL, /* not in the shape either */
+    SQL_IS_ERROR /* Postgres would raise an error here, or memory is out: err has it */
 };
 
 /* Copies what it needs of the tree. ERR_INVALID ("too complex"), ERR_MEMORY. */
@@ -140,8 +142,8 @@ enum sql_cond_kind {
     SQL_COND_TRUE,     /* the boolean column is true */
     SQL_COND_FALSE,    /* the boolean column is false */
     SQL_COND_RANGE,    /* column between low and high, each may be missing */
-    SQL_COND_PREFIX,   /* the text column begins with values[0]; more is for expr to say */
-    SQL_COND_OTHER     /* only expr says */
+    SQL_COND_PREFIX, /* the text column begins with values[0]; more is for expr to say */
+    SQL_COND_OTHER   /* only expr says */
 };
 
 /* Every kind is a necessary condition: a row on which it is not true is not in the shape. All
@@ -149,11 +151,13 @@ enum sql_cond_kind {
 struct sql_cond {
     enum sql_cond_kind kind;
     bool exact;
-    const struct sql_expr *expr; /* the same as a tree, to be compiled where it isn't exact */
+    const struct sql_expr
+        *expr; /* the same as a tree, to be compiled where it isn't exact */
     const struct sql_cond *children; /* AND, OR; in the canonical order */
     size_t child_count;
     size_t column;
-    struct sql_type type; /* of the values: the column's, or that of its elements. To compare and
+    struct sql_type
+        type; /* of the values: the column's, or that of its elements. To compare and
                              hash with (integers of all sizes look alike, so do floats) */
     const struct sql_value *values;
     size_t value_count;

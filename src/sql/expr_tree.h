@@ -12,9 +12,9 @@
 enum expr_kind {
     EXPR_CONST,
     EXPR_COLUMN,
-    EXPR_CALL,     /* fn over args; an operator or a function */
-    EXPR_CAST,     /* args[0] by fn, of arrays element by element; no fn: by its text */
-    EXPR_COLLATE,  /* args[0] COLLATE "C" */
+    EXPR_CALL,    /* fn over args; an operator or a function */
+    EXPR_CAST,    /* args[0] by fn, of arrays element by element; no fn: by its text */
+    EXPR_COLLATE, /* args[0] COLLATE "C" */
     EXPR_AND,
     EXPR_OR,
     EXPR_NOT,
@@ -25,7 +25,7 @@ enum expr_kind {
     EXPR_IN,       /* args[0] IN (args[1], …), all constants, by fn, which is = */
     EXPR_ANY,      /* args[0] fn ANY (args[1]) */
     EXPR_ALL,
-    EXPR_CASE,     /* WHEN args[0] THEN args[1] … ELSE the last, so count is odd */
+    EXPR_CASE, /* WHEN args[0] THEN args[1] … ELSE the last, so count is odd */
     EXPR_COALESCE,
     EXPR_GREATEST, /* by fn, which is > */
     EXPR_LEAST,    /* by fn, which is < */
@@ -33,7 +33,12 @@ enum expr_kind {
 };
 
 /* How an expression came by its collation, as in Postgres's assign_collations. */
-enum expr_strength { COLLATION_NONE, COLLATION_IMPLICIT, COLLATION_CONFLICT, COLLATION_EXPLICIT };
+enum expr_strength {
+    COLLATION_NONE,
+    COLLATION_IMPLICIT,
+    COLLATION_CONFLICT,
+    COLLATION_EXPLICIT
+};
 
 struct expr_collation {
     enum expr_strength strength;
@@ -51,7 +56,8 @@ struct sql_expr {
     unsigned depth;
     unsigned size;
     const struct sql_function *fn;
-    const struct sql_type *fn_types; /* of fn's arguments, count of them (IN, ANY, …: two) */
+    const struct sql_type
+        *fn_types; /* of fn's arguments, count of them (IN, ANY, …: two) */
     size_t column;
     unsigned param;         /* a constant that is $n, else 0 */
     struct sql_value value; /* CONST; of unknown type: s */
@@ -163,8 +169,9 @@ bool common_type(struct sql_expr **args, size_t count, struct sql_type *out,
 bool call_resolve(struct resolve *r, enum sql_function_kind kind, const char *name,
                   struct sql_expr **args, size_t count, struct sql_expr *node);
 /* The same, as a call. Writes to args. */
-struct sql_expr *expr_call(struct resolve *r, enum sql_function_kind kind, const char *name,
-                           struct sql_expr **args, size_t count, int location);
+struct sql_expr *expr_call(struct resolve *r, enum sql_function_kind kind,
+                           const char *name, struct sql_expr **args, size_t count,
+                           int location);
 /* The collation of what takes these; sets *out. */
 void collation_combine(struct sql_expr **args, size_t count, struct expr_collation *out);
 /* That fn may be called on them: refuses what the collation would decide. */

@@ -166,7 +166,8 @@ struct sql_expr *expr_const(struct resolve *r, struct sql_type type,
 
 struct sql_expr *expr_bool(struct resolve *r, bool value, int location)
 {
-    return expr_const(r, sql_plain(SQL_BOOL), NULL, (struct sql_value){.b = value}, location);
+    return expr_const(r, sql_plain(SQL_BOOL), NULL, (struct sql_value){.b = value},
+                      location);
 }
 
 struct sql_expr *expr_null(struct resolve *r, struct sql_type type,
@@ -185,8 +186,8 @@ struct sql_expr *expr_column(struct resolve *r, size_t column, int location)
                             .column = column};
 
     if (type_category(type_element(c->type)) == 'S' && c->type.base != SQL_NAME)
-        node.collation = (struct expr_collation){COLLATION_IMPLICIT, c->collation,
-                                                 c->collation_oid};
+        node.collation =
+            (struct expr_collation){COLLATION_IMPLICIT, c->collation, c->collation_oid};
     return expr_new(r, &node, NULL, 0);
 }
 
@@ -201,7 +202,8 @@ enum sql_failure expr_cast_array(struct sql_call *call, const struct sql_functio
     struct sql_value *items;
 
     if (sql_array_dims(in->array) > 1)
-        return sql_refuse(call, "a cast of an array of several dimensions is not supported");
+        return sql_refuse(call,
+                          "a cast of an array of several dimensions is not supported");
     items = arena_calloc(call->arena, count, sizeof(*items));
     if (!items)
         return sql_refuse(call, "out of memory");
@@ -280,7 +282,8 @@ static bool any_null(struct sql_expr **args, size_t count)
     return false;
 }
 
-static struct sql_value *values_of(struct resolve *r, struct sql_expr **args, size_t count)
+static struct sql_value *values_of(struct resolve *r, struct sql_expr **args,
+                                   size_t count)
 {
     struct sql_value *v = arena_calloc(r->arena, count, sizeof(*v));
 
@@ -359,8 +362,8 @@ static struct sql_expr *fold_distinct(struct resolve *r, const struct sql_expr *
     struct sql_call call = {r->arena, r->err, node->fn_types, 2};
     struct sql_value pair[2] = {args[0]->value, args[1]->value};
     struct sql_value out = {0};
-    struct sql_expr test = {.kind = EXPR_IS_NULL, .type = node->type,
-                            .location = node->location};
+    struct sql_expr test = {
+        .kind = EXPR_IS_NULL, .type = node->type, .location = node->location};
 
     for (size_t i = 0; i < 2; i++) {
         if (expr_is_null(args[i]))

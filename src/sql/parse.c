@@ -231,7 +231,8 @@ static int check_params(const struct sql_params *params, struct err *err)
 
         if ((v.len > 0 && memchr(v.ptr, 0, v.len)) || !slice_is_utf8(v))
             return err_set(err, ERR_INVALID,
-                           "parameter $%zu has to be UTF-8 without a NUL character", i + 1);
+                           "parameter $%zu has to be UTF-8 without a NUL character",
+                           i + 1);
     }
     return 0;
 }

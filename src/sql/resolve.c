@@ -54,9 +54,8 @@ static struct sql_expr *logic(struct resolve *r, const PgQuery__BoolExpr *b)
 
 static struct sql_expr *null_test(struct resolve *r, const PgQuery__NullTest *t)
 {
-    struct sql_expr node = {.kind = EXPR_IS_NULL,
-                            .type = sql_plain(SQL_BOOL),
-                            .location = t->location};
+    struct sql_expr node = {
+        .kind = EXPR_IS_NULL, .type = sql_plain(SQL_BOOL), .location = t->location};
     struct sql_expr *arg = resolve_node(r, t->arg);
     struct sql_expr *e = arg ? expr_make(r, &node, &arg, 1) : NULL;
 
@@ -84,7 +83,8 @@ static struct sql_expr *boolean_test(struct resolve *r, const PgQuery__BooleanTe
     struct sql_expr *arg, *e;
 
     if (which >= sizeof(tests) / sizeof(tests[0]) || !tests[which].what)
-        return resolve_refuse(r, t->location, "BooleanTest is not supported in this context");
+        return resolve_refuse(r, t->location,
+                              "BooleanTest is not supported in this context");
     arg = resolve_bool(r, t->arg, tests[which].what);
     node.kind = tests[which].kind;
     e = arg ? expr_make(r, &node, &arg, 1) : NULL;
@@ -95,8 +95,8 @@ static struct sql_expr *boolean_test(struct resolve *r, const PgQuery__BooleanTe
 
 /* Casts each to the type that they have in common and fills node's type, enum, collation. Every
  * `step`-th from `first` only. */
-static bool unify(struct resolve *r, struct sql_expr **args, size_t count, const char *what,
-                  struct sql_expr *node)
+static bool unify(struct resolve *r, struct sql_expr **args, size_t count,
+                  const char *what, struct sql_expr *node)
 {
     struct sql_type type;
     const struct sql_enum *enumeration;
@@ -194,9 +194,8 @@ static struct sql_expr *case_expr(struct resolve *r, const PgQuery__CaseExpr *c)
     }
     if (r->rc != 0)
         return NULL;
-    results[n] = c->defresult
-                     ? resolve_node(r, c->defresult)
-                     : expr_null(r, sql_plain(SQL_UNKNOWN), NULL, c->location);
+    results[n] = c->defresult ? resolve_node(r, c->defresult)
+                              : expr_null(r, sql_plain(SQL_UNKNOWN), NULL, c->location);
     if (!results[n] || !unify(r, results, n + 1, "CASE", &node))
         return NULL;
     for (size_t i = 0; i < n; i++)
@@ -300,10 +299,12 @@ static struct sql_expr *function(struct resolve *r, const PgQuery__FuncCall *f)
         return resolve_refuse(r, f->location,
                               "aggregation is not supported in this context");
     if (f->func_variadic)
-        return resolve_refuse(r, f->location, "explicit VARIADIC function calls are not "
-                                              "currently supported");
+        return resolve_refuse(r, f->location,
+                              "explicit VARIADIC function calls are not "
+                              "currently supported");
     if (!name)
-        return resolve_refuse(r, f->location, "only functions of pg_catalog are supported");
+        return resolve_refuse(r, f->location,
+                              "only functions of pg_catalog are supported");
     args = resolve_list(r, f->args, f->n_args);
     if (!args)
         return NULL;
@@ -383,7 +384,8 @@ struct sql_expr *resolve_node(struct resolve *r, const PgQuery__Node *node)
     if (!node)
         return resolve_refuse(r, (int)WHERE_PREFIX_BYTES, "an operand is missing");
     if (r->depth >= SQL_EXPR_DEPTH_MAX)
-        return resolve_refuse(r, (int)WHERE_PREFIX_BYTES, "the expression is too complex");
+        return resolve_refuse(r, (int)WHERE_PREFIX_BYTES,
+                              "the expression is too complex");
     r->depth++;
     e = resolve_kind(r, node);
     r->depth--;

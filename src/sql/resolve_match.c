@@ -61,7 +61,8 @@ static bool any_type(const struct sql_function *f, const struct sql_type *types,
             continue;
         if (t.base == SQL_UNKNOWN)
             continue;
-        if (t.array != is_any_array(want) && !(is_any_enum(want) && want.array == t.array))
+        if (t.array != is_any_array(want) &&
+            !(is_any_enum(want) && want.array == t.array))
             return false;
         if (is_any_enum(want) && t.base != SQL_ENUM)
             return false;
@@ -198,9 +199,9 @@ static bool by_category(struct candidates *c, const struct sql_type *types, size
         for (size_t i = 0; fits && i < count; i++) {
             struct sql_type want = arg_type(c->fn[k], i);
 
-            fits = types[i].base != SQL_UNKNOWN ||
-                   (type_category(want) == category[i] &&
-                    (!preferred[i] || type_preferred(want)));
+            fits =
+                types[i].base != SQL_UNKNOWN || (type_category(want) == category[i] &&
+                                                 (!preferred[i] || type_preferred(want)));
         }
         if (fits)
             left.fn[left.count++] = c->fn[k];
@@ -210,7 +211,8 @@ static bool by_category(struct candidates *c, const struct sql_type *types, size
     return c->count == 1;
 }
 
-static bool by_assumption(struct candidates *c, const struct sql_type *types, size_t count)
+static bool by_assumption(struct candidates *c, const struct sql_type *types,
+                          size_t count)
 {
     struct sql_type assumed[SQL_ARGS_MAX];
     struct sql_type known = {.base = SQL_UNKNOWN};
@@ -427,8 +429,9 @@ bool call_resolve(struct resolve *r, enum sql_function_kind kind, const char *na
     return collation_allows(r, m.fn, name, args, count, node->location);
 }
 
-struct sql_expr *expr_call(struct resolve *r, enum sql_function_kind kind, const char *name,
-                           struct sql_expr **args, size_t count, int location)
+struct sql_expr *expr_call(struct resolve *r, enum sql_function_kind kind,
+                           const char *name, struct sql_expr **args, size_t count,
+                           int location)
 {
     struct sql_expr node = {.kind = EXPR_CALL, .location = location};
 

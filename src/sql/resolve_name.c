@@ -99,7 +99,8 @@ static struct sql_expr *unknown(struct resolve *r, struct slice text, unsigned p
 struct sql_expr *resolve_param(struct resolve *r, const PgQuery__ParamRef *p)
 {
     if (p->number < 1 || (size_t)p->number > r->params->count)
-        return resolve_refuse(r, p->location, "parameter $%d was not provided", p->number);
+        return resolve_refuse(r, p->location, "parameter $%d was not provided",
+                              p->number);
     return unknown(r, r->params->values[p->number - 1], (unsigned)p->number, p->location);
 }
 
@@ -156,24 +157,15 @@ bool resolve_type_name(const char *name, struct sql_type *out)
     static const struct {
         const char *name;
         enum sql_base base;
-    } types[] = {{"bool", SQL_BOOL},
-                 {"int2", SQL_INT2},
-                 {"int4", SQL_INT4},
-                 {"int8", SQL_INT8},
-                 {"float4", SQL_FLOAT4},
-                 {"float8", SQL_FLOAT8},
-                 {"numeric", SQL_NUMERIC},
-                 {"text", SQL_TEXT},
-                 {"varchar", SQL_VARCHAR},
-                 {"bpchar", SQL_BPCHAR},
-                 {"name", SQL_NAME},
-                 {"uuid", SQL_UUID},
-                 {"date", SQL_DATE},
-                 {"time", SQL_TIME},
-                 {"timestamp", SQL_TIMESTAMP},
-                 {"timestamptz", SQL_TIMESTAMPTZ},
-                 {"interval", SQL_INTERVAL},
-                 {"bytea", SQL_BYTEA},
+    } types[] = {{"bool", SQL_BOOL},           {"int2", SQL_INT2},
+                 {"int4", SQL_INT4},           {"int8", SQL_INT8},
+                 {"float4", SQL_FLOAT4},       {"float8", SQL_FLOAT8},
+                 {"numeric", SQL_NUMERIC},     {"text", SQL_TEXT},
+                 {"varchar", SQL_VARCHAR},     {"bpchar", SQL_BPCHAR},
+                 {"name", SQL_NAME},           {"uuid", SQL_UUID},
+                 {"date", SQL_DATE},           {"time", SQL_TIME},
+                 {"timestamp", SQL_TIMESTAMP}, {"timestamptz", SQL_TIMESTAMPTZ},
+                 {"interval", SQL_INTERVAL},   {"bytea", SQL_BYTEA},
                  {"jsonb", SQL_JSONB}};
 
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
@@ -265,7 +257,8 @@ bool resolve_type(struct resolve *r, const PgQuery__TypeName *name, struct sql_t
                   const struct sql_enum **enumeration)
 {
     const char *plain = resolve_plain_name(name->names, name->n_names);
-    const char *last = name->n_names > 0 ? string_of(name->names[name->n_names - 1]) : NULL;
+    const char *last =
+        name->n_names > 0 ? string_of(name->names[name->n_names - 1]) : NULL;
     const char *schema = name->n_names == 2 ? string_of(name->names[0]) : NULL;
 
     *enumeration = NULL;

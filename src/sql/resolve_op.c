@@ -73,8 +73,9 @@ static struct sql_expr *any_or_all(struct resolve *r, const PgQuery__AExpr *a,
     if (!call_resolve(r, SQL_OPERATOR, name, args, 2, &node))
         return NULL;
     if (node.type.base != SQL_BOOL)
-        return resolve_refuse(r, a->location, "op %s (array) requires operator to yield "
-                                              "boolean",
+        return resolve_refuse(r, a->location,
+                              "op %s (array) requires operator to yield "
+                              "boolean",
                               all ? "ALL" : "ANY");
     args[1] = expr_coerce(r, rhs, type_array(node.fn_types[1]),
                           rhs->enumeration ? rhs->enumeration : lhs->enumeration, false,
@@ -85,7 +86,8 @@ static struct sql_expr *any_or_all(struct resolve *r, const PgQuery__AExpr *a,
 /* ---- IN ---- */
 
 static bool cast_all(struct resolve *r, struct sql_expr **args, size_t count,
-                     struct sql_type type, const struct sql_enum *enumeration, int location)
+                     struct sql_type type, const struct sql_enum *enumeration,
+                     int location)
 {
     for (size_t i = 0; i < count; i++) {
         args[i] = expr_coerce(r, args[i], type, enumeration, false, location);
@@ -101,7 +103,8 @@ static struct sql_expr *constants_in(struct resolve *r, struct sql_expr *lhs,
                                      struct sql_expr **items, size_t *count, int location)
 {
     struct sql_expr node = {.kind = EXPR_IN, .location = location};
-    struct sql_expr **args = arena_calloc(r->arena, *count + 1, sizeof(struct sql_expr *));
+    struct sql_expr **args =
+        arena_calloc(r->arena, *count + 1, sizeof(struct sql_expr *));
     const struct sql_enum *enumeration;
     struct sql_type type;
     size_t n = 1;
@@ -138,7 +141,8 @@ static struct sql_expr *in_list(struct resolve *r, const PgQuery__AExpr *a, bool
 {
     const PgQuery__List *list = list_of(a->rexpr);
     struct sql_expr *lhs = resolve_node(r, a->lexpr);
-    struct sql_expr **items = lhs && list ? resolve_list(r, list->items, list->n_items) : NULL;
+    struct sql_expr **items =
+        lhs && list ? resolve_list(r, list->items, list->n_items) : NULL;
     struct sql_expr **terms;
     struct sql_expr *e;
     size_t count, n = 0;
@@ -164,8 +168,9 @@ static struct sql_expr *in_list(struct resolve *r, const PgQuery__AExpr *a, bool
 /* ---- BETWEEN ---- */
 
 /* low <= x AND x <= high, or its negation. */
-static struct sql_expr *within(struct resolve *r, struct sql_expr *x, struct sql_expr *low,
-                               struct sql_expr *high, bool negated, int location)
+static struct sql_expr *within(struct resolve *r, struct sql_expr *x,
+                               struct sql_expr *low, struct sql_expr *high, bool negated,
+                               int location)
 {
     struct sql_expr *a = binary(r, negated ? "<" : ">=", x, low, location);
     struct sql_expr *b = a ? binary(r, negated ? ">" : "<=", x, high, location) : NULL;
@@ -178,7 +183,8 @@ static struct sql_expr *between(struct resolve *r, const PgQuery__AExpr *a, bool
 {
     const PgQuery__List *list = list_of(a->rexpr);
     struct sql_expr *x = resolve_node(r, a->lexpr);
-    struct sql_expr **ends = x && list ? resolve_list(r, list->items, list->n_items) : NULL;
+    struct sql_expr **ends =
+        x && list ? resolve_list(r, list->items, list->n_items) : NULL;
     struct sql_expr *one;
 
     if (!ends || list->n_items != 2)
@@ -186,8 +192,8 @@ static struct sql_expr *between(struct resolve *r, const PgQuery__AExpr *a, bool
     one = within(r, x, ends[0], ends[1], negated, a->location);
     if (!symmetric || !one)
         return one;
-    return both(r, !negated, one,
-                within(r, x, ends[1], ends[0], negated, a->location), a->location);
+    return both(r, !negated, one, within(r, x, ends[1], ends[0], negated, a->location),
+                a->location);
 }
 
 /* ---- the rest ---- */
@@ -233,7 +239,8 @@ struct sql_expr *resolve_operator(struct resolve *r, const PgQuery__AExpr *a)
     const char *name = resolve_plain_name(a->name, a->n_name);
 
     if (!name)
-        return resolve_refuse(r, a->location, "only operators of pg_catalog are supported");
+        return resolve_refuse(r, a->location,
+                              "only operators of pg_catalog are supported");
     switch (a->kind) {
     case PG_QUERY__A__EXPR__KIND__AEXPR_OP:
     case PG_QUERY__A__EXPR__KIND__AEXPR_LIKE:

@@ -60,9 +60,9 @@ char type_category(struct sql_type t)
 /* pg_type.typispreferred. */
 bool type_preferred(struct sql_type t)
 {
-    return !t.array && (t.base == SQL_BOOL || t.base == SQL_FLOAT8 ||
-                        t.base == SQL_TEXT || t.base == SQL_TIMESTAMPTZ ||
-                        t.base == SQL_INTERVAL);
+    return !t.array &&
+           (t.base == SQL_BOOL || t.base == SQL_FLOAT8 || t.base == SQL_TEXT ||
+            t.base == SQL_TIMESTAMPTZ || t.base == SQL_INTERVAL);
 }
 
 struct sql_type type_element(struct sql_type t)
@@ -157,8 +157,8 @@ static bool labels_hold(const struct sql_enum *e, struct sql_type type,
 }
 
 static struct sql_expr *bad_literal(struct resolve *r, const struct sql_expr *e,
-                                    struct sql_type to, const struct sql_enum *enumeration,
-                                    int location)
+                                    struct sql_type to,
+                                    const struct sql_enum *enumeration, int location)
 {
     struct sql_expr target = {.type = to, .enumeration = enumeration};
 
@@ -239,8 +239,8 @@ struct sql_expr *expr_coerce(struct resolve *r, struct sql_expr *e, struct sql_t
                              const struct sql_enum *enumeration, bool is_explicit,
                              int location)
 {
-    struct sql_expr node = {.kind = EXPR_CAST, .type = to, .enumeration = enumeration,
-                            .location = location};
+    struct sql_expr node = {
+        .kind = EXPR_CAST, .type = to, .enumeration = enumeration, .location = location};
     struct sql_expr target = {.type = to, .enumeration = enumeration};
 
     if (r->rc != 0 || !e)
@@ -253,8 +253,8 @@ struct sql_expr *expr_coerce(struct resolve *r, struct sql_expr *e, struct sql_t
         if (node.type.typmod < 0)
             return e;
     } else {
-        node.fn = cast_find(e->type, to,
-                            is_explicit ? SQL_CAST_EXPLICIT : SQL_CAST_IMPLICIT);
+        node.fn =
+            cast_find(e->type, to, is_explicit ? SQL_CAST_EXPLICIT : SQL_CAST_IMPLICIT);
         if (!node.fn && !(is_explicit && casts_by_output(e->type, to)))
             return resolve_refuse(r, location, "unknown cast from type %s to type %s",
                                   type_text(r, e), type_text(r, &target));
@@ -281,7 +281,8 @@ bool common_type(struct sql_expr **args, size_t count, struct sql_type *out,
         }
         if (type_category(t) != type_category(best))
             return false;
-        if (!type_preferred(best) && type_coercible(best, t) && !type_coercible(t, best)) {
+        if (!type_preferred(best) && type_coercible(best, t) &&
+            !type_coercible(t, best)) {
             best = t;
             *enumeration = args[i]->enumeration;
         }
@@ -337,8 +338,9 @@ bool collation_allows(struct resolve *r, const struct sql_function *fn, const ch
         return true;
     collation_combine(args, count, &c);
     if (c.strength == COLLATION_CONFLICT) {
-        resolve_refuse(r, location, "could not determine which collation to use for %s; "
-                                    "say COLLATE \"C\" behind one of its operands",
+        resolve_refuse(r, location,
+                       "could not determine which collation to use for %s; "
+                       "say COLLATE \"C\" behind one of its operands",
                        name);
         return false;
     }

@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define COLUMN(name_, base_)                                                             \
     {                                                                                    \
-        .name = {name_, sizeof(name_) - 1}, .type = {.base = (base_), .typmod = -1}      \
+        .name = {name_, sizeof(name_) - 1}, .type = {.base = (base_), .typmod = -1 }     \
     }
 
 static const struct sql_column columns[COLUMNS] = {

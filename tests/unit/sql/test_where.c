@@ -153,7 +153,8 @@ static void grammar_errors_count_from_the_wrapped_text(void **state)
     refuses("id = 1 FROM t", "At location 22: syntax error at or near \"FROM\"");
     refuses("* = 1", "At location 15: syntax error at or near \"*\"");
     refuses("", "At location 15: syntax error at end of input");
-    refuses("title = '\xc3\xbc' AND = 1", "At location 31: syntax error at or near \"=\"");
+    refuses("title = '\xc3\xbc' AND = 1",
+            "At location 31: syntax error at or near \"=\"");
 }
 
 static void only_one_expression_is_taken(void **state)
@@ -186,9 +187,9 @@ static void a_text_has_a_size_and_is_utf8(void **state)
                      0);
     refuses(big, "the where-clause is bigger than maximum size (32768 bytes)");
     refuses("title = '\xff'", "a where-clause has to be UTF-8");
-    assert_int_equal(sql_where_parse(slice_make("true\0 OR", 8), &table, NULL, &arena, &e,
-                                     &err),
-                     ERR_INVALID);
+    assert_int_equal(
+        sql_where_parse(slice_make("true\0 OR", 8), &table, NULL, &arena, &e, &err),
+        ERR_INVALID);
     assert_string_equal(err.message, "a where-clause can't hold a NUL character");
 }
 
@@ -197,9 +198,11 @@ static void references_are_to_columns_by_their_names(void **state)
     (void)state;
     refuses("nope = 1", "At location 0: unknown reference nope");
     refuses("\"ID\" = 1", "At location 0: unknown reference \"ID\"");
-    refuses("public.v_items.id = 1", "At location 0: unknown reference public.v_items.id");
+    refuses("public.v_items.id = 1",
+            "At location 0: unknown reference public.v_items.id");
     refuses("ctid = '(0,1)'", "At location 0: unknown reference ctid");
-    refuses("id = 1 AND '\xc3\xbc\xc3\xbc' = nope", "At location 18: unknown reference nope");
+    refuses("id = 1 AND '\xc3\xbc\xc3\xbc' = nope",
+            "At location 18: unknown reference nope");
     refuses("secret = 1", "At location 0: unknown reference secret");
     same("ID = 1", "\"id\" = 1");
     prints("\"We\"\"ird \xc3\xbc\" = 1", "(\"We\"\"ird \xc3\xbc\" = '1'::integer)");
@@ -222,7 +225,8 @@ static void types_are_resolved_or_refused(void **state)
     refuses("id::json = '1'", "At location 4: unsupported type json");
     refuses("now() > 'x'", "At location 0: unknown or unsupported function now/0");
     refuses("random() > 0.5", "At location 0: unknown or unsupported function random/0");
-    refuses("count(*) > 1", "At location 0: aggregation is not supported in this context");
+    refuses("count(*) > 1",
+            "At location 0: aggregation is not supported in this context");
     refuses("id = ANY(1)", "At location 9: argument of ANY must be an array");
     refuses("id IS TRUE", "At location 0: argument of IS TRUE must be bool, not int4");
     refuses("lower(id) = '1'",
@@ -237,7 +241,8 @@ static void types_are_resolved_or_refused(void **state)
     refuses("ip::text = 'x'", "At location 0: unknown cast from type inet to type text");
     refuses("row(id, n) = row(1, 2)",
             "At location 0: RowExpr is not supported in this context");
-    refuses("title = $1 AND m = $1", "At location 19: type conflict for $1: text and enum");
+    refuses("title = $1 AND m = $1",
+            "At location 19: type conflict for $1: text and enum");
     refuses("1/0 = 1", "At location 1: Failed to apply function to constant arguments: "
                        "division by zero");
     refuses("title > 'a'", "At location 6: > depends on the collation, which is not "
@@ -263,7 +268,8 @@ static void constants_and_casts_are_written_out(void **state)
     prints("id + 1 + 1 = 3", "(((\"id\" + '1'::integer) + '1'::integer) = '3'::integer)");
     prints("id = 1 + 1", "(\"id\" = '2'::integer)");
     prints("lower(tc) = 'a'", "(pg_catalog.\"lower\"((\"tc\")::text) = 'a'::text)");
-    prints("id BETWEEN 1 AND 2", "((\"id\" <= '2'::integer) AND (\"id\" >= '1'::integer))");
+    prints("id BETWEEN 1 AND 2",
+           "((\"id\" <= '2'::integer) AND (\"id\" >= '1'::integer))");
     prints("ip IS NOT NULL", "(NOT (\"ip\" IS NULL))");
     prints("id = NULL", "NULL::boolean");
     prints("b AND true", "\"b\"");
@@ -313,9 +319,9 @@ static void two_clauses_are_joined_as_trees(void **state)
     const struct sql_expr *both;
 
     (void)state;
-    assert_int_equal(sql_expr_and(parse("b OR b2"), parse("id = 1 AND n = 2"), &arena, &both,
-                                  NULL),
-                     0);
+    assert_int_equal(
+        sql_expr_and(parse("b OR b2"), parse("id = 1 AND n = 2"), &arena, &both, NULL),
+        0);
     assert_string_equal(printed(both), printed(parse("(b OR b2) AND id = 1 AND n = 2")));
 }
 
@@ -355,20 +361,19 @@ static enum sql_verdict verdict(const char *clause, struct cells *cells)
 static void logic_has_three_values(void **state)
 {
     static const char *const texts[] = {"f", "t", NULL};
-    static const enum sql_verdict and[3][3] = {
-        {SQL_IS_FALSE, SQL_IS_FALSE, SQL_IS_FALSE},
-        {SQL_IS_FALSE, SQL_IS_TRUE, SQL_IS_NULL},
-        {SQL_IS_FALSE, SQL_IS_NULL, SQL_IS_NULL}};
-    static const enum sql_verdict or[3][3] = {{SQL_IS_FALSE, SQL_IS_TRUE, SQL_IS_NULL},
-                                              {SQL_IS_TRUE, SQL_IS_TRUE, SQL_IS_TRUE},
-                                              {SQL_IS_NULL, SQL_IS_TRUE, SQL_IS_NULL}};
-    static const enum sql_verdict not[] = {SQL_IS_TRUE, SQL_IS_FALSE, SQL_IS_NULL};
+    static const enum sql_verdict and[3][3] = {{SQL_IS_FALSE, SQL_IS_FALSE, SQL_IS_FALSE},
+                                               {SQL_IS_FALSE, SQL_IS_TRUE, SQL_IS_NULL},
+                                               {SQL_IS_FALSE, SQL_IS_NULL, SQL_IS_NULL}};
+    static const enum sql_verdict or [3][3] = {{SQL_IS_FALSE, SQL_IS_TRUE, SQL_IS_NULL},
+                                               {SQL_IS_TRUE, SQL_IS_TRUE, SQL_IS_TRUE},
+                                               {SQL_IS_NULL, SQL_IS_TRUE, SQL_IS_NULL}};
+    static const enum sql_verdict not [] = {SQL_IS_TRUE, SQL_IS_FALSE, SQL_IS_NULL};
 
     (void)state;
     for (size_t i = 0; i < 3; i++) {
         struct cells one = {.text = {[B] = texts[i]}};
 
-        assert_int_equal(verdict("NOT b", &one), not[i]);
+        assert_int_equal(verdict("NOT b", &one), not [i]);
         assert_int_equal(verdict("b IS TRUE", &one), i == 1);
         assert_int_equal(verdict("b IS NOT TRUE", &one), i != 1);
         assert_int_equal(verdict("b IS FALSE", &one), i == 0);
@@ -377,12 +382,12 @@ static void logic_has_three_values(void **state)
             struct cells two = {.text = {[B] = texts[i], [B2] = texts[k]}};
 
             assert_int_equal(verdict("b AND b2", &two), and[i][k]);
-            assert_int_equal(verdict("b OR b2", &two), or[i][k]);
+            assert_int_equal(verdict("b OR b2", &two), or [i][k]);
             assert_int_equal(verdict("b IS DISTINCT FROM b2", &two), i != k);
             assert_int_equal(verdict("CASE WHEN b THEN b2 ELSE b END", &two),
-                             i == 1 ? or[k][k] : or[i][i]);
+                             i == 1 ? or [k][k] : or [i][i]);
             assert_int_equal(verdict("coalesce(b, b2)", &two),
-                             i == 2 ? or[k][k] : or[i][i]);
+                             i == 2 ? or [k][k] : or [i][i]);
         }
     }
 }
@@ -470,7 +475,8 @@ static void leaves_are_told_apart(void **state)
 
 static void ranges_and_prefixes_are_found(void **state)
 {
-    const struct sql_cond *c = cond("id BETWEEN 2 AND 7 AND id > 2 AND title LIKE 'a\\%b%'");
+    const struct sql_cond *c =
+        cond("id BETWEEN 2 AND 7 AND id > 2 AND title LIKE 'a\\%b%'");
 
     (void)state;
     assert_int_equal(c->kind, SQL_COND_AND);

@@ -19,9 +19,9 @@
 #include <cmocka.h>
 #include <libpq-fe.h>
 
-#include "json/json.h"
 #include "sql/expr.h"
 #include "support/pgcluster.h"
+#include "json/json.h"
 
 #define COLUMNS_MAX   40
 #define ROWS_MAX      20
@@ -49,8 +49,7 @@ static PGresult *run(const char *sql, const char *a, const char *b)
 {
     const char *const params[] = {a, b};
     int count = a ? b ? 2 : 1 : 0;
-    PGresult *result =
-        PQexecParams(connection, sql, count, NULL, params, NULL, NULL, 0);
+    PGresult *result = PQexecParams(connection, sql, count, NULL, params, NULL, NULL, 0);
 
     if (PQresultStatus(result) != PGRES_TUPLES_OK &&
         PQresultStatus(result) != PGRES_COMMAND_OK)
@@ -87,10 +86,11 @@ static void load(struct world *w, const char *table)
     char sql[100];
 
     memset(w, 0, sizeof(*w));
-    w->catalog = run("SELECT attname, atttypid, atttypmod, attcollation, typtype, typname "
-                     "FROM pg_attribute JOIN pg_type t ON t.oid = atttypid WHERE attrelid "
-                     "= $1::regclass AND attnum > 0 ORDER BY attnum",
-                     table, NULL);
+    w->catalog =
+        run("SELECT attname, atttypid, atttypmod, attcollation, typtype, typname "
+            "FROM pg_attribute JOIN pg_type t ON t.oid = atttypid WHERE attrelid "
+            "= $1::regclass AND attnum > 0 ORDER BY attnum",
+            table, NULL);
     for (int i = 0; i < PQntuples(w->catalog); i++) {
         struct sql_column *c = &w->columns[i];
         unsigned long oid = strtoul(PQgetvalue(w->catalog, i, 1), NULL, 10);
@@ -99,12 +99,12 @@ static void load(struct world *w, const char *table)
         c->type = sql_type_of_oid(
             (uint32_t)oid, (int32_t)strtol(PQgetvalue(w->catalog, i, 2), NULL, 10));
         c->collation_oid = (uint32_t)strtoul(PQgetvalue(w->catalog, i, 3), NULL, 10);
-        c->collation =
-            c->collation_oid == 950 ? SQL_COLLATION_C : SQL_COLLATION_DEFAULT;
+        c->collation = c->collation_oid == 950 ? SQL_COLLATION_C : SQL_COLLATION_DEFAULT;
         c->type_name = slice_of(PQgetvalue(w->catalog, i, 5));
         if (*PQgetvalue(w->catalog, i, 4) == 'e') {
             w_e.oid = (uint32_t)oid;
-            c->type = (struct sql_type){.base = SQL_ENUM, .oid = (uint32_t)oid, .typmod = -1};
+            c->type =
+                (struct sql_type){.base = SQL_ENUM, .oid = (uint32_t)oid, .typmod = -1};
             c->enumeration = &w_e;
         }
     }
@@ -152,7 +152,8 @@ static void compare(struct world *w, const char *table, const char *clause,
         .table = &w->table, .get = get, .ctx = w, .values = values, .states = states};
     PGresult *theirs;
 
-    (void)snprintf(sql, sizeof(sql), "SELECT verdict($1, $2, id) FROM %s ORDER BY id", table);
+    (void)snprintf(sql, sizeof(sql), "SELECT verdict($1, $2, id) FROM %s ORDER BY id",
+                   table);
     theirs = run(sql, text, table);
     arena_init(&arena, ARENA_MAX);
     row.arena = &arena;
@@ -166,7 +167,8 @@ static void compare(struct world *w, const char *table, const char *clause,
         v = sql_program_run(program, &row, &err);
         ids[w->row] = v == SQL_IS_TRUE;
         compared++;
-        if (v == SQL_IS_ERROR && (err.code == ERR_UNSUPPORTED || err.code == ERR_MEMORY)) {
+        if (v == SQL_IS_ERROR &&
+            (err.code == ERR_UNSUPPORTED || err.code == ERR_MEMORY)) {
             undecided++;
             continue;
         }
@@ -445,8 +447,9 @@ static void put_text(struct buf *out, unsigned depth)
         break;
     case 2:
     case 3:
-        buf_puts(out, PICK("'a'", "''", "'B'", "'a  '", "'100%'", "'\xc3\xa9'", "NULL::text",
-                           "'a\\b'", "'it''s'", "'a'::bpchar", "'ab'::varchar(1)"));
+        buf_puts(out,
+                 PICK("'a'", "''", "'B'", "'a  '", "'100%'", "'\xc3\xa9'", "NULL::text",
+                      "'a\\b'", "'it''s'", "'a'::bpchar", "'ab'::varchar(1)"));
         break;
     case 4:
         buf_putc(out, '(');
@@ -472,15 +475,17 @@ static void put_text(struct buf *out, unsigned depth)
         break;
     default:
         put_text(out, depth - 1);
-        buf_printf(out, "::%s", PICK("text", "varchar", "bpchar", "varchar(2)", "char(3)"));
+        buf_printf(out, "::%s",
+                   PICK("text", "varchar", "bpchar", "varchar(2)", "char(3)"));
         break;
     }
 }
 
 static void put_comparison(struct buf *out, unsigned depth)
 {
-    void (*operand)(struct buf *, unsigned) =
-        below(3) == 0 ? put_text : below(2) == 0 ? put_number : put_int;
+    void (*operand)(struct buf *, unsigned) = below(3) == 0   ? put_text
+                                              : below(2) == 0 ? put_number
+                                                              : put_int;
 
     switch (below(9)) {
     case 0:
@@ -494,8 +499,9 @@ static void put_comparison(struct buf *out, unsigned depth)
         break;
     case 1:
         operand(out, depth);
-        buf_printf(out, " %s ", PICK("BETWEEN", "NOT BETWEEN", "BETWEEN SYMMETRIC",
-                                     "NOT BETWEEN SYMMETRIC"));
+        buf_printf(
+            out, " %s ",
+            PICK("BETWEEN", "NOT BETWEEN", "BETWEEN SYMMETRIC", "NOT BETWEEN SYMMETRIC"));
         operand(out, 0);
         buf_puts(out, " AND ");
         operand(out, 0);
@@ -575,13 +581,16 @@ static void random_clauses_agree_with_postgres(void **state)
                 "\"C\", vc varchar(20), ch char(3), nm name, u uuid, e w_e, by bytea)",
                 NULL, NULL));
     PQclear(run(
-        "INSERT INTO r VALUES (1, true, 1, 1, 2, 1, 0.1, 0.1, 1, 2.5, 'a', 'a', 'a', 'a', "
+        "INSERT INTO r VALUES (1, true, 1, 1, 2, 1, 0.1, 0.1, 1, 2.5, 'a', 'a', 'a', "
+        "'a', "
         "'a', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'x', '\\x01'), "
         "(2, false, 0, 2, 2, -1, 'NaN', 'NaN', 'NaN', 0, '', '', '', '', '', "
         "'00000000-0000-0000-0000-000000000000', 'y', '\\x'), "
-        "(3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, "
+        "(3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, "
+        "NULL, "
         "NULL, NULL, NULL, NULL), "
-        "(4, true, -32768, -2147483648, 0, -9223372036854775808, '-Infinity', 'Infinity', "
+        "(4, true, -32768, -2147483648, 0, -9223372036854775808, '-Infinity', "
+        "'Infinity', "
         "2.50, -1.5, 'B', 'B', 'b', 'ab', 'Zz', 'ffffffff-ffff-ffff-ffff-ffffffffffff', "
         "'y', '\\xff'), "
         "(5, false, 32767, 2147483647, 7, 9223372036854775807, 3, 1000, 1000000, 9.99, "
@@ -625,13 +634,14 @@ static int set_up(void **state)
                 "set_config('extra_float_digits', '1', false)",
                 NULL, NULL));
     PQclear(run("CREATE TYPE w_e AS ENUM ('x', 'y')", NULL, NULL));
-    PQclear(run("CREATE FUNCTION verdict(clause text, tab text, row_id int4) RETURNS text "
-                "LANGUAGE plpgsql AS $$ DECLARE r text; BEGIN "
-                "EXECUTE 'SELECT CASE WHEN v THEN ''t'' WHEN NOT v THEN ''f'' ELSE ''n'' END "
-                "FROM (SELECT (' || clause || ') AS v FROM ' || tab || ' WHERE id = ' || "
-                "row_id || ' OFFSET 0) AS s' INTO r; "
-                "RETURN r; EXCEPTION WHEN others THEN RETURN '!' || SQLERRM; END $$",
-                NULL, NULL));
+    PQclear(
+        run("CREATE FUNCTION verdict(clause text, tab text, row_id int4) RETURNS text "
+            "LANGUAGE plpgsql AS $$ DECLARE r text; BEGIN "
+            "EXECUTE 'SELECT CASE WHEN v THEN ''t'' WHEN NOT v THEN ''f'' ELSE ''n'' END "
+            "FROM (SELECT (' || clause || ') AS v FROM ' || tab || ' WHERE id = ' || "
+            "row_id || ' OFFSET 0) AS s' INTO r; "
+            "RETURN r; EXCEPTION WHEN others THEN RETURN '!' || SQLERRM; END $$",
+            NULL, NULL));
     return 0;
 }
 
