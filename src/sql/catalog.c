@@ -43,6 +43,13 @@
         .fn = (fn_), .strict = true                                                      \
     }
 
+/* Called with NULLs, too. */
+#define LAX2(kind_, name_, a, b, to, fn_)                                                \
+    {                                                                                    \
+        .kind = (kind_), .name = (name_), .count = 2, .args = {a, b}, .result = to,      \
+        .fn = (fn_)                                                                      \
+    }
+
 #define OP1(name, a, to, fn)      ROW1(SQL_OPERATOR, name, T(a), T(to), fn, )
 #define OP2(name, a, b, to, fn)   ROW2(SQL_OPERATOR, name, T(a), T(b), T(to), fn, )
 #define F1(name, a, to, fn)       ROW1(SQL_FUNCTION, name, T(a), T(to), fn, )
@@ -254,6 +261,54 @@ static const struct sql_function functions[] = {
     F2("timezone", INTERVAL, TIMESTAMP, TIMESTAMPTZ, sql_timezone_interval),
     F2("timezone", INTERVAL, TIMESTAMPTZ, TIMESTAMP, sql_timezone_interval),
 
+    /* arrays */
+    ROW2(SQL_OPERATOR, "=", ANY_ARRAY, ANY_ARRAY, T(BOOL), sql_eq, ),
+    ROW2(SQL_OPERATOR, "<>", ANY_ARRAY, ANY_ARRAY, T(BOOL), sql_ne, ),
+    ROW2(SQL_OPERATOR, "<", ANY_ARRAY, ANY_ARRAY, T(BOOL), sql_lt, .collation = true),
+    ROW2(SQL_OPERATOR, "<=", ANY_ARRAY, ANY_ARRAY, T(BOOL), sql_le, .collation = true),
+    ROW2(SQL_OPERATOR, ">", ANY_ARRAY, ANY_ARRAY, T(BOOL), sql_gt, .collation = true),
+    ROW2(SQL_OPERATOR, ">=", ANY_ARRAY, ANY_ARRAY, T(BOOL), sql_ge, .collation = true),
+    ROW2(SQL_OPERATOR, "@>", ANY_ARRAY, ANY_ARRAY, T(BOOL), sql_array_contains, ),
+    ROW2(SQL_OPERATOR, "<@", ANY_ARRAY, ANY_ARRAY, T(BOOL), sql_array_contained, ),
+    ROW2(SQL_OPERATOR, "&&", ANY_ARRAY, ANY_ARRAY, T(BOOL), sql_array_overlaps, ),
+    LAX2(SQL_OPERATOR, "||", ANY_ARRAY, ANY_ARRAY, ANY_ARRAY, sql_array_cat),
+    LAX2(SQL_OPERATOR, "||", ANY_ARRAY, ANY_ELEMENT, ANY_ARRAY, sql_array_append),
+    LAX2(SQL_OPERATOR, "||", ANY_ELEMENT, ANY_ARRAY, ANY_ARRAY, sql_array_prepend),
+    LAX2(SQL_FUNCTION, "array_cat", ANY_ARRAY, ANY_ARRAY, ANY_ARRAY, sql_array_cat),
+    LAX2(SQL_FUNCTION, "array_append", ANY_ARRAY, ANY_ELEMENT, ANY_ARRAY,
+         sql_array_append),
+    LAX2(SQL_FUNCTION, "array_prepend", ANY_ELEMENT, ANY_ARRAY, ANY_ARRAY,
+         sql_array_prepend),
+    ROW1(SQL_FUNCTION, "array_ndims", ANY_ARRAY, T(INT4), sql_array_ndims, ),
+    ROW1(SQL_FUNCTION, "cardinality", ANY_ARRAY, T(INT4), sql_cardinality, ),
+    ROW2(SQL_FUNCTION, "array_length", ANY_ARRAY, T(INT4), T(INT4),
+         sql_array_length_of, ),
+    ROW2(SQL_FUNCTION, "array_lower", ANY_ARRAY, T(INT4), T(INT4), sql_array_lower_of, ),
+    ROW2(SQL_FUNCTION, "array_upper", ANY_ARRAY, T(INT4), T(INT4), sql_array_upper_of, ),
+
+    /* jsonb; the order of its strings is the collation's */
+    COLLATED_COMPARISON(JSONB, JSONB),
+    OP2("@>", JSONB, JSONB, BOOL, sql_jsonb_contains),
+    OP2("<@", JSONB, JSONB, BOOL, sql_jsonb_contained),
+    OP2("?", JSONB, TEXT, BOOL, sql_jsonb_exists),
+    ROW2(SQL_OPERATOR, "?|", T(JSONB), A(TEXT), T(BOOL), sql_jsonb_exists_any, ),
+    ROW2(SQL_OPERATOR, "?&", T(JSONB), A(TEXT), T(BOOL), sql_jsonb_exists_all, ),
+    OP2("->", JSONB, TEXT, JSONB, sql_jsonb_get),
+    OP2("->", JSONB, INT4, JSONB, sql_jsonb_get),
+    OP2("->>", JSONB, TEXT, TEXT, sql_jsonb_get_text),
+    OP2("->>", JSONB, INT4, TEXT, sql_jsonb_get_text),
+    ROW2(SQL_OPERATOR, "#>", T(JSONB), A(TEXT), T(JSONB), sql_jsonb_path, ),
+    ROW2(SQL_OPERATOR, "#>>", T(JSONB), A(TEXT), T(TEXT), sql_jsonb_path_text, ),
+    F1("jsonb_typeof", JSONB, TEXT, sql_jsonb_typeof),
+    F1("jsonb_array_length", JSONB, INT4, sql_jsonb_array_length),
+    EXPLICIT(JSONB, BOOL, sql_jsonb_to_bool),
+    EXPLICIT(JSONB, NUMERIC, sql_jsonb_to_numeric),
+    EXPLICIT(JSONB, INT2, sql_jsonb_to_int2),
+    EXPLICIT(JSONB, INT4, sql_jsonb_to_int4),
+    EXPLICIT(JSONB, INT8, sql_jsonb_to_int8),
+    EXPLICIT(JSONB, FLOAT4, sql_jsonb_to_float4),
+    EXPLICIT(JSONB, FLOAT8, sql_jsonb_to_float8),
+
     /* casts of numbers */
     IMPLICIT(INT2, INT4, sql_same),
     IMPLICIT(INT2, INT8, sql_same),
@@ -327,6 +382,7 @@ static const struct sql_function functions[] = {
     TO_TEXT(INTERVAL),
     TO_TEXT(UUID),
     TO_TEXT(BYTEA),
+    TO_TEXT(JSONB),
     TO_TEXT(ENUM),
     FROM_TEXT(BOOL, sql_text_to_bool),
     FROM_TEXT(INT2, sql_text_to_int2),
@@ -342,6 +398,7 @@ static const struct sql_function functions[] = {
     FROM_TEXT(INTERVAL, sql_text_to_interval),
     FROM_TEXT(UUID, sql_text_to_uuid),
     FROM_TEXT(BYTEA, sql_text_to_bytea),
+    FROM_TEXT(JSONB, sql_text_to_jsonb),
 };
 
 const struct sql_function *sql_functions(size_t *count)

@@ -40,6 +40,18 @@ sql_function_fn sql_date_add, sql_date_sub_int, sql_date_sub, sql_date_to_timest
 int sql_date_timestamp_cmp(const struct sql_value *date,
                            const struct sql_value *timestamp);
 
+/* array_ops.c */
+sql_function_fn sql_array_contains, sql_array_contained, sql_array_overlaps,
+    sql_array_append, sql_array_prepend, sql_array_cat, sql_array_ndims, sql_cardinality,
+    sql_array_length_of, sql_array_lower_of, sql_array_upper_of;
+
+/* jsonb_ops.c */
+sql_function_fn sql_jsonb_contains, sql_jsonb_contained, sql_jsonb_exists,
+    sql_jsonb_exists_any, sql_jsonb_exists_all, sql_jsonb_get, sql_jsonb_get_text,
+    sql_jsonb_path, sql_jsonb_path_text, sql_jsonb_typeof, sql_jsonb_array_length,
+    sql_jsonb_to_bool, sql_jsonb_to_numeric, sql_jsonb_to_int2, sql_jsonb_to_int4,
+    sql_jsonb_to_int8, sql_jsonb_to_float4, sql_jsonb_to_float8;
+
 /* string.c */
 sql_function_fn sql_bpchar_to_text, sql_bpchar_to_name, sql_bool_to_text, sql_concat_op,
     sql_concat, sql_lower, sql_upper, sql_text_length, sql_bpchar_length,

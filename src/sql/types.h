@@ -150,7 +150,15 @@ int sql_apply_typmod(struct sql_type type, struct arena *arena, struct sql_value
 int sql_array_dims(const struct sql_array *a); /* 0: empty */
 size_t sql_array_count(const struct sql_array *a);
 const struct sql_value *sql_array_items(const struct sql_array *a);
-/* One-dimensional, lower bound 1. NULL: no memory. */
+/* Of dimension dim, counted from 0: how many, and the subscript of the first. */
+int32_t sql_array_length(const struct sql_array *a, int dim);
+int32_t sql_array_lower(const struct sql_array *a, int dim);
+/* Copies the items, of which there are as many as the product of the lengths (0: an empty
+ * array). lower may be NULL: all 1. NULL: no memory, or too many. */
+const struct sql_array *sql_array_shape(struct arena *arena,
+                                        const struct sql_value *items, int dims,
+                                        const int32_t *length, const int32_t *lower);
+/* One-dimensional, lower bound 1. Copies the items. NULL: no memory. */
 const struct sql_array *sql_array_make(struct arena *arena, const struct sql_value *items,
                                        size_t count);
 

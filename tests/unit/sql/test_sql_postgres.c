@@ -280,7 +280,10 @@ static bool sample_value(struct sql_type type, char *text, size_t size,
         struct err err;
         char *copy;
 
-        sample_any(type, text, size);
+        if (attempt < 8)
+            sample_any(type, text, size);
+        else
+            sample_random(type, below, text, size);
         copy = arena_dup(arena, slice_of(text));
         if (copy && sql_value_in(type, slice_of(copy), arena, v, &err) == 0)
             return true;
