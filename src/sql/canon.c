@@ -48,6 +48,7 @@ static int cmp_node(const struct sql_expr *a, const struct sql_expr *b)
 
     c = c ? c : cmp_int(a->kind, b->kind);
     c = c ? c : cmp_int((long long)a->column, (long long)b->column);
+    c = c ? c : cmp_int(a->omitted, b->omitted);
     c = c ? c : cmp_function(a, b);
     c = c ? c : cmp_type(a->type, b->type);
     c = c ? c : cmp_int(a->value.null, b->value.null);

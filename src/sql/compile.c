@@ -37,6 +37,7 @@ static size_t add_call(struct compile *c, const struct sql_expr *e,
 {
     c->calls[c->call_count] = (struct op_call){
         .fn = e->fn, .types = types, .count = (uint32_t)count, .to = e->type};
+    c->calls[c->call_count].omitted = e->omitted;
     c->type_count += types ? count : 0;
     return c->call_count++;
 }
@@ -184,7 +185,8 @@ static void put_calling(struct compile *c, const struct sql_expr *e, size_t dst,
 /* Kinds whose arguments lie in registers all at a time. */
 static bool takes_all(enum expr_kind kind)
 {
-    return kind == EXPR_CALL || kind == EXPR_ARRAY;
+    return kind == EXPR_CALL || kind == EXPR_ARRAY || kind == EXPR_ELEMENT ||
+           kind == EXPR_SLICE;
 }
 
 static void put(struct compile *c, const struct sql_expr *e, size_t dst)
@@ -238,6 +240,12 @@ static void put(struct compile *c, const struct sql_expr *e, size_t dst)
         break;
     case EXPR_ALL:
         put_calling(c, e, dst, OP_ALL, e->fn_types, 2);
+        break;
+    case EXPR_ELEMENT:
+        put_calling(c, e, dst, OP_ELEMENT, NULL, e->count);
+        break;
+    case EXPR_SLICE:
+        put_calling(c, e, dst, OP_SLICE, NULL, e->count);
         break;
     case EXPR_CASE:
         put_case(c, e, dst);

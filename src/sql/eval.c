@@ -158,6 +158,18 @@ static enum sql_failure make_array(struct machine *m, const struct op_call *c,
     return SQL_FINE;
 }
 
+static enum sql_failure subscript(struct machine *m, const struct op_call *c,
+                                  bool is_slice, struct sql_value *args)
+{
+    struct sql_call in = {m->row->arena, m->err, NULL, c->count};
+    struct sql_value out = {0};
+
+    if (expr_subscript(&in, is_slice, c->omitted, args, c->count, &out) != SQL_FINE)
+        return SQL_FAILED;
+    args[0] = out;
+    return SQL_FINE;
+}
+
 /* AND of two that are neither decided: false wins, then NULL. OR: true wins, then NULL. */
 static void logic(struct sql_value *pair, bool is_or)
 {
@@ -209,6 +221,9 @@ static enum sql_failure step(struct machine *m, const struct op *op, struct sql_
         return better(m, c, d);
     case OP_ARRAY:
         return make_array(m, c, d);
+    case OP_ELEMENT:
+    case OP_SLICE:
+        return subscript(m, c, op->code == OP_SLICE, d);
     default:
         return SQL_FINE;
     }
@@ -273,6 +288,8 @@ enum sql_verdict sql_program_run(const struct sql_program *program, struct sql_r
         case OP_ALL:
         case OP_BETTER:
         case OP_ARRAY:
+        case OP_ELEMENT:
+        case OP_SLICE:
             if (step(&m, op, d) != SQL_FINE)
                 return SQL_IS_ERROR;
             break;

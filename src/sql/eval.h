@@ -24,9 +24,11 @@ enum op_code {
     OP_IN,       /* d = d IN the constants of calls[arg] */
     OP_ANY,      /* d = d op ANY (d+1), by calls[arg] */
     OP_ALL,
-    OP_BETTER, /* d = d+1 if d is NULL, or d+1 isn't and calls[arg] of d+1, d is true */
-    OP_ARRAY,  /* d = ARRAY[d, …], calls[arg].count of them */
-    OP_JUMP,   /* to ops[arg] */
+    OP_BETTER,  /* d = d+1 if d is NULL, or d+1 isn't and calls[arg] of d+1, d is true */
+    OP_ARRAY,   /* d = ARRAY[d, …], calls[arg].count of them */
+    OP_ELEMENT, /* d = d[d+1]…, calls[arg].count registers in all */
+    OP_SLICE,
+    OP_JUMP,          /* to ops[arg] */
     OP_JUMP_IF_TRUE,  /* when d is true */
     OP_JUMP_IF_FALSE, /* when d is false, not NULL */
     OP_JUMP_UNLESS,   /* when d is false or NULL */
@@ -43,8 +45,9 @@ struct op_call {
     const struct sql_function *fn; /* NULL: a cast by its text, or of the typmod */
     const struct sql_type *types;  /* count of them, of the arguments */
     uint32_t count;
-    uint32_t first; /* IN: its constants are consts[first] … */
-    uint32_t items; /* … and so many, in the order of their type when `sorted` */
+    uint32_t omitted; /* SLICE */
+    uint32_t first;   /* IN: its constants are consts[first] … */
+    uint32_t items;   /* … and so many, in the order of their type when `sorted` */
     bool sorted;
     bool has_null;      /* IN: there was a NULL among them, which is left out */
     struct sql_type to; /* CAST */

@@ -29,7 +29,9 @@ enum expr_kind {
     EXPR_COALESCE,
     EXPR_GREATEST, /* by fn, which is > */
     EXPR_LEAST,    /* by fn, which is < */
-    EXPR_ARRAY     /* ARRAY[args], of one dimension */
+    EXPR_ARRAY,    /* ARRAY[args], of one dimension */
+    EXPR_ELEMENT,  /* args[0] [args[1]] [args[2]] … */
+    EXPR_SLICE     /* args[0] [args[1] : args[2]] …; see `omitted` */
 };
 
 /* How an expression came by its collation, as in Postgres's assign_collations. */
@@ -59,7 +61,8 @@ struct sql_expr {
     const struct sql_type
         *fn_types; /* of fn's arguments, count of them (IN, ANY, …: two) */
     size_t column;
-    unsigned param;         /* a constant that is $n, else 0 */
+    unsigned omitted; /* SLICE: bit i: args[i + 1], a bound, was left out (and is NULL) */
+    unsigned param;   /* a constant that is $n, else 0 */
     struct sql_value value; /* CONST; of unknown type: s */
     struct slice text;      /* CONST, not NULL: its output, for printing and comparing */
     struct sql_expr **args;
@@ -119,6 +122,11 @@ enum sql_failure expr_cast(struct sql_call *call, const struct sql_function *fn,
 enum sql_failure expr_any(struct sql_call *call, const struct sql_function *fn, bool all,
                           const struct sql_value *a, const struct sql_array *array,
                           struct sql_value *out);
+
+/* args[0] is the array, then subscripts or pairs of bounds (eval_array.c). */
+enum sql_failure expr_subscript(struct sql_call *call, bool is_slice, unsigned omitted,
+                                const struct sql_value *args, size_t count,
+                                struct sql_value *out);
 
 /* --- Canonical form (canon.c) --- */
 

@@ -193,31 +193,6 @@ struct sql_expr *expr_column(struct resolve *r, size_t column, int location)
 
 /* ---- computing ---- */
 
-enum sql_failure expr_cast_array(struct sql_call *call, const struct sql_function *fn,
-                                 const struct sql_value *in, struct sql_value *out)
-{
-    struct sql_type element = type_element(call->types[0]);
-    struct sql_call inner = {call->arena, call->err, &element, 1};
-    size_t count = sql_array_count(in->array);
-    struct sql_value *items;
-
-    if (sql_array_dims(in->array) > 1)
-        return sql_refuse(call,
-                          "a cast of an array of several dimensions is not supported");
-    items = arena_calloc(call->arena, count, sizeof(*items));
-    if (!items)
-        return sql_refuse(call, "out of memory");
-    for (size_t i = 0; i < count; i++) {
-        const struct sql_value *item = &sql_array_items(in->array)[i];
-
-        items[i].null = item->null;
-        if (!item->null && fn->fn(&inner, item, &items[i]) != SQL_FINE)
-            return SQL_FAILED;
-    }
-    *out = (struct sql_value){.array = sql_array_make(call->arena, items, count)};
-    return out->array ? SQL_FINE : sql_refuse(call, "out of memory");
-}
-
 enum sql_failure expr_cast(struct sql_call *call, const struct sql_function *fn,
                            struct sql_type to, const struct sql_value *in,
                            struct sql_value *out)
@@ -238,28 +213,6 @@ enum sql_failure expr_cast(struct sql_call *call, const struct sql_function *fn,
         sql_apply_typmod(to, call->arena, out, call->err) != 0)
         rc = SQL_FAILED;
     return rc;
-}
-
-enum sql_failure expr_any(struct sql_call *call, const struct sql_function *fn, bool all,
-                          const struct sql_value *a, const struct sql_array *array,
-                          struct sql_value *out)
-{
-    size_t count = sql_array_count(array);
-    bool unknown = false;
-
-    for (size_t i = 0; i < count; i++) {
-        struct sql_value pair[2] = {*a, sql_array_items(array)[i]};
-        struct sql_value one = {.null = true};
-
-        if (!(fn->strict && (pair[0].null || pair[1].null)) &&
-            fn->fn(call, pair, &one) != SQL_FINE)
-            return SQL_FAILED;
-        if (one.null)
-            unknown = true;
-        else if (one.b != all)
-            return sql_bool_result(out, !all);
-    }
-    return unknown ? sql_null_result(out) : sql_bool_result(out, all);
 }
 
 /* ---- folding ---- */
@@ -498,6 +451,24 @@ static struct sql_expr *fold_best(struct resolve *r, const struct sql_expr *node
     return kept == 1 ? args[0] : expr_new(r, node, args, kept);
 }
 
+static struct sql_expr *fold_subscript(struct resolve *r, const struct sql_expr *node,
+                                       struct sql_expr **args, size_t count)
+{
+    struct sql_call call = {r->arena, r->err, NULL, count};
+    struct sql_value *values;
+    struct sql_value out = {0};
+    enum sql_failure rc;
+
+    if (!all_const(args, count))
+        return expr_new(r, node, args, count);
+    values = values_of(r, args, count);
+    if (!values)
+        return resolve_memory(r);
+    rc = expr_subscript(&call, node->kind == EXPR_SLICE, node->omitted, values, count,
+                        &out);
+    return computed(r, node, rc, out);
+}
+
 static struct sql_expr *fold_array(struct resolve *r, const struct sql_expr *node,
                                    struct sql_expr **args, size_t count)
 {
@@ -553,6 +524,9 @@ struct sql_expr *expr_make(struct resolve *r, const struct sql_expr *node,
         return fold_best(r, node, own, count);
     case EXPR_ARRAY:
         return fold_array(r, node, own, count);
+    case EXPR_ELEMENT:
+    case EXPR_SLICE:
+        return fold_subscript(r, node, own, count);
     case EXPR_AND:
     case EXPR_OR:
         return expr_and(r, node->kind == EXPR_OR, own, count, node->location);

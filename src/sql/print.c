@@ -150,6 +150,28 @@ static void put_array_test(const struct print *p, const struct sql_expr *e)
     buf_puts(p->out, "))");
 }
 
+/* ((array)[1][2]), ((array)[1:2][:3]). */
+static void put_subscripts(const struct print *p, const struct sql_expr *e)
+{
+    size_t step = e->kind == EXPR_SLICE ? 2 : 1;
+
+    buf_puts(p->out, "((");
+    put(p, e->args[0]);
+    buf_putc(p->out, ')');
+    for (size_t i = 1; i < e->count; i += step) {
+        buf_putc(p->out, '[');
+        if (!(e->omitted >> (i - 1) & 1))
+            put(p, e->args[i]);
+        if (step == 2) {
+            buf_puts(p->out, " : ");
+            if (!(e->omitted >> i & 1))
+                put(p, e->args[i + 1]);
+        }
+        buf_putc(p->out, ']');
+    }
+    buf_putc(p->out, ')');
+}
+
 static void put(const struct print *p, const struct sql_expr *e)
 {
     if (p->out->failed)
@@ -200,6 +222,10 @@ static void put(const struct print *p, const struct sql_expr *e)
     case EXPR_ANY:
     case EXPR_ALL:
         put_array_test(p, e);
+        break;
+    case EXPR_ELEMENT:
+    case EXPR_SLICE:
+        put_subscripts(p, e);
         break;
     case EXPR_CASE:
         put_case(p, e);

@@ -239,6 +239,72 @@ static struct sql_expr *array(struct resolve *r, const PgQuery__AArrayExpr *a,
     return expr_make(r, &node, args, a->n_elements);
 }
 
+/* ---- subscripts ---- */
+
+/* One bound or subscript, an int4; left out of a slice: NULL. */
+static struct sql_expr *bound(struct resolve *r, const PgQuery__Node *node, int location)
+{
+    struct sql_expr *e;
+
+    if (!node)
+        return expr_null(r, sql_plain(SQL_INT4), NULL, location);
+    e = resolve_node(r, node);
+    if (e && e->type.base != SQL_UNKNOWN && type_category(e->type) != 'N')
+        return resolve_refuse(r, e->location, "array subscript must have type integer");
+    return e ? expr_coerce(r, e, sql_plain(SQL_INT4), NULL, false, e->location) : NULL;
+}
+
+/* What one pair of brackets says, as the next one or two of args. With one slice among them all
+ * are: a[2][1:2] is a[1:2][1:2]. */
+static size_t brackets(struct resolve *r, const PgQuery__AIndices *x,
+                       struct sql_expr *node, struct sql_expr **args, size_t n)
+{
+    bool is_slice = node->kind == EXPR_SLICE;
+
+    if (is_slice && !x->is_slice)
+        args[n++] = expr_const(r, sql_plain(SQL_INT4), NULL, (struct sql_value){.i = 1},
+                               node->location);
+    else if (is_slice)
+        args[n++] = bound(r, x->lidx, node->location);
+    if (x->is_slice && !x->lidx)
+        node->omitted |= 1u << (n - 2);
+    if (x->is_slice && !x->uidx)
+        node->omitted |= 1u << (n - 1);
+    args[n++] = bound(r, x->uidx, node->location);
+    return n;
+}
+
+static struct sql_expr *subscripts(struct resolve *r, const PgQuery__AIndirection *a)
+{
+    struct sql_expr node = {.kind = EXPR_ELEMENT};
+    struct sql_expr *args[1 + 2 * SQL_ARRAY_DIMS_MAX] = {resolve_node(r, a->arg)};
+    size_t n = 1;
+
+    if (!args[0])
+        return NULL;
+    node.location = args[0]->location;
+    if (!args[0]->type.array || a->n_indirection > SQL_ARRAY_DIMS_MAX)
+        return resolve_refuse(r, node.location, "cannot subscript type %s so",
+                              type_text(r, args[0]));
+    for (size_t i = 0; i < a->n_indirection; i++) {
+        if (a->indirection[i]->node_case != PG_QUERY__NODE__NODE_A_INDICES)
+            return resolve_refuse(r, node.location,
+                                  "A_Indirection is not supported here");
+        if (a->indirection[i]->a_indices->is_slice)
+            node.kind = EXPR_SLICE;
+    }
+    for (size_t i = 0; r->rc == 0 && i < a->n_indirection; i++)
+        n = brackets(r, a->indirection[i]->a_indices, &node, args, n);
+    if (r->rc != 0)
+        return NULL;
+    node.type =
+        node.kind == EXPR_SLICE ? type_array(args[0]->type) : type_element(args[0]->type);
+    node.type.typmod = -1;
+    node.enumeration = args[0]->enumeration;
+    node.collation = args[0]->collation;
+    return expr_make(r, &node, args, n);
+}
+
 /* ---- casts, COLLATE, functions ---- */
 
 static struct sql_expr *cast(struct resolve *r, const PgQuery__TypeCast *c)
@@ -324,8 +390,6 @@ static int location_of(const PgQuery__Node *node)
         return node->sqlvalue_function->location;
     if (node->node_case == PG_QUERY__NODE__NODE_ROW_EXPR)
         return node->row_expr->location;
-    if (node->node_case == PG_QUERY__NODE__NODE_A_INDIRECTION)
-        return (int)WHERE_PREFIX_BYTES;
     return (int)WHERE_PREFIX_BYTES;
 }
 
@@ -368,6 +432,8 @@ static struct sql_expr *resolve_kind(struct resolve *r, const PgQuery__Node *nod
         return greatest(r, node->min_max_expr);
     case PG_QUERY__NODE__NODE_A_ARRAY_EXPR:
         return array(r, node->a_array_expr, NULL, NULL);
+    case PG_QUERY__NODE__NODE_A_INDIRECTION:
+        return subscripts(r, node->a_indirection);
     case PG_QUERY__NODE__NODE_COLLATE_CLAUSE:
         return collate(r, node->collate_clause);
     default:

@@ -29,12 +29,38 @@ static struct sql_expr *both(struct resolve *r, bool is_or, struct sql_expr *a,
     return a && b ? expr_and(r, is_or, args, 2, location) : NULL;
 }
 
+static const PgQuery__RowExpr *row_of(const PgQuery__Node *node)
+{
+    return node && node->node_case == PG_QUERY__NODE__NODE_ROW_EXPR ? node->row_expr
+                                                                    : NULL;
+}
+
+/* (a, b) = (c, d) is a = c AND b = d; <> is the OR of its parts. */
+static struct sql_expr *rows(struct resolve *r, const PgQuery__AExpr *a, const char *name)
+{
+    const PgQuery__RowExpr *left = a->lexpr->row_expr;
+    const PgQuery__RowExpr *right = a->rexpr->row_expr;
+    bool is_or = strcmp(name, "<>") == 0;
+    struct sql_expr **xs, **ys;
+
+    if ((!is_or && strcmp(name, "=") != 0) || left->n_args != right->n_args ||
+        left->n_args == 0)
+        return resolve_refuse(r, a->location, "Could not select an operator overload");
+    xs = resolve_list(r, left->args, left->n_args);
+    ys = xs ? resolve_list(r, right->args, right->n_args) : NULL;
+    for (size_t i = 0; ys && r->rc == 0 && i < left->n_args; i++)
+        xs[i] = binary(r, name, xs[i], ys[i], a->location);
+    return r->rc == 0 ? expr_and(r, is_or, xs, left->n_args, a->location) : NULL;
+}
+
 static struct sql_expr *unary_or_binary(struct resolve *r, const PgQuery__AExpr *a,
                                         const char *name)
 {
     struct sql_expr *args[2];
     size_t count = 0;
 
+    if (row_of(a->lexpr) && row_of(a->rexpr))
+        return rows(r, a, name);
     if (a->lexpr)
         args[count++] = resolve_node(r, a->lexpr);
     if (r->rc == 0 && a->rexpr)
