@@ -472,6 +472,29 @@ static enum reading read_fields(struct slice s, struct parts *p)
     return READ_FINE;
 }
 
+/* In ISO form a number is read as a whole, and its fraction is what is left of a double. */
+static enum reading take_iso_number(struct slice *s, int64_t *v, double *fraction)
+{
+    char text[40];
+    struct slice start = *s;
+    enum reading rc = s->ptr[0] == '+' ? READ_UNCLEAR : take_number(s, v, fraction);
+    size_t len = start.len - s->len;
+    double number;
+
+    if (rc != READ_FINE)
+        return rc;
+    if (len >= sizeof(text))
+        return READ_UNCLEAR;
+    memcpy(text, start.ptr, len);
+    text[len] = '\0';
+    number = strtod(text, NULL);
+    if (number < -1e15 || number > 1e15)
+        return READ_UNCLEAR;
+    *v = (int64_t)trunc(number);
+    *fraction = number - (double)*v;
+    return READ_FINE;
+}
+
 /* Behind the P. */
 static enum reading read_iso(struct slice s, struct parts *p)
 {
@@ -494,7 +517,7 @@ static enum reading read_iso(struct slice s, struct parts *p)
             advance(&s, 1);
             continue;
         }
-        rc = s.ptr[0] == '+' ? READ_UNCLEAR : take_number(&s, &v, &fraction);
+        rc = take_iso_number(&s, &v, &fraction);
         if (rc != READ_FINE)
             return rc;
         letter = s.len > 0 && s.ptr[0] != '\0'

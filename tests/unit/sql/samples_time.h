@@ -165,6 +165,13 @@ static const char *const samples_timestamp[] = {"2024-01-31 10:00",
                                                 "2024-01-31 10:00:00-15:59:59",
                                                 NULL};
 static const char *const samples_interval[] = {
+    "P1.2M",
+    "P0.1Y",
+    "P3.7W",
+    "PT0.3S",
+    "P-1.7M",
+    "PT1.123456789S",
+    "P1.15D",
     "1 day",
     "1 month",
     "30 days",
