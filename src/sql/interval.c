@@ -431,12 +431,10 @@ static enum reading add_field(struct parts *p, const struct field *f, enum unit 
         good = add_unit(p, *unit, f->v, f->fraction);
         break;
     }
-    if (!good)
-        return READ_RANGE;
     if ((*seen & bits) != 0)
         return READ_UNCLEAR;
     *seen |= bits;
-    return READ_FINE;
+    return good ? READ_FINE : READ_RANGE;
 }
 
 static enum reading read_fields(struct slice s, struct parts *p)
@@ -454,6 +452,8 @@ static enum reading read_fields(struct slice s, struct parts *p)
         slice_eq_nocase(fields[count - 1].word, SLICE_LIT("ago"))) {
         ago = true;
         count--;
+        if (count > 0 && fields[count - 1].kind == FIELD_NUMBER)
+            return READ_UNCLEAR; /* Postgres takes ago for its unit */
     }
     for (size_t i = count; i-- > 0;) {
         rc = add_field(p, &fields[i], &unit, &seen);
@@ -621,7 +621,7 @@ static void estimate(const struct sql_value *v, int64_t part[2])
     int64_t days = floor_div(v->interval.us, US_PER_DAY);
 
     part[0] = v->interval.months * INT64_C(30) + v->interval.days + days;
-    part[1] = v->interval.us - days * US_PER_DAY;
+    part[1] = floor_mod(v->interval.us, US_PER_DAY);
 }
 
 int sql_interval_cmp(const struct sql_value *a, const struct sql_value *b)
