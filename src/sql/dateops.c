@@ -468,8 +468,11 @@ static enum sql_failure to_zone(struct sql_call *call, int64_t offset_s, int64_t
 
     if (timestamp_infinite(us))
         return sql_int_result(out, us);
-    us += call->types[1].base == SQL_TIMESTAMP ? -shift : shift;
-    return timestamp_valid(us) ? sql_int_result(out, us) : timestamp_range(call);
+    if (__builtin_add_overflow(us, call->types[1].base == SQL_TIMESTAMP ? -shift : shift,
+                               &us) ||
+        !timestamp_valid(us))
+        return timestamp_range(call);
+    return sql_int_result(out, us);
 }
 
 /* Names only: an offset as text means the opposite of what it looks like (POSIX). */

@@ -357,8 +357,7 @@ static void put_call(struct buf *sql, const struct sql_function *f, size_t count
     if (f->kind == SQL_OPERATOR && count == 1)
         buf_printf(sql, "%s (", f->name);
     else if (f->kind == SQL_FUNCTION)
-        buf_printf(sql, f->name[0] == 'l' && f->name[1] == 'i' ? "\"%s\"(" : "%s(",
-                   f->name);
+        buf_printf(sql, "pg_catalog.\"%s\"(", f->name);
     else
         buf_putc(sql, '(');
     for (size_t i = 0; i < count; i++) {
