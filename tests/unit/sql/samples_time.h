@@ -410,7 +410,7 @@ static const char *const samples_array[] = {"{}",
                                             "{4,5}",
                                             NULL};
 
-static void sample_clock(sample_below_fn *below, char *to, size_t size)
+static inline void sample_clock(sample_below_fn *below, char *to, size_t size)
 {
     size_t n =
         (size_t)snprintf(to, size, "%02u:%02u:%02u", below(24), below(60), below(60));
@@ -419,7 +419,8 @@ static void sample_clock(sample_below_fn *below, char *to, size_t size)
         snprintf(to + n, size - n, ".%u", below(1000000));
 }
 
-static void sample_time(enum sql_base base, sample_below_fn *below, char *to, size_t size)
+static inline void sample_time(enum sql_base base, sample_below_fn *below, char *to,
+                               size_t size)
 {
     static const char *const units[] = {"years", "mons",    "weeks",  "days",
                                         "hours", "minutes", "seconds"};
@@ -449,7 +450,7 @@ static void sample_time(enum sql_base base, sample_below_fn *below, char *to, si
     }
 }
 
-static void sample_jsonb(sample_below_fn *below, char *to, size_t size)
+static inline void sample_jsonb(sample_below_fn *below, char *to, size_t size)
 {
     static const char *const scalars[] = {"1",    "2",   "\"a\"", "\"b\"", "null",
                                           "true", "1.0", "[]",    "{}",    "[1]"};
