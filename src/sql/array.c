@@ -25,6 +25,13 @@ static int malformed(struct err *err, struct slice text)
                    shown > 0 ? text.ptr : "");
 }
 
+static int too_many_dims(struct err *err)
+{
+    return err_set(err, ERR_INVALID,
+                   "number of array dimensions (%d) exceeds the maximum allowed (%d)",
+                   SQL_ARRAY_DIMS_MAX + 1, SQL_ARRAY_DIMS_MAX);
+}
+
 static struct slice after(struct slice s, size_t n)
 {
     return slice_make(s.ptr + n, s.len - n);
@@ -155,14 +162,10 @@ static int read_structure(struct slice *s, struct structure *t, struct err *err)
         bool starts = last == OPEN || last == COMMA;
         bool good = true;
 
-        if (token == OPEN) {
-            if (starts && depth + 1 == SQL_ARRAY_DIMS_MAX)
-                return err_set(
-                    err, ERR_INVALID,
-                    "number of array dimensions (%d) exceeds the maximum allowed "
-                    "(%d)",
-                    SQL_ARRAY_DIMS_MAX + 1, SQL_ARRAY_DIMS_MAX);
-            good = starts && (depth < 0 || add(t, depth, true));
+        if (token == OPEN && starts) {
+            if (depth + 1 == SQL_ARRAY_DIMS_MAX)
+                return too_many_dims(err);
+            good = depth < 0 || add(t, depth, true);
             t->counted[++depth] = 0;
             deepest = depth > deepest ? depth : deepest;
         } else if (token == ITEM) {

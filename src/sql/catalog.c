@@ -261,6 +261,17 @@ static const struct sql_function functions[] = {
     F2("timezone", INTERVAL, TIMESTAMP, TIMESTAMPTZ, sql_timezone_interval),
     F2("timezone", INTERVAL, TIMESTAMPTZ, TIMESTAMP, sql_timezone_interval),
 
+    F2("date_trunc", TEXT, TIMESTAMP, TIMESTAMP, sql_date_trunc),
+    F2("date_trunc", TEXT, TIMESTAMPTZ, TIMESTAMPTZ, sql_date_trunc),
+    F2("extract", TEXT, DATE, NUMERIC, sql_extract),
+    F2("extract", TEXT, TIME, NUMERIC, sql_extract),
+    F2("extract", TEXT, TIMESTAMP, NUMERIC, sql_extract),
+    F2("extract", TEXT, TIMESTAMPTZ, NUMERIC, sql_extract),
+    F2("date_part", TEXT, DATE, FLOAT8, sql_date_part),
+    F2("date_part", TEXT, TIME, FLOAT8, sql_date_part),
+    F2("date_part", TEXT, TIMESTAMP, FLOAT8, sql_date_part),
+    F2("date_part", TEXT, TIMESTAMPTZ, FLOAT8, sql_date_part),
+
     /* arrays */
     ROW2(SQL_OPERATOR, "=", ANY_ARRAY, ANY_ARRAY, T(BOOL), sql_eq, ),
     ROW2(SQL_OPERATOR, "<>", ANY_ARRAY, ANY_ARRAY, T(BOOL), sql_ne, ),

@@ -119,12 +119,12 @@ int sql_date_timestamp_cmp(const struct sql_value *date,
 static enum sql_failure add_months(struct sql_call *call, int64_t months, int64_t *us)
 {
     int64_t days = floor_div(*us, US_PER_DAY);
-    int64_t clock = *us - days * US_PER_DAY;
+    int64_t clock = floor_mod(*us, US_PER_DAY);
     struct civil c = civil_of(days);
     int64_t month = c.month - 1 + months;
 
     c.year += floor_div(month, 12);
-    c.month = (int)(month - floor_div(month, 12) * 12) + 1;
+    c.month = (int)(floor_mod(month, 12)) + 1;
     if (c.day > civil_month_days(c.year, c.month))
         c.day = civil_month_days(c.year, c.month);
     if (c.year < -5000 || c.year > 300000)
@@ -216,7 +216,7 @@ enum sql_failure sql_timestamp_sub(struct sql_call *call, const struct sql_value
 
 static enum sql_failure clock_result(int64_t us, struct sql_value *out)
 {
-    return sql_int_result(out, us - floor_div(us, US_PER_DAY) * US_PER_DAY);
+    return sql_int_result(out, floor_mod(us, US_PER_DAY));
 }
 
 /* Postgres does not look for an overflow here, and so has a result. */
@@ -303,7 +303,7 @@ static double round_us(double seconds)
 
 static bool to_int32(double f, int32_t *out)
 {
-    if (!(f >= INT32_MIN && f <= INT32_MAX))
+    if (!(f >= -2147483648.0 && f < 2147483648.0))
         return false;
     *out = (int32_t)f;
     return true;
@@ -468,8 +468,11 @@ static enum sql_failure to_zone(struct sql_call *call, int64_t offset_s, int64_t
 
     if (timestamp_infinite(us))
         return sql_int_result(out, us);
-    us += call->types[1].base == SQL_TIMESTAMP ? -shift : shift;
-    return timestamp_valid(us) ? sql_int_result(out, us) : timestamp_range(call);
+    if (__builtin_add_overflow(us, call->types[1].base == SQL_TIMESTAMP ? -shift : shift,
+                               &us) ||
+        !timestamp_valid(us))
+        return timestamp_range(call);
+    return sql_int_result(out, us);
 }
 
 /* Names only: an offset as text means the opposite of what it looks like (POSIX). */

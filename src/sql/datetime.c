@@ -761,7 +761,7 @@ static void timestamp_out(int64_t us, const char *zone, struct buf *out)
     c = civil_of(days);
     date_put(c, out);
     buf_putc(out, ' ');
-    clock_put(us - days * US_PER_DAY, out);
+    clock_put(floor_mod(us, US_PER_DAY), out);
     buf_puts(out, zone);
     if (c.year <= 0)
         buf_puts(out, " BC");

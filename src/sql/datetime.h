@@ -47,6 +47,13 @@ static inline int64_t floor_div(int64_t a, int64_t b)
     return a / b - (a % b < 0);
 }
 
+static inline int64_t floor_mod(int64_t a, int64_t b)
+{
+    int64_t rest = a % b;
+
+    return rest < 0 ? rest + b : rest;
+}
+
 /* Days of 2000-01-01; the year is within some millions. */
 int64_t civil_days(struct civil c);
 struct civil civil_of(int64_t days);

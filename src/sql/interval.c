@@ -431,12 +431,10 @@ static enum reading add_field(struct parts *p, const struct field *f, enum unit 
         good = add_unit(p, *unit, f->v, f->fraction);
         break;
     }
-    if (!good)
-        return READ_RANGE;
     if ((*seen & bits) != 0)
         return READ_UNCLEAR;
     *seen |= bits;
-    return READ_FINE;
+    return good ? READ_FINE : READ_RANGE;
 }
 
 static enum reading read_fields(struct slice s, struct parts *p)
@@ -454,6 +452,8 @@ static enum reading read_fields(struct slice s, struct parts *p)
         slice_eq_nocase(fields[count - 1].word, SLICE_LIT("ago"))) {
         ago = true;
         count--;
+        if (count > 0 && fields[count - 1].kind == FIELD_NUMBER)
+            return READ_UNCLEAR; /* Postgres takes ago for its unit */
     }
     for (size_t i = count; i-- > 0;) {
         rc = add_field(p, &fields[i], &unit, &seen);
@@ -469,6 +469,29 @@ static enum reading read_fields(struct slice s, struct parts *p)
         if (__builtin_sub_overflow(0, p->us, &p->us))
             return READ_RANGE;
     }
+    return READ_FINE;
+}
+
+/* In ISO form a number is read as a whole, and its fraction is what is left of a double. */
+static enum reading take_iso_number(struct slice *s, int64_t *v, double *fraction)
+{
+    char text[40];
+    struct slice start = *s;
+    enum reading rc = s->ptr[0] == '+' ? READ_UNCLEAR : take_number(s, v, fraction);
+    size_t len = start.len - s->len;
+    double number;
+
+    if (rc != READ_FINE)
+        return rc;
+    if (len >= sizeof(text))
+        return READ_UNCLEAR;
+    memcpy(text, start.ptr, len);
+    text[len] = '\0';
+    number = strtod(text, NULL);
+    if (number < -1e15 || number > 1e15)
+        return READ_UNCLEAR;
+    *v = (int64_t)trunc(number);
+    *fraction = number - (double)*v;
     return READ_FINE;
 }
 
@@ -494,7 +517,7 @@ static enum reading read_iso(struct slice s, struct parts *p)
             advance(&s, 1);
             continue;
         }
-        rc = s.ptr[0] == '+' ? READ_UNCLEAR : take_number(&s, &v, &fraction);
+        rc = take_iso_number(&s, &v, &fraction);
         if (rc != READ_FINE)
             return rc;
         letter = s.len > 0 && s.ptr[0] != '\0'
@@ -598,7 +621,7 @@ static void estimate(const struct sql_value *v, int64_t part[2])
     int64_t days = floor_div(v->interval.us, US_PER_DAY);
 
     part[0] = v->interval.months * INT64_C(30) + v->interval.days + days;
-    part[1] = v->interval.us - days * US_PER_DAY;
+    part[1] = floor_mod(v->interval.us, US_PER_DAY);
 }
 
 int sql_interval_cmp(const struct sql_value *a, const struct sql_value *b)

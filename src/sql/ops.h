@@ -40,6 +40,9 @@ sql_function_fn sql_date_add, sql_date_sub_int, sql_date_sub, sql_date_to_timest
 int sql_date_timestamp_cmp(const struct sql_value *date,
                            const struct sql_value *timestamp);
 
+/* datepart.c */
+sql_function_fn sql_date_trunc, sql_extract, sql_date_part;
+
 /* array_ops.c */
 sql_function_fn sql_array_contains, sql_array_contained, sql_array_overlaps,
     sql_array_append, sql_array_prepend, sql_array_cat, sql_array_ndims, sql_cardinality,

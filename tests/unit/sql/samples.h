@@ -231,8 +231,8 @@ static const char *sample_fixed(struct sql_type type, size_t i)
     return type.array ? samples_array[i] : sample_list(type.base)[i];
 }
 
-static void sample_scalar(enum sql_base base, sample_below_fn *below, char *to,
-                          size_t size)
+static inline void sample_scalar(enum sql_base base, sample_below_fn *below, char *to,
+                                 size_t size)
 {
     static const char alphabet[] = "abAB _%\\xy1";
     size_t n = 0;
@@ -302,8 +302,8 @@ static void sample_scalar(enum sql_base base, sample_below_fn *below, char *to,
     }
 }
 
-static void sample_random(struct sql_type type, sample_below_fn *below, char *to,
-                          size_t size)
+static inline void sample_random(struct sql_type type, sample_below_fn *below, char *to,
+                                 size_t size)
 {
     char one[SAMPLE_MAX];
     size_t len = 0;

@@ -165,6 +165,13 @@ static const char *const samples_timestamp[] = {"2024-01-31 10:00",
                                                 "2024-01-31 10:00:00-15:59:59",
                                                 NULL};
 static const char *const samples_interval[] = {
+    "P1.2M",
+    "P0.1Y",
+    "P3.7W",
+    "PT0.3S",
+    "P-1.7M",
+    "PT1.123456789S",
+    "P1.15D",
     "1 day",
     "1 month",
     "30 days",
@@ -403,7 +410,7 @@ static const char *const samples_array[] = {"{}",
                                             "{4,5}",
                                             NULL};
 
-static void sample_clock(sample_below_fn *below, char *to, size_t size)
+static inline void sample_clock(sample_below_fn *below, char *to, size_t size)
 {
     size_t n =
         (size_t)snprintf(to, size, "%02u:%02u:%02u", below(24), below(60), below(60));
@@ -412,7 +419,8 @@ static void sample_clock(sample_below_fn *below, char *to, size_t size)
         snprintf(to + n, size - n, ".%u", below(1000000));
 }
 
-static void sample_time(enum sql_base base, sample_below_fn *below, char *to, size_t size)
+static inline void sample_time(enum sql_base base, sample_below_fn *below, char *to,
+                               size_t size)
 {
     static const char *const units[] = {"years", "mons",    "weeks",  "days",
                                         "hours", "minutes", "seconds"};
@@ -442,7 +450,7 @@ static void sample_time(enum sql_base base, sample_below_fn *below, char *to, si
     }
 }
 
-static void sample_jsonb(sample_below_fn *below, char *to, size_t size)
+static inline void sample_jsonb(sample_below_fn *below, char *to, size_t size)
 {
     static const char *const scalars[] = {"1",    "2",   "\"a\"", "\"b\"", "null",
                                           "true", "1.0", "[]",    "{}",    "[1]"};

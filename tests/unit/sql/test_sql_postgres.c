@@ -26,6 +26,7 @@ static PGconn *connection;
 static uint64_t random_state = 1;
 static unsigned rounds = 1;
 static unsigned wrong;
+static bool other_version;
 
 static uint32_t below(uint32_t n)
 {
@@ -246,6 +247,8 @@ static bool wanted(const char *name)
 static void texts_are_read_and_printed_as_postgres_does(void **state)
 {
     (void)state;
+    if (other_version)
+        skip();
     for (int base = SQL_BOOL; base < SQL_OTHER; base++) {
         struct sql_type type = sample_type((enum sql_base)base, false);
 
@@ -357,8 +360,7 @@ static void put_call(struct buf *sql, const struct sql_function *f, size_t count
     if (f->kind == SQL_OPERATOR && count == 1)
         buf_printf(sql, "%s (", f->name);
     else if (f->kind == SQL_FUNCTION)
-        buf_printf(sql, f->name[0] == 'l' && f->name[1] == 'i' ? "\"%s\"(" : "%s(",
-                   f->name);
+        buf_printf(sql, "pg_catalog.\"%s\"(", f->name);
     else
         buf_putc(sql, '(');
     for (size_t i = 0; i < count; i++) {
@@ -448,6 +450,8 @@ static void the_catalog_answers_as_postgres_does(void **state)
     const struct sql_function *functions = sql_functions(&count);
 
     (void)state;
+    if (other_version)
+        skip();
     for (size_t i = 0; i < count; i++) {
         if (only && (!functions[i].name || strcmp(functions[i].name, only) != 0) &&
             strcmp(sql_type_name(functions[i].args[0]), only) != 0)
@@ -480,6 +484,11 @@ static int set_up(void **state)
     if (PQstatus(connection) != CONNECTION_OK) {
         print_message("%s", PQerrorMessage(connection));
         return -1;
+    }
+    if (PQserverVersion(connection) / 10000 != 15) {
+        print_message("only Postgres 15 answers in these words\n");
+        other_version = true;
+        return 0;
     }
     PQclear(run("DROP TYPE IF EXISTS mood", NULL));
     PQclear(run("CREATE TYPE mood AS ENUM ('x', 'y', 'a b')", NULL));
