@@ -57,8 +57,11 @@ static struct sql_expr *null_test(struct resolve *r, const PgQuery__NullTest *t)
     struct sql_expr node = {
         .kind = EXPR_IS_NULL, .type = sql_plain(SQL_BOOL), .location = t->location};
     struct sql_expr *arg = resolve_node(r, t->arg);
-    struct sql_expr *e = arg ? expr_make(r, &node, &arg, 1) : NULL;
+    struct sql_expr *e;
 
+    if (arg && arg->type.base == SQL_UNKNOWN && !expr_is_const(arg))
+        arg = expr_coerce(r, arg, sql_plain(SQL_TEXT), NULL, false, t->location);
+    e = arg ? expr_make(r, &node, &arg, 1) : NULL;
     return t->nulltesttype == PG_QUERY__NULL_TEST_TYPE__IS_NOT_NULL
                ? expr_not(r, e, t->location)
                : e;
@@ -332,11 +335,9 @@ static struct sql_expr *collate(struct resolve *r, const PgQuery__CollateClause 
     if (!name || (strcmp(name, "C") != 0 && strcmp(name, "POSIX") != 0))
         return resolve_refuse(r, c->location,
                               "of collations only \"C\" is supported in COLLATE");
-    if (arg->type.base == SQL_UNKNOWN)
-        arg = expr_coerce(r, arg, sql_plain(SQL_TEXT), NULL, false, c->location);
-    if (!arg)
-        return NULL;
-    if (type_category(type_element(arg->type)) != 'S' || arg->type.base == SQL_NAME)
+    /* A literal stays one: what is around decides about its type (expr_coerce). */
+    if (arg->type.base != SQL_UNKNOWN &&
+        (type_category(type_element(arg->type)) != 'S' || arg->type.base == SQL_NAME))
         return resolve_refuse(r, c->location, "collations are not supported by type %s",
                               type_text(r, arg));
     node.type = arg->type;

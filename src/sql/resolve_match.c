@@ -374,6 +374,13 @@ static const char *commutator(const char *name)
     return NULL;
 }
 
+static bool is_constant(const struct sql_expr *e)
+{
+    while (e->kind == EXPR_COLLATE)
+        e = e->args[0];
+    return expr_is_const(e);
+}
+
 /* A constant on the left goes to the right: 1 < a is a > 1. The operands are cast already, so
  * that the other operator is found exactly or not at all. */
 static void commute(struct resolve *r, struct sql_expr *node, struct sql_expr **args)
@@ -383,7 +390,7 @@ static void commute(struct resolve *r, struct sql_expr *node, struct sql_expr **
     struct sql_expr *first = args[0];
     struct match turned;
 
-    if (!other || !expr_is_const(args[0]) || expr_is_const(args[1]) ||
+    if (!other || !is_constant(args[0]) || is_constant(args[1]) ||
         match_find(r->arena, SQL_OPERATOR, other, types, 2, &turned) != MATCH_FOUND ||
         !sql_type_same(turned.args[0], types[0]) ||
         !sql_type_same(turned.args[1], types[1]))

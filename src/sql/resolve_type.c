@@ -223,6 +223,11 @@ static struct sql_expr *literal(struct resolve *r, const struct sql_expr *e,
 
 /* ---- casting ---- */
 
+static bool is_collatable(struct sql_type t)
+{
+    return type_category(type_element(t)) == 'S' && t.base != SQL_NAME;
+}
+
 static bool is_text_like(struct sql_type t)
 {
     return !t.array && type_category(t) == 'S';
@@ -235,6 +240,24 @@ static bool casts_by_output(struct sql_type from, struct sql_type to)
            from.array;
 }
 
+/* The cast goes below the COLLATE, which goes itself when the type has no collation. */
+// NOLINTNEXTLINE(misc-no-recursion): COLLATE over COLLATE, bounded by SQL_EXPR_DEPTH_MAX
+static struct sql_expr *collated_literal(struct resolve *r, const struct sql_expr *e,
+                                         struct sql_type to,
+                                         const struct sql_enum *enumeration,
+                                         bool is_explicit, int location)
+{
+    struct sql_expr node = *e;
+    struct sql_expr *arg =
+        expr_coerce(r, e->args[0], to, enumeration, is_explicit, location);
+
+    if (!arg || !is_collatable(arg->type))
+        return arg;
+    node.type = arg->type;
+    return expr_make(r, &node, &arg, 1);
+}
+
+// NOLINTNEXTLINE(misc-no-recursion): see collated_literal
 struct sql_expr *expr_coerce(struct resolve *r, struct sql_expr *e, struct sql_type to,
                              const struct sql_enum *enumeration, bool is_explicit,
                              int location)
@@ -245,6 +268,8 @@ struct sql_expr *expr_coerce(struct resolve *r, struct sql_expr *e, struct sql_t
 
     if (r->rc != 0 || !e)
         return NULL;
+    if (e->type.base == SQL_UNKNOWN && e->kind == EXPR_COLLATE)
+        return collated_literal(r, e, to, enumeration, is_explicit, location);
     if (e->type.base == SQL_UNKNOWN && !e->type.array)
         return literal(r, e, to, enumeration, is_explicit);
     if (!is_explicit)
@@ -298,11 +323,6 @@ bool common_type(struct sql_expr **args, size_t count, struct sql_type *out,
 }
 
 /* ---- collations ---- */
-
-static bool is_collatable(struct sql_type t)
-{
-    return type_category(type_element(t)) == 'S' && t.base != SQL_NAME;
-}
 
 /* Explicit beats implicit; of implicit ones another than the database's beats that. */
 void collation_combine(struct sql_expr **args, size_t count, struct expr_collation *out)
