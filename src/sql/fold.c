@@ -320,7 +320,7 @@ static struct sql_expr *fold_distinct(struct resolve *r, const struct sql_expr *
 
     for (size_t i = 0; i < 2; i++) {
         if (expr_is_null(args[i]))
-            return expr_not(r, expr_make(r, &test, &args[1 - i], 1), node->location);
+            return expr_not(r, fold_test(r, &test, &args[1 - i], 1), node->location);
     }
     if (!all_const(args, count))
         return expr_new(r, node, args, count);

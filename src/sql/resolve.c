@@ -14,8 +14,10 @@ struct sql_expr **resolve_list(struct resolve *r, PgQuery__Node *const *nodes, s
 {
     struct sql_expr **list = arena_calloc(r->arena, n, sizeof(struct sql_expr *));
 
-    if (!list)
+    if (!list) {
         resolve_memory(r);
+        return NULL;
+    }
     for (size_t i = 0; r->rc == 0 && i < n; i++)
         list[i] = resolve_node(r, nodes[i]);
     return r->rc == 0 ? list : NULL;

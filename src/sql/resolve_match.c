@@ -13,6 +13,7 @@
  * no danger: what is printed has every cast written out, and with it the same choice.
  */
 
+#include "base/assert.h"
 #include "sql/expr_tree.h"
 
 #define CANDIDATES_MAX 128
@@ -444,6 +445,7 @@ struct sql_expr *expr_call(struct resolve *r, enum sql_function_kind kind,
 
     if (!call_resolve(r, kind, name, args, count, &node))
         return NULL;
+    ASSERT(node.fn);
     if (kind == SQL_OPERATOR && count == 2)
         commute(r, &node, args);
     return expr_make(r, &node, args, count);
