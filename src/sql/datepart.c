@@ -35,9 +35,9 @@ enum unit {
 static enum unit unit_of(struct slice name)
 {
     static const char *const names[] = {
-        "microseconds", "milliseconds", "second",     "minute", "hour",   "day",
-        "week",         "month",        "quarter",    "year",   "decade", "century",
-        "millennium",   "dow",          "isodow",     "doy",    "isoyear", "epoch"};
+        "microseconds", "milliseconds", "second",  "minute", "hour",    "day",
+        "week",         "month",        "quarter", "year",   "decade",  "century",
+        "millennium",   "dow",          "isodow",  "doy",    "isoyear", "epoch"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (slice_eq_nocase(name, slice_of(names[i])))
@@ -49,7 +49,8 @@ static enum unit unit_of(struct slice name)
 static enum sql_failure no_unit(struct sql_call *call, struct slice name)
 {
     return sql_refuse(call, "the unit \"%.*s\" is not supported here",
-                      (int)(name.len > 100 ? 100 : name.len), name.len > 0 ? name.ptr : "");
+                      (int)(name.len > 100 ? 100 : name.len),
+                      name.len > 0 ? name.ptr : "");
 }
 
 /* ---- weeks ---- */
