@@ -278,16 +278,28 @@ enum sql_failure sql_extract(struct sql_call *call, const struct sql_value *args
     return sql_result_in(call, SQL_NUMERIC, print_part(part, text, sizeof(text)), out);
 }
 
+/* Seconds and their fraction apart, and then added: as Postgres rounds. */
+static double float_part(enum unit unit, struct part part)
+{
+    double seconds = (double)(part.value / US_PER_SECOND);
+    double us = (double)(part.value % US_PER_SECOND);
+
+    if (unit == SECOND)
+        return seconds + us / 1e6;
+    if (unit == MILLISECONDS)
+        return seconds * 1e3 + us / 1e3;
+    return part.decimals == 0 ? (double)part.value : (double)part.value / 1e6;
+}
+
 enum sql_failure sql_date_part(struct sql_call *call, const struct sql_value *args,
                                struct sql_value *out)
 {
+    enum unit unit = unit_of(args[0].s);
     struct part part;
 
-    if (!find_part(call, unit_of(args[0].s), args[1].i, &part))
+    if (!find_part(call, unit, args[1].i, &part))
         return no_unit(call, args[0].s);
     if (call->types[1].base == SQL_DATE && args[1].i >= TIMESTAMP_END / US_PER_DAY)
         return sql_fail(call, "date out of range for timestamp");
-    if (part.decimals == 0)
-        return sql_float_result(out, (double)part.value);
-    return sql_float_result(out, (double)part.value / (part.decimals == 3 ? 1e3 : 1e6));
+    return sql_float_result(out, float_part(unit, part));
 }
