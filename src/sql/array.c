@@ -329,8 +329,11 @@ int sql_array_in(struct sql_type type, struct slice text, struct arena *arena,
     struct structure t;
     struct sql_array *a = arena_zalloc(arena, sizeof(*a));
     struct sql_value *items;
-    int rc = a ? read_bounds(&s, &b, text, err) : sql_no_memory(err);
+    int rc;
 
+    if (!a)
+        return sql_no_memory(err);
+    rc = read_bounds(&s, &b, text, err);
     if (rc != 0)
         return rc;
     if (s.len == 0 || s.ptr[0] != '{')

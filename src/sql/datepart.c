@@ -35,9 +35,9 @@ enum unit {
 static enum unit unit_of(struct slice name)
 {
     static const char *const names[] = {
-        "microseconds", "milliseconds", "second",     "minute", "hour",   "day",
-        "week",         "month",        "quarter",    "year",   "decade", "century",
-        "millennium",   "dow",          "isodow",     "doy",    "isoyear", "epoch"};
+        "microseconds", "milliseconds", "second",  "minute", "hour",    "day",
+        "week",         "month",        "quarter", "year",   "decade",  "century",
+        "millennium",   "dow",          "isodow",  "doy",    "isoyear", "epoch"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (slice_eq_nocase(name, slice_of(names[i])))
@@ -49,7 +49,8 @@ static enum unit unit_of(struct slice name)
 static enum sql_failure no_unit(struct sql_call *call, struct slice name)
 {
     return sql_refuse(call, "the unit \"%.*s\" is not supported here",
-                      (int)(name.len > 100 ? 100 : name.len), name.len > 0 ? name.ptr : "");
+                      (int)(name.len > 100 ? 100 : name.len),
+                      name.len > 0 ? name.ptr : "");
 }
 
 /* ---- weeks ---- */
@@ -277,16 +278,28 @@ enum sql_failure sql_extract(struct sql_call *call, const struct sql_value *args
     return sql_result_in(call, SQL_NUMERIC, print_part(part, text, sizeof(text)), out);
 }
 
+/* Seconds and their fraction apart, and then added: as Postgres rounds. */
+static double float_part(enum unit unit, struct part part)
+{
+    double seconds = (double)(part.value / US_PER_SECOND);
+    double us = (double)(part.value % US_PER_SECOND);
+
+    if (unit == SECOND)
+        return seconds + us / 1e6;
+    if (unit == MILLISECONDS)
+        return seconds * 1e3 + us / 1e3;
+    return part.decimals == 0 ? (double)part.value : (double)part.value / 1e6;
+}
+
 enum sql_failure sql_date_part(struct sql_call *call, const struct sql_value *args,
                                struct sql_value *out)
 {
+    enum unit unit = unit_of(args[0].s);
     struct part part;
 
-    if (!find_part(call, unit_of(args[0].s), args[1].i, &part))
+    if (!find_part(call, unit, args[1].i, &part))
         return no_unit(call, args[0].s);
     if (call->types[1].base == SQL_DATE && args[1].i >= TIMESTAMP_END / US_PER_DAY)
         return sql_fail(call, "date out of range for timestamp");
-    if (part.decimals == 0)
-        return sql_float_result(out, (double)part.value);
-    return sql_float_result(out, (double)part.value / (part.decimals == 3 ? 1e3 : 1e6));
+    return sql_float_result(out, float_part(unit, part));
 }

@@ -323,11 +323,12 @@ static enum reading read_named_date(struct slice *s, struct moment *m)
 /* *YYMMDD: a year of two digits is of 1970 to 2069. */
 static enum reading read_run_date(struct slice digits, struct moment *m)
 {
-    int64_t year = digits_value(slice_make(digits.ptr, digits.len - 4));
+    int64_t year;
 
     if (digits.len > 11 || m->has_year || m->has_month || m->has_day)
         return READ_UNCLEAR;
     m->run_date = true;
+    year = digits_value(slice_make(digits.ptr, digits.len - 4));
     if (digits.len == 6)
         year += year < 70 ? 2000 : 1900;
     set_year(m, year);

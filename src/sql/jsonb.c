@@ -343,8 +343,8 @@ static int cmp_roots(const struct jsonb_node *a, const struct jsonb_node *b)
  * say so from a comparison, and the order of the bytes is a consistent one. */
 int sql_jsonb_cmp(const struct sql_value *a, const struct sql_value *b)
 {
-    struct jsonb_node root_a;
-    struct jsonb_node root_b;
+    struct jsonb_node root_a = {.kind = JSONB_NULL};
+    struct jsonb_node root_b = {.kind = JSONB_NULL};
     struct arena arena;
     int order;
 
@@ -381,7 +381,7 @@ static uint64_t hash_node(const struct jsonb_node *n, uint64_t seed)
 
 uint64_t sql_jsonb_hash(const struct sql_value *v, uint64_t seed)
 {
-    struct jsonb_node root;
+    struct jsonb_node root = {.kind = JSONB_NULL};
     struct arena arena;
 
     arena_init(&arena, SIZE_MAX);

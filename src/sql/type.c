@@ -179,6 +179,8 @@ int sql_value_in(struct sql_type type, struct slice text, struct arena *arena,
 {
     ASSERT(type.base < SQL_BASES);
     memset(out, 0, sizeof(*out));
+    if (!text.ptr)
+        text = SLICE_LIT(""); /* so that readers may add to the pointer */
     if (type.array)
         return sql_array_in(type, text, arena, out, err);
     return rows[type.base].in(text, arena, out, err);
