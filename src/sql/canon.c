@@ -152,7 +152,7 @@ struct sql_expr *expr_not(struct resolve *r, struct sql_expr *arg, int location)
 int sql_expr_and(const struct sql_expr *a, const struct sql_expr *b, struct arena *arena,
                  const struct sql_expr **out, struct err *err)
 {
-    struct err own;
+    struct err own = {0};
     struct resolve r = {.arena = arena, .err = err ? err : &own, .text = WHERE_PREFIX};
     struct sql_expr pair[2] = {*a, *b};
     struct sql_expr *args[2];

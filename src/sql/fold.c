@@ -36,6 +36,7 @@ struct sql_expr *resolve_refuse(struct resolve *r, int location, const char *for
     va_start(args, format);
     (void)vsnprintf(reason, sizeof(reason), format, args);
     va_end(args);
+    reason[slice_utf8_prefix(slice_of(reason))] = '\0'; /* cut within a character */
     r->rc = err_set(r->err, ERR_INVALID, "At location %d: %s", characters(r, location),
                     reason);
     return NULL;
@@ -55,6 +56,7 @@ struct sql_expr *resolve_failed(struct resolve *r, int location, int code,
         return NULL;
     if (code == ERR_MEMORY)
         return resolve_memory(r);
+    r->err->message[slice_utf8_prefix(slice_of(r->err->message))] = '\0';
     r->rc = err_set(r->err, code, "At location %d: %s%s%s", characters(r, location),
                     what ? what : "", what ? ": " : "", r->err->message);
     return NULL;

@@ -382,7 +382,15 @@ static bool is_constant(const struct sql_expr *e)
     return expr_is_const(e);
 }
 
-/* A constant on the left goes to the right: 1 < a is a > 1. The operands are cast already, so
+/* That they stand the wrong way round: a constant first, or of two others the later one. */
+static bool turns(const struct sql_expr *a, const struct sql_expr *b)
+{
+    if (is_constant(a) || is_constant(b))
+        return is_constant(a) && !is_constant(b);
+    return expr_cmp(a, b) > 0;
+}
+
+/* A constant on the left goes to the right: 1 < a is a > 1; b = a is a = b. The operands are cast already, so
  * that the other operator is found exactly or not at all. */
 static void commute(struct resolve *r, struct sql_expr *node, struct sql_expr **args)
 {
@@ -391,7 +399,7 @@ static void commute(struct resolve *r, struct sql_expr *node, struct sql_expr **
     struct sql_expr *first = args[0];
     struct match turned;
 
-    if (!other || !is_constant(args[0]) || is_constant(args[1]) ||
+    if (!other || !turns(args[0], args[1]) ||
         match_find(r->arena, SQL_OPERATOR, other, types, 2, &turned) != MATCH_FOUND ||
         !sql_type_same(turned.args[0], types[0]) ||
         !sql_type_same(turned.args[1], types[1]))

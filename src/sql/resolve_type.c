@@ -161,11 +161,13 @@ static struct sql_expr *bad_literal(struct resolve *r, const struct sql_expr *e,
                                     const struct sql_enum *enumeration, int location)
 {
     struct sql_expr target = {.type = to, .enumeration = enumeration};
+    struct slice shown = e->value.s;
 
+    shown.len = shown.len > 200 ? 200 : shown.len;
+    shown.len = slice_utf8_prefix(shown);
     return resolve_refuse(r, location, "invalid syntax for type %s%s: %.*s",
                           enumeration ? "enum " : "", type_text(r, &target),
-                          e->value.s.len > 200 ? 200 : (int)e->value.s.len,
-                          e->value.s.ptr);
+                          (int)shown.len, shown.ptr);
 }
 
 /* A parameter has one type, however often it is used. */

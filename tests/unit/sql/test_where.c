@@ -290,6 +290,8 @@ static void variants_are_the_same_clause(void **state)
     same("id = '1'::int4", "id = CAST(1 AS integer)");
     same("id NOT BETWEEN 1 AND 2", "id < 1 OR id > 2");
     same("b IS UNKNOWN", "b IS NULL");
+    same("id = n", "n = id");
+    same("id + 1 < n", "n > id + 1");
     differ("id = 1", "id = 2");
     differ("id = 1", "n = 1");
     differ("b AND b2", "b OR b2");
@@ -587,6 +589,37 @@ static void nested_between_is_bounded(void **state)
     hostile("", "nullif(", "b", ", b2)");
 }
 
+/* Every allocation of the arena in turn is the one that finds it full. */
+static void a_full_arena_is_an_error(void **state)
+{
+    static const char *const clauses[] = {
+        "id IN (1, 2, n) AND (title LIKE 'a%' OR NOT b) AND 'x' || title = 'xy'",
+        "CASE id WHEN 1 THEN b ELSE coalesce(b2, b) END AND m = 'ok'",
+        "id = ANY(ARRAY[1, 2]) AND greatest(id, n, 3) BETWEEN 1 AND 5",
+        "(ARRAY[id, 1])[1:2] = '{1,2}'::int4[] AND nullif(f, 1) IS DISTINCT FROM id"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(clauses) / sizeof(clauses[0]); i++) {
+        int rc = ERR_MEMORY;
+
+        for (size_t max = 0; rc != 0; max += 64) {
+            struct arena small;
+            const struct sql_expr *e;
+            const struct sql_cond *c;
+            struct err err = {0};
+
+            arena_init(&small, max);
+            rc = sql_where_parse(slice_of(clauses[i]), &table, NULL, &small, &e, &err);
+            if (rc == 0)
+                rc = sql_cond_make(e, &table, &small, &c, &err);
+            if (rc != 0 && rc != ERR_MEMORY)
+                fail_msg("%s: %s", clauses[i], err.message);
+            arena_fini(&small);
+            assert_true(max < 1u << 20);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -610,6 +643,7 @@ int main(void)
         TEST(columns_are_listed),
         TEST(hostile_texts_are_refused_or_work),
         TEST(nested_between_is_bounded),
+        TEST(a_full_arena_is_an_error),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
