@@ -43,6 +43,11 @@ static bool column_is_null(struct sql_row *row, size_t column)
     return !row->get(row->ctx, column, &text);
 }
 
+const struct sql_value *sql_row_value(struct sql_row *row, size_t column, struct err *err)
+{
+    return read_column(row, column, err) ? &row->values[column] : NULL;
+}
+
 struct machine {
     const struct sql_program *p;
     struct sql_row *row;

@@ -110,6 +110,10 @@ struct sql_row {
 
 /* A next row: forgets the values. */
 void sql_row_begin(struct sql_row *row);
+/* A column's value, which may be NULL in SQL's sense; NULL when its text is none of its type (err
+ * is required, and has it). */
+const struct sql_value *sql_row_value(struct sql_row *row, size_t column,
+                                      struct err *err);
 
 enum sql_verdict {
     SQL_IS_FALSE,
