@@ -79,7 +79,14 @@ struct posting {
     uint8_t place; /* enum place */
 };
 
-enum filter_state { FILTER_OLD = 1, FILTER_NEW = 2, FILTER_FAILED = 4, FILTER_FOUND = 8 };
+/* What a match has found out about a filter. A side that failed counts only if the row is not
+ * in by another posting: so `true OR error` is true, as in Postgres. */
+enum filter_state {
+    FILTER_OLD = 1,
+    FILTER_NEW = 2,
+    FILTER_FAILED = 4, /* FILTER_OLD * FILTER_FAILED: undecided on the old row */
+    FILTER_FOUND = 16
+};
 
 struct route_filter {
     struct route_name name;

@@ -66,7 +66,8 @@ struct route_entry *const *route_entries(const struct route *r, uint32_t oid,
 /* A Relation message came: where columns are is looked up again at the next change. */
 void route_relation_changed(struct route *r, uint32_t oid);
 /* The hits of one change, those with old_in or new_in or failed, each entry once. Borrowed
- * until the next call; entries, though not filters, may be removed while they are read.
+ * until the next call, or the next route_filter_get; entries may be removed and filters
+ * released while they are read.
  * NULL with *count 0 when there are none; ERR_MEMORY through the return value. */
 int route_match(struct route *r, const struct txn_change *change,
                 const struct route_hit **hits, size_t *count);
