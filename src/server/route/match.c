@@ -3,7 +3,9 @@
  * Each indexed column is read once and looked up in what is indexed of it; each posting found
  * is verified by its programs, whose verdicts are kept for the row, so that a sub-expression
  * that many filters share is evaluated once. What a program can't decide makes its filter fail
- * on the row, unless another of the filter's postings says that the row is in it. */
+ * on the row, unless another of the posting's programs is not true (whatever their order: the
+ * plan's is not the clause's), or another of the filter's postings says that the row is in. So
+ * a filter fails only where evaluating its clause would. */
 #include <stdlib.h>
 
 #include "server/route/index.h"
@@ -86,16 +88,19 @@ static int verify(void *ctx, struct posting *p)
     struct route_filter *f = posting_filter(p);
     if ((f->state & pr->side) != 0)
         return 0;
+    const struct err *failed = NULL;
     size_t count = p->extra == NULL ? 0 : p->extra->program_count;
     for (size_t i = 0; i < count; i++) {
         struct program *program = p->extra->programs[i];
         if (program_run(pr, program) < 0)
             return ERR_MEMORY;
         if (program->verdict == SQL_IS_ERROR)
-            return note(pr->m, f, pr->side * FILTER_FAILED, program->failed);
-        if (program->verdict != SQL_IS_TRUE)
+            failed = program->failed;
+        else if (program->verdict != SQL_IS_TRUE)
             return 0;
     }
+    if (failed != NULL)
+        return note(pr->m, f, pr->side * FILTER_FAILED, failed);
     return note(pr->m, f, pr->side, NULL);
 }
 
