@@ -357,6 +357,7 @@ static int apply_relation(void *ctx, const struct decode_relation *relation,
     /* Whether it fits is asked at the first change that concerns the shape: while the
      * stream is behind it may describe the table as it was before the shape's snapshot.
      */
+    route_relation_changed(q->route, relation->oid);
     size_t count;
     struct route_entry *const *entries = route_entries(q->route, relation->oid, &count);
     for (size_t i = 0; i < count; i++) {
