@@ -69,14 +69,15 @@ struct extra {
     struct program *programs[];
 };
 
+/* What a match reads comes first: with what it reads of the filter it is 40 bytes in a row. */
 struct posting {
     struct posting *next; /* of the same key or list; prev of the first is NULL */
-    struct posting *prev;
-    uint64_t key;        /* the integer itself, a hash, or the place in the scan */
-    struct extra *extra; /* NULL: key is all there is */
-    uint32_t index;      /* its place in the filter's postings */
+    struct extra *extra;  /* NULL: key is all there is */
+    uint32_t index;       /* its place in the filter's postings */
     uint16_t column;
     uint8_t place; /* enum place */
+    struct posting *prev;
+    uint64_t key; /* the integer itself, a hash, or the place in the scan */
 };
 
 /* What a match has found out about a filter. A side that failed counts only if the row is not
@@ -91,9 +92,9 @@ enum filter_state {
 struct route_filter {
     struct route_name name;
     struct group *group;
-    struct route_entry *entries;
     uint32_t refs;
     uint32_t posting_count;
+    struct route_entry *entries;
     uint8_t state; /* of the match that runs; 0 between matches */
     struct posting postings[];
 };
@@ -130,18 +131,23 @@ void list_take(struct posting **head, struct posting *p);
 
 /* --- range.c: an interval tree --- */
 
+/* Where a range, or all ranges of a subtree, end. */
+struct range_end {
+    struct sql_value at;
+    bool missing; /* nowhere */
+    bool open;    /* in front of at */
+};
+
 struct range {
-    struct posting *posting;
     struct range *left;
     struct range *right;
-    const struct range *last; /* the one of this subtree that ends last */
-    uint64_t priority;
-    bool has_low;
-    bool has_high;
-    bool low_open;
-    bool high_open;
+    struct range_end last; /* of this subtree: a copy, so that it is at hand */
     struct sql_value low;
-    struct sql_value high;
+    bool has_low;
+    bool low_open;
+    struct range_end high;
+    struct posting *posting;
+    uint64_t priority;
     struct arena *arena; /* of values that are not plain, or NULL */
 };
 

@@ -1,5 +1,5 @@
 /* Which ranges hold a value? An interval tree: a treap ordered by where ranges begin, each node
- * knowing which range of its subtree ends last. Finding costs the depth, and a path for each
+ * knowing where the last of its subtree ends. Finding costs the depth, and a path for each
  * hit; ranges that don't hold the value cost nothing. Adding and removing cost the depth,
  * which is logarithmic whatever the order of insertion, since priorities are random.
  *
@@ -30,12 +30,13 @@ static int by_place(struct sql_type type, const struct range *a, const struct ra
     return x < y ? -1 : x > y;
 }
 
-static int by_high(struct sql_type type, const struct range *a, const struct range *b)
+static int by_end(struct sql_type type, const struct range_end *a,
+                  const struct range_end *b)
 {
-    if (!a->has_high || !b->has_high)
-        return (int)b->has_high - (int)a->has_high;
-    int order = sql_value_cmp(type, &a->high, &b->high);
-    return order != 0 ? order : (int)b->high_open - (int)a->high_open;
+    if (a->missing || b->missing)
+        return (int)a->missing - (int)b->missing;
+    int order = sql_value_cmp(type, &a->at, &b->at);
+    return order != 0 ? order : (int)b->open - (int)a->open;
 }
 
 static bool begins_before(struct sql_type type, const struct range *n,
@@ -47,23 +48,23 @@ static bool begins_before(struct sql_type type, const struct range *n,
     return order < 0 || (order == 0 && !n->low_open);
 }
 
-static bool ends_behind(struct sql_type type, const struct range *n,
+static bool ends_behind(struct sql_type type, const struct range_end *end,
                         const struct sql_value *at)
 {
-    if (!n->has_high)
+    if (end->missing)
         return true;
-    int order = sql_value_cmp(type, &n->high, at);
-    return order > 0 || (order == 0 && !n->high_open);
+    int order = sql_value_cmp(type, &end->at, at);
+    return order > 0 || (order == 0 && !end->open);
 }
 
 /* --- The treap --- */
 
 static void refresh(struct sql_type type, struct range *n)
 {
-    n->last = n;
-    if (n->left != NULL && by_high(type, n->left->last, n->last) > 0)
+    n->last = n->high;
+    if (n->left != NULL && by_end(type, &n->left->last, &n->last) > 0)
         n->last = n->left->last;
-    if (n->right != NULL && by_high(type, n->right->last, n->last) > 0)
+    if (n->right != NULL && by_end(type, &n->right->last, &n->last) > 0)
         n->last = n->right->last;
 }
 
@@ -132,11 +133,11 @@ int range_stab(struct range *n, struct sql_type type, const struct sql_value *at
                const struct range_found *found)
 {
     int rc = 0;
-    while (rc == 0 && n != NULL && ends_behind(type, n->last, at)) {
+    while (rc == 0 && n != NULL && ends_behind(type, &n->last, at)) {
         rc = range_stab(n->left, type, at, found);
         if (rc < 0 || !begins_before(type, n, at))
             break;
-        if (ends_behind(type, n, at))
+        if (ends_behind(type, &n->high, at))
             rc = found->hit(found->ctx, n->posting);
         n = n->right;
     }
@@ -175,14 +176,14 @@ int range_new(const struct sql_cond *cond, uint64_t priority, struct range **out
         return ERR_MEMORY;
     n->priority = priority;
     n->has_low = cond->low != NULL;
-    n->has_high = cond->high != NULL;
+    n->high.missing = cond->high == NULL;
     n->low_open = cond->low_open;
-    n->high_open = cond->high_open;
+    n->high.open = cond->high_open;
     int rc = 0;
     if (n->has_low)
         rc = copy_value(n, cond->type, cond->low, &n->low);
-    if (rc == 0 && n->has_high)
-        rc = copy_value(n, cond->type, cond->high, &n->high);
+    if (rc == 0 && !n->high.missing)
+        rc = copy_value(n, cond->type, cond->high, &n->high.at);
     if (rc < 0) {
         range_free(n);
         return ERR_MEMORY;
