@@ -131,21 +131,24 @@ void list_take(struct posting **head, struct posting *p);
 
 /* --- range.c: an interval tree --- */
 
-/* Where a range, or all ranges of a subtree, end. */
+/* Where a range begins or ends. The key orders ends as their values do, but that different
+ * values may have the same: then the values decide, unless they are integers. */
 struct range_end {
-    struct sql_value at;
+    uint64_t key;
     bool missing; /* nowhere */
-    bool open;    /* in front of at */
+    bool open;    /* at itself is outside */
 };
 
+/* A cache line of what a search reads, and one of the rest. */
 struct range {
     struct range *left;
     struct range *right;
-    struct range_end last; /* of this subtree: a copy, so that it is at hand */
-    struct sql_value low;
-    bool has_low;
-    bool low_open;
+    const struct range *last_of; /* the one of this subtree that ends last */
+    uint64_t last_key;           /* its high.key, or UINT64_MAX when that is missing */
+    struct range_end low;
     struct range_end high;
+    struct sql_value low_value;
+    struct sql_value high_value;
     struct posting *posting;
     uint64_t priority;
     struct arena *arena; /* of values that are not plain, or NULL */
@@ -160,7 +163,7 @@ int range_new(const struct sql_cond *cond, uint64_t priority, struct range **out
 void range_free(struct range *n);
 void range_put(struct range **root, struct sql_type type, struct range *n);
 void range_remove(struct range **root, struct sql_type type, struct range *n);
-int range_stab(struct range *n, struct sql_type type, const struct sql_value *at,
+int range_stab(struct range *root, struct sql_type type, const struct sql_value *at,
                const struct range_found *found);
 
 /* --- group.c --- */

@@ -10,62 +10,122 @@
 #include "base/assert.h"
 #include "server/route/index.h"
 
+#define RANGE_ALIGN 64 /* a cache line */
+
 /* --- Order --- */
 
-static int by_low(struct sql_type type, const struct range *a, const struct range *b)
+static uint64_t key_of_bytes(const void *bytes, size_t len)
 {
-    if (!a->has_low || !b->has_low)
-        return (int)a->has_low - (int)b->has_low;
-    int order = sql_value_cmp(type, &a->low, &b->low);
-    return order != 0 ? order : (int)a->low_open - (int)b->low_open;
+    const unsigned char *p = bytes;
+    uint64_t key = 0;
+    for (size_t i = 0; i < 8; i++)
+        key = key << 8 | (i < len ? p[i] : 0u);
+    return key;
+}
+
+static uint64_t key_of_float(double f)
+{
+    const uint64_t sign = UINT64_C(1) << 63;
+    uint64_t bits;
+    double plain = f == 0 ? 0 : f; /* -0 is 0 */
+    memcpy(&bits, &plain, sizeof bits);
+    if (f != f)
+        return UINT64_MAX;
+    return (bits & sign) != 0 ? ~bits : bits | sign;
+}
+
+/* What is less never has the greater key. */
+static uint64_t order_key(struct sql_type type, const struct sql_value *v)
+{
+    if (route_is_integer(type))
+        return (uint64_t)v->i ^ UINT64_C(1) << 63;
+    if (type.array)
+        return 0;
+    switch ((int)type.base) {
+    case SQL_FLOAT4:
+    case SQL_FLOAT8:
+        return key_of_float(v->f);
+    case SQL_TEXT:
+    case SQL_VARCHAR:
+    case SQL_NAME:
+    case SQL_BYTEA:
+        return key_of_bytes(v->s.ptr, v->s.len);
+    case SQL_UUID:
+        return key_of_bytes(v->uuid, sizeof v->uuid);
+    default:
+        return 0;
+    }
+}
+
+static int by_value(struct sql_type type, uint64_t a_key, const struct sql_value *a,
+                    uint64_t b_key, const struct sql_value *b)
+{
+    if (a_key != b_key)
+        return a_key < b_key ? -1 : 1;
+    return route_is_integer(type) ? 0 : sql_value_cmp(type, a, b);
 }
 
 /* No two nodes are equal. */
 static int by_place(struct sql_type type, const struct range *a, const struct range *b)
 {
-    int order = by_low(type, a, b);
+    int order = (int)b->low.missing - (int)a->low.missing;
+    if (order == 0 && !a->low.missing)
+        order = by_value(type, a->low.key, &a->low_value, b->low.key, &b->low_value);
+    if (order == 0)
+        order = (int)a->low.open - (int)b->low.open;
     if (order != 0)
         return order;
     uintptr_t x = (uintptr_t)a, y = (uintptr_t)b;
     return x < y ? -1 : x > y;
 }
 
-static int by_end(struct sql_type type, const struct range_end *a,
-                  const struct range_end *b)
+static int by_end(struct sql_type type, const struct range *a, const struct range *b)
 {
-    if (a->missing || b->missing)
-        return (int)a->missing - (int)b->missing;
-    int order = sql_value_cmp(type, &a->at, &b->at);
-    return order != 0 ? order : (int)b->open - (int)a->open;
+    if (a->high.missing || b->high.missing)
+        return (int)a->high.missing - (int)b->high.missing;
+    int order = by_value(type, a->high.key, &a->high_value, b->high.key, &b->high_value);
+    return order != 0 ? order : (int)b->high.open - (int)a->high.open;
 }
 
-static bool begins_before(struct sql_type type, const struct range *n,
-                          const struct sql_value *at)
+/* A value looked for. */
+struct stab {
+    struct sql_type type;
+    const struct sql_value *at;
+    uint64_t key;
+    const struct range_found *found;
+};
+
+static bool begins_before(const struct stab *s, const struct range *n)
 {
-    if (!n->has_low)
+    if (n->low.missing)
         return true;
-    int order = sql_value_cmp(type, &n->low, at);
-    return order < 0 || (order == 0 && !n->low_open);
+    int order = by_value(s->type, n->low.key, &n->low_value, s->key, s->at);
+    return order < 0 || (order == 0 && !n->low.open);
 }
 
-static bool ends_behind(struct sql_type type, const struct range_end *end,
-                        const struct sql_value *at)
+static bool ends_behind(const struct stab *s, const struct range *n)
 {
-    if (end->missing)
+    if (n->high.missing)
         return true;
-    int order = sql_value_cmp(type, &end->at, at);
-    return order > 0 || (order == 0 && !end->open);
+    int order = by_value(s->type, n->high.key, &n->high_value, s->key, s->at);
+    return order > 0 || (order == 0 && !n->high.open);
+}
+
+static bool subtree_ends_behind(const struct stab *s, const struct range *n)
+{
+    return n->last_key > s->key || (n->last_key == s->key && ends_behind(s, n->last_of));
 }
 
 /* --- The treap --- */
 
 static void refresh(struct sql_type type, struct range *n)
 {
-    n->last = n->high;
-    if (n->left != NULL && by_end(type, &n->left->last, &n->last) > 0)
-        n->last = n->left->last;
-    if (n->right != NULL && by_end(type, &n->right->last, &n->last) > 0)
-        n->last = n->right->last;
+    n->last_of = n;
+    if (n->left != NULL && by_end(type, n->left->last_of, n->last_of) > 0)
+        n->last_of = n->left->last_of;
+    if (n->right != NULL && by_end(type, n->right->last_of, n->last_of) > 0)
+        n->last_of = n->right->last_of;
+    n->last_key = n->last_of->high.missing ? UINT64_MAX : n->last_of->high.key;
 }
 
 /* What lies before n and what behind it. */
@@ -129,19 +189,25 @@ void range_remove(struct range **root, struct sql_type type, struct range *n)
 }
 
 // NOLINTNEXTLINE(misc-no-recursion): as deep as the treap, whose shape is random
-int range_stab(struct range *n, struct sql_type type, const struct sql_value *at,
-               const struct range_found *found)
+static int stab(const struct stab *s, const struct range *n)
 {
     int rc = 0;
-    while (rc == 0 && n != NULL && ends_behind(type, &n->last, at)) {
-        rc = range_stab(n->left, type, at, found);
-        if (rc < 0 || !begins_before(type, n, at))
+    while (rc == 0 && n != NULL && subtree_ends_behind(s, n)) {
+        rc = stab(s, n->left);
+        if (rc < 0 || !begins_before(s, n))
             break;
-        if (ends_behind(type, &n->high, at))
-            rc = found->hit(found->ctx, n->posting);
+        if (ends_behind(s, n))
+            rc = s->found->hit(s->found->ctx, n->posting);
         n = n->right;
     }
     return rc;
+}
+
+int range_stab(struct range *root, struct sql_type type, const struct sql_value *at,
+               const struct range_found *found)
+{
+    struct stab s = {type, at, order_key(type, at), found};
+    return stab(&s, root);
 }
 
 /* --- Nodes --- */
@@ -171,19 +237,22 @@ static int copy_value(struct range *n, struct sql_type type, const struct sql_va
 
 int range_new(const struct sql_cond *cond, uint64_t priority, struct range **out)
 {
-    struct range *n = calloc(1, sizeof *n);
+    size_t size = (sizeof(struct range) + RANGE_ALIGN - 1) / RANGE_ALIGN * RANGE_ALIGN;
+    struct range *n = aligned_alloc(RANGE_ALIGN, size);
     if (n == NULL)
         return ERR_MEMORY;
-    n->priority = priority;
-    n->has_low = cond->low != NULL;
-    n->high.missing = cond->high == NULL;
-    n->low_open = cond->low_open;
-    n->high.open = cond->high_open;
+    *n = (struct range){.priority = priority};
+    n->low = (struct range_end){.missing = cond->low == NULL, .open = cond->low_open};
+    n->high = (struct range_end){.missing = cond->high == NULL, .open = cond->high_open};
     int rc = 0;
-    if (n->has_low)
-        rc = copy_value(n, cond->type, cond->low, &n->low);
-    if (rc == 0 && !n->high.missing)
-        rc = copy_value(n, cond->type, cond->high, &n->high.at);
+    if (!n->low.missing) {
+        n->low.key = order_key(cond->type, cond->low);
+        rc = copy_value(n, cond->type, cond->low, &n->low_value);
+    }
+    if (rc == 0 && !n->high.missing) {
+        n->high.key = order_key(cond->type, cond->high);
+        rc = copy_value(n, cond->type, cond->high, &n->high_value);
+    }
     if (rc < 0) {
         range_free(n);
         return ERR_MEMORY;
