@@ -131,22 +131,20 @@ void list_take(struct posting **head, struct posting *p);
 
 /* --- range.c: an interval tree --- */
 
-/* Where a range begins or ends. The key orders ends as their values do, but that different
- * values may have the same: then the values decide, unless they are integers. */
-struct range_end {
-    uint64_t key;
-    bool missing; /* nowhere */
-    bool open;    /* at itself is outside */
-};
-
-/* A cache line of what a search reads, and one of the rest. */
+/* A cache line of what a search reads, and the rest. Keys order ends as their values do, but
+ * that different values may have the same: then the values decide, unless they are integers. */
 struct range {
     struct range *left;
     struct range *right;
     const struct range *last_of; /* the one of this subtree that ends last */
-    uint64_t last_key;           /* its high.key, or UINT64_MAX when that is missing */
-    struct range_end low;
-    struct range_end high;
+    uint64_t last_key;           /* its high_key, or UINT64_MAX when that is missing */
+    uint64_t left_key; /* left's last_key, 0 without: most searches needn't look there */
+    uint64_t low_key;
+    uint64_t high_key;
+    bool low_missing;
+    bool low_open; /* the value itself is outside */
+    bool high_missing;
+    bool high_open;
     struct sql_value low_value;
     struct sql_value high_value;
     struct posting *posting;

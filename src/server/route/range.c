@@ -68,11 +68,11 @@ static int by_value(struct sql_type type, uint64_t a_key, const struct sql_value
 /* No two nodes are equal. */
 static int by_place(struct sql_type type, const struct range *a, const struct range *b)
 {
-    int order = (int)b->low.missing - (int)a->low.missing;
-    if (order == 0 && !a->low.missing)
-        order = by_value(type, a->low.key, &a->low_value, b->low.key, &b->low_value);
+    int order = (int)b->low_missing - (int)a->low_missing;
+    if (order == 0 && !a->low_missing)
+        order = by_value(type, a->low_key, &a->low_value, b->low_key, &b->low_value);
     if (order == 0)
-        order = (int)a->low.open - (int)b->low.open;
+        order = (int)a->low_open - (int)b->low_open;
     if (order != 0)
         return order;
     uintptr_t x = (uintptr_t)a, y = (uintptr_t)b;
@@ -81,10 +81,10 @@ static int by_place(struct sql_type type, const struct range *a, const struct ra
 
 static int by_end(struct sql_type type, const struct range *a, const struct range *b)
 {
-    if (a->high.missing || b->high.missing)
-        return (int)a->high.missing - (int)b->high.missing;
-    int order = by_value(type, a->high.key, &a->high_value, b->high.key, &b->high_value);
-    return order != 0 ? order : (int)b->high.open - (int)a->high.open;
+    if (a->high_missing || b->high_missing)
+        return (int)a->high_missing - (int)b->high_missing;
+    int order = by_value(type, a->high_key, &a->high_value, b->high_key, &b->high_value);
+    return order != 0 ? order : (int)b->high_open - (int)a->high_open;
 }
 
 /* A value looked for. */
@@ -97,18 +97,18 @@ struct stab {
 
 static bool begins_before(const struct stab *s, const struct range *n)
 {
-    if (n->low.missing)
+    if (n->low_missing)
         return true;
-    int order = by_value(s->type, n->low.key, &n->low_value, s->key, s->at);
-    return order < 0 || (order == 0 && !n->low.open);
+    int order = by_value(s->type, n->low_key, &n->low_value, s->key, s->at);
+    return order < 0 || (order == 0 && !n->low_open);
 }
 
 static bool ends_behind(const struct stab *s, const struct range *n)
 {
-    if (n->high.missing)
+    if (n->high_missing)
         return true;
-    int order = by_value(s->type, n->high.key, &n->high_value, s->key, s->at);
-    return order > 0 || (order == 0 && !n->high.open);
+    int order = by_value(s->type, n->high_key, &n->high_value, s->key, s->at);
+    return order > 0 || (order == 0 && !n->high_open);
 }
 
 static bool subtree_ends_behind(const struct stab *s, const struct range *n)
@@ -125,7 +125,8 @@ static void refresh(struct sql_type type, struct range *n)
         n->last_of = n->left->last_of;
     if (n->right != NULL && by_end(type, n->right->last_of, n->last_of) > 0)
         n->last_of = n->right->last_of;
-    n->last_key = n->last_of->high.missing ? UINT64_MAX : n->last_of->high.key;
+    n->left_key = n->left == NULL ? 0 : n->left->last_key;
+    n->last_key = n->last_of->high_missing ? UINT64_MAX : n->last_of->high_key;
 }
 
 /* What lies before n and what behind it. */
@@ -193,7 +194,8 @@ static int stab(const struct stab *s, const struct range *n)
 {
     int rc = 0;
     while (rc == 0 && n != NULL && subtree_ends_behind(s, n)) {
-        rc = stab(s, n->left);
+        if (n->left_key >= s->key)
+            rc = stab(s, n->left);
         if (rc < 0 || !begins_before(s, n))
             break;
         if (ends_behind(s, n))
@@ -242,15 +244,17 @@ int range_new(const struct sql_cond *cond, uint64_t priority, struct range **out
     if (n == NULL)
         return ERR_MEMORY;
     *n = (struct range){.priority = priority};
-    n->low = (struct range_end){.missing = cond->low == NULL, .open = cond->low_open};
-    n->high = (struct range_end){.missing = cond->high == NULL, .open = cond->high_open};
+    n->low_missing = cond->low == NULL;
+    n->low_open = cond->low_open;
+    n->high_missing = cond->high == NULL;
+    n->high_open = cond->high_open;
     int rc = 0;
-    if (!n->low.missing) {
-        n->low.key = order_key(cond->type, cond->low);
+    if (!n->low_missing) {
+        n->low_key = order_key(cond->type, cond->low);
         rc = copy_value(n, cond->type, cond->low, &n->low_value);
     }
-    if (rc == 0 && !n->high.missing) {
-        n->high.key = order_key(cond->type, cond->high);
+    if (rc == 0 && !n->high_missing) {
+        n->high_key = order_key(cond->type, cond->high);
         rc = copy_value(n, cond->type, cond->high, &n->high_value);
     }
     if (rc < 0) {
