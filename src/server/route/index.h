@@ -131,7 +131,7 @@ void list_take(struct posting **head, struct posting *p);
 
 /* --- range.c: an interval tree --- */
 
-/* A cache line of what a search reads, and the rest. Keys order ends as their values do, but
+/* What a search reads comes first, 64 bytes. Keys order ends as their values do, but
  * that different values may have the same: then the values decide, unless they are integers. */
 struct range {
     struct range *left;

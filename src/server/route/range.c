@@ -10,8 +10,6 @@
 #include "base/assert.h"
 #include "server/route/index.h"
 
-#define RANGE_ALIGN 64 /* a cache line */
-
 /* --- Order --- */
 
 static uint64_t key_of_bytes(const void *bytes, size_t len)
@@ -239,8 +237,7 @@ static int copy_value(struct range *n, struct sql_type type, const struct sql_va
 
 int range_new(const struct sql_cond *cond, uint64_t priority, struct range **out)
 {
-    size_t size = (sizeof(struct range) + RANGE_ALIGN - 1) / RANGE_ALIGN * RANGE_ALIGN;
-    struct range *n = aligned_alloc(RANGE_ALIGN, size);
+    struct range *n = malloc(sizeof *n);
     if (n == NULL)
         return ERR_MEMORY;
     *n = (struct range){.priority = priority};
