@@ -383,7 +383,7 @@ static void extra_value(struct extra *x, const struct draft *d, size_t programs)
     x->value = d->value == NULL ? (struct sql_value){0} : *d->value;
     if (d->place == PLACE_PREFIX && x->value.s.len > ROUTE_PREFIX_MAX)
         x->value.s.len = ROUTE_PREFIX_MAX;
-    if (bytes > 0) {
+    if (bytes > 0 && d->value != NULL) {
         char *at = (char *)&x->programs[programs];
         memcpy(at, d->value->s.ptr, bytes);
         x->value.s.ptr = at;

@@ -246,11 +246,11 @@ int range_new(const struct sql_cond *cond, uint64_t priority, struct range **out
     n->high_missing = cond->high == NULL;
     n->high_open = cond->high_open;
     int rc = 0;
-    if (!n->low_missing) {
+    if (cond->low != NULL) {
         n->low_key = order_key(cond->type, cond->low);
         rc = copy_value(n, cond->type, cond->low, &n->low_value);
     }
-    if (rc == 0 && !n->high_missing) {
+    if (rc == 0 && cond->high != NULL) {
         n->high_key = order_key(cond->type, cond->high);
         rc = copy_value(n, cond->type, cond->high, &n->high_value);
     }
