@@ -32,6 +32,7 @@
 
 static PGconn *connection;
 static struct pgcluster *cluster;
+static enum sql_collation database = SQL_COLLATION_DETERMINISTIC;
 static uint64_t random_state = 7;
 static unsigned wrong;
 static unsigned long compared;
@@ -108,8 +109,7 @@ static void load(struct world *w, const char *table)
             c->enumeration = &w_e;
         }
     }
-    w->table = (struct sql_table){w->columns, (size_t)PQntuples(w->catalog),
-                                  SQL_COLLATION_DETERMINISTIC};
+    w->table = (struct sql_table){w->columns, (size_t)PQntuples(w->catalog), database};
     (void)snprintf(sql, sizeof(sql), "SELECT * FROM %s ORDER BY id", table);
     w->rows = run(sql, NULL, NULL);
     w->row_count = PQntuples(w->rows);
@@ -740,17 +740,25 @@ static void random_clauses_agree_with_postgres(void **state)
 
 /* ---- setting up ---- */
 
-static int set_up(void **state)
+/* A database with that collation, set up as the sessions are whose text comes in. */
+static void connect_to(const char *name, const char *collation)
 {
-    (void)state;
-    if (getenv("WHERE_SEED"))
-        random_state = strtoull(getenv("WHERE_SEED"), NULL, 10);
-    cluster = pgcluster_new(NULL);
+    char sql[200];
+
+    (void)snprintf(sql, sizeof(sql),
+                   "CREATE DATABASE %s TEMPLATE template0 LC_COLLATE '%s' LC_CTYPE '%s' "
+                   "ENCODING 'UTF8'",
+                   name, collation, collation);
     connection = PQconnectdb(pgcluster_url(cluster));
-    if (PQstatus(connection) != CONNECTION_OK) {
-        print_message("%s", PQerrorMessage(connection));
-        return -1;
-    }
+    if (PQstatus(connection) != CONNECTION_OK)
+        fail_msg("%s", PQerrorMessage(connection));
+    PQclear(run(sql, NULL, NULL));
+    PQfinish(connection);
+    (void)snprintf(sql, sizeof(sql), "host=127.0.0.1 port=%d user=postgres dbname=%s",
+                   pgcluster_port(cluster), name);
+    connection = PQconnectdb(sql);
+    if (PQstatus(connection) != CONNECTION_OK)
+        fail_msg("%s", PQerrorMessage(connection));
     PQclear(run("SELECT set_config('datestyle', 'ISO', false), "
                 "set_config('timezone', 'UTC', false), "
                 "set_config('intervalstyle', 'iso_8601', false), "
@@ -766,6 +774,23 @@ static int set_up(void **state)
             "row_id || ' OFFSET 0) AS s' INTO r; "
             "RETURN r; EXCEPTION WHEN others THEN RETURN '!' || SQLERRM; END $$",
             NULL, NULL));
+}
+
+static void clauses_agree_under_collation_c(void **state)
+{
+    PQfinish(connection);
+    connect_to("with_c", "C");
+    database = SQL_COLLATION_C;
+    random_clauses_agree_with_postgres(state);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (getenv("WHERE_SEED"))
+        random_state = strtoull(getenv("WHERE_SEED"), NULL, 10);
+    cluster = pgcluster_new(NULL);
+    connect_to("with_utf8", "C.UTF-8");
     return 0;
 }
 
@@ -782,6 +807,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recorded_clauses_choose_the_rows_that_postgres_chooses),
         cmocka_unit_test(random_clauses_agree_with_postgres),
+        cmocka_unit_test(clauses_agree_under_collation_c),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
