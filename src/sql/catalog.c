@@ -104,6 +104,12 @@
         COLLATED2("~~*", a, TEXT, BOOL, sql_ilike),                                      \
         COLLATED2("!~~*", a, TEXT, BOOL, sql_not_ilike)
 
+#define REGEXES(a)                                                                       \
+    COLLATED2("~", a, TEXT, BOOL, sql_regex),                                            \
+        COLLATED2("!~", a, TEXT, BOOL, sql_not_regex),                                   \
+        COLLATED2("~*", a, TEXT, BOOL, sql_iregex),                                      \
+        COLLATED2("!~*", a, TEXT, BOOL, sql_not_iregex)
+
 static const struct sql_function functions[] = {
     /* comparison */
     COMPARISON(BOOL, BOOL),
@@ -191,6 +197,9 @@ static const struct sql_function functions[] = {
     /* text and bytea */
     OP2("||", TEXT, TEXT, TEXT, sql_concat_op),
     OP2("||", BYTEA, BYTEA, BYTEA, sql_concat_op),
+    REGEXES(TEXT),
+    REGEXES(BPCHAR),
+    REGEXES(NAME),
     LIKES(TEXT),
     LIKES(BPCHAR),
     LIKES(NAME),

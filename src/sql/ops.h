@@ -60,6 +60,9 @@ sql_function_fn sql_bpchar_to_text, sql_bpchar_to_name, sql_bool_to_text, sql_co
     sql_concat, sql_lower, sql_upper, sql_text_length, sql_bpchar_length,
     sql_octet_length, sql_starts_with;
 
+/* regex.c */
+sql_function_fn sql_regex, sql_not_regex, sql_iregex, sql_not_iregex;
+
 /* like.c */
 sql_function_fn sql_like, sql_not_like, sql_ilike, sql_not_ilike, sql_bytea_like,
     sql_bytea_not_like, sql_like_escape;
