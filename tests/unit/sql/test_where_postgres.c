@@ -583,6 +583,26 @@ static void put_json_test(struct buf *out)
     }
 }
 
+static void put_function_test(struct buf *out)
+{
+    buf_puts(
+        out,
+        PICK("extract(year FROM ts) = 2024", "extract(month FROM d) > 1",
+             "date_trunc('month', ts) = '2024-01-01'", "date_part('dow', d) = 4",
+             "extract(epoch FROM iv) >= 86400", "t ~ '^a'", "vc !~ 'b'", "abs(i4) = 1",
+             "t ~* 'A'", "round(n2, 1) = 2.5", "round(n) = 1", "mod(i4, 2) = 1",
+             "floor(f8) = 0", "ceil(n2) = 3", "char_length(vc) > 1", "sqrt(f8) > 1",
+             "(i4, t) = (1, 'a')", "(i4, b) <> (2, true)", "sign(n) = -1",
+             "octet_length(by) = 1", "starts_with(t, 'a')", "tm > '10:00:00'",
+             "int4(b) = 1", "text(i4) = '1'", "power(f8, 2) = 1", "|/ f8 = 1",
+             "n % 2 = 1", "d - date '2024-01-01' = 30", "array_append(ia, 9) @> '{9}'",
+             "'x' = t || ch", "ia[array_lower(ia, 1)] = 1", "n ^ 2 = 1",
+             "length(t) = ANY(ia)", "e::text = ANY(ta)", "b IN (true, NULL)", "f4 = 0.1",
+             "f4 = '0.1'", "f4 IN (0.1, 3)", "i8 IN (1.0, 3)", "n2 IN ('2.5', 0)",
+             "vc IN ('a', 'b')", "ch IN ('a', 'ab ')",
+             "ts IN ('2024-01-31 10:00', 'infinity')", "iv IN ('1 day', '30 days')"));
+}
+
 static void put_comparison(struct buf *out, unsigned depth)
 {
     void (*operand)(struct buf *, unsigned) = below(3) == 0   ? put_text
@@ -597,6 +617,10 @@ static void put_comparison(struct buf *out, unsigned depth)
     }
     if (below(12) == 0) {
         put_json_test(out);
+        return;
+    }
+    if (below(8) == 0) {
+        put_function_test(out);
         return;
     }
     switch (below(9)) {
