@@ -340,8 +340,7 @@ static struct sql_expr *collate(struct resolve *r, const PgQuery__CollateClause 
         return resolve_refuse(r, c->location,
                               "of collations only \"C\" is supported in COLLATE");
     /* A literal stays one: what is around decides about its type (expr_coerce). */
-    if (arg->type.base != SQL_UNKNOWN &&
-        (type_category(type_element(arg->type)) != 'S' || arg->type.base == SQL_NAME))
+    if (arg->type.base != SQL_UNKNOWN && type_category(type_element(arg->type)) != 'S')
         return resolve_refuse(r, c->location, "collations are not supported by type %s",
                               type_text(r, arg));
     node.type = arg->type;

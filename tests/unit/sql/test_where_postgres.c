@@ -207,6 +207,16 @@ static void round_trip(struct world *w, const char *clause, const char *printed)
     arena_fini(&arena);
 }
 
+/* With what Postgres says for the first row: an error there too, or not. */
+static void show_refused(const char *table, const char *clause, const char *why)
+{
+    PGresult *theirs = run("SELECT verdict($1, $2, 1)", clause, table);
+
+    print_message("refused, Postgres %s: %s: %s\n", PQgetvalue(theirs, 0, 0), clause,
+                  why);
+    PQclear(theirs);
+}
+
 /* False: refused. */
 static bool check(struct world *w, const char *table, const char *clause,
                   bool ids[ROWS_MAX])
@@ -235,7 +245,7 @@ static bool check(struct world *w, const char *table, const char *clause,
     } else {
         refused++;
         if (getenv("WHERE_SHOW"))
-            print_message("refused %s: %s\n", clause, err.message);
+            show_refused(table, clause, err.message);
     }
     arena_fini(&arena);
     return ok;
