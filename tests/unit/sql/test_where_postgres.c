@@ -21,6 +21,7 @@
 
 #include "sql/expr.h"
 #include "support/pgcluster.h"
+#include "unit/sql/cond_holds.h"
 #include "json/json.h"
 
 #define COLUMNS_MAX   40
@@ -138,11 +139,34 @@ static void complain(const char *clause, const char *printed, const struct world
                       PQgetvalue(w->rows, w->row, 0), ours, theirs);
 }
 
+/* A condition that doesn't hold rules the row out; an exact one that holds takes it in. */
+static void check_conditions(struct world *w, const char *clause, const char *printed,
+                             const struct sql_cond *cond, enum sql_verdict v,
+                             struct arena *scratch)
+{
+    struct sql_value values[COLUMNS_MAX];
+    bool holds;
+
+    for (size_t i = 0; i < w->table.count; i++) {
+        struct slice text;
+
+        values[i] = (struct sql_value){.null = true};
+        if (get(w, i, &text) && w->columns[i].type.base != SQL_OTHER)
+            assert_int_equal(
+                sql_value_in(w->columns[i].type, text, scratch, &values[i], NULL), 0);
+    }
+    holds = cond_holds(cond, values);
+    if ((!holds && v == SQL_IS_TRUE) || (holds && cond->exact && v != SQL_IS_TRUE))
+        complain(clause, printed, w, holds ? "condition holds" : "condition fails",
+                 name_of(v));
+}
+
 /* Row by row. Of the clause as written an error is not compared: the canonical order may put an
  * operand that raises one behind another that decides, or before it. Of the printed text all is. */
 static void compare(struct world *w, const char *table, const char *clause,
                     const char *text, const char *printed,
-                    const struct sql_program *program, bool ids[ROWS_MAX])
+                    const struct sql_program *program, const struct sql_cond *cond,
+                    bool ids[ROWS_MAX])
 {
     char sql[200];
     struct sql_value values[COLUMNS_MAX];
@@ -166,6 +190,8 @@ static void compare(struct world *w, const char *table, const char *clause,
         sql_row_begin(&row);
         v = sql_program_run(program, &row, &err);
         ids[w->row] = v == SQL_IS_TRUE;
+        if (v != SQL_IS_ERROR)
+            check_conditions(w, clause, printed, cond, v, &arena);
         compared++;
         if (v == SQL_IS_ERROR &&
             (err.code == ERR_UNSUPPORTED || err.code == ERR_MEMORY)) {
@@ -224,6 +250,7 @@ static bool check(struct world *w, const char *table, const char *clause,
     struct arena arena;
     const struct sql_expr *e;
     struct sql_program *program;
+    const struct sql_cond *cond;
     struct buf printed;
     struct err err;
     bool ok;
@@ -237,8 +264,9 @@ static bool check(struct world *w, const char *table, const char *clause,
         buf_putc(&printed, '\0');
         assert_int_equal(printed.failed, 0);
         assert_int_equal(sql_program_new(e, &w->table, &program, &err), 0);
-        compare(w, table, clause, clause, printed.ptr, program, ids);
-        compare(w, table, clause, printed.ptr, printed.ptr, program, ids);
+        assert_int_equal(sql_cond_make(e, &w->table, &arena, &cond, &err), 0);
+        compare(w, table, clause, clause, printed.ptr, program, cond, ids);
+        compare(w, table, clause, printed.ptr, printed.ptr, program, cond, ids);
         round_trip(w, clause, printed.ptr);
         sql_program_free(program);
         buf_fini(&printed);
