@@ -353,6 +353,13 @@ static void text_for_function(const struct sql_function *f, char *text, size_t s
         v->s = slice_of(copy);
 }
 
+static void small_exponent(char *text, size_t size, struct sql_type type,
+                           struct sql_value *v, struct arena *arena)
+{
+    snprintf(text, size, "%u%s", below(12), below(4) ? "" : ".00");
+    assert_int_equal(sql_value_in(type, slice_of(text), arena, v, NULL), 0);
+}
+
 static void regex_pattern(char *text, size_t size, struct sql_value *v,
                           struct arena *arena)
 {
@@ -456,6 +463,8 @@ static void ask_call(const struct sql_function *f)
     if (f->kind != SQL_FUNCTION && f->kind != SQL_OPERATOR)
         text_for_cast(f, texts[0], sizeof(texts[0]), &args[0], &arena);
     text_for_function(f, texts[0], sizeof(texts[0]), &args[0], &arena);
+    if (f->fn && f->name && (strcmp(f->name, "^") == 0 || f->name[0] == 'p') && below(2))
+        small_exponent(texts[1], sizeof(texts[1]), types[1], &args[1], &arena);
     if (f->kind == SQL_OPERATOR && count == 2 && strchr(f->name, '~') &&
         !strstr(f->name, "~~") && below(8) > 0)
         regex_pattern(texts[1], sizeof(texts[1]), &args[1], &arena);
