@@ -323,6 +323,42 @@ static void functions_and_casts_answer_as_postgres(void **state)
         check(&others[i]);
 }
 
+/* The function of a row with so little memory: it fails and says so, or does without. */
+static void starve(const struct row *row, size_t max_bytes)
+{
+    const struct sql_function *f = find(row);
+    struct sql_type types[2] = {type_of(row->types[0]), type_of(row->types[1])};
+    struct sql_value args[2];
+    struct sql_value v = {.null = false};
+    struct arena plenty;
+    struct arena little;
+    struct err err = {.code = 0};
+    struct sql_call call = {&little, &err, types, f->count};
+
+    arena_init(&plenty, 1u << 20);
+    arena_init(&little, max_bytes);
+    for (size_t i = 0; i < f->count; i++)
+        assert_int_equal(
+            sql_value_in(types[i], slice_of(row->texts[i]), &plenty, &args[i], &err), 0);
+    if (f->fn(&call, args, &v) != SQL_FINE)
+        assert_int_not_equal(err.code, 0);
+    else
+        assert_int_equal(err.code, 0);
+    arena_fini(&little);
+    arena_fini(&plenty);
+}
+
+static void lack_of_memory_is_an_error(void **state)
+{
+    (void)state;
+    for (size_t max = 0; max < 3000; max += 16) {
+        for (size_t i = 0; i < COUNT(operators); i++)
+            starve(&operators[i], max);
+        for (size_t i = 0; i < COUNT(others); i++)
+            starve(&others[i], max);
+    }
+}
+
 static bool same_type(struct sql_type a, struct sql_type b)
 {
     return a.base == b.base && a.array == b.array;
@@ -358,6 +394,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(operators_answer_as_postgres),
         cmocka_unit_test(functions_and_casts_answer_as_postgres),
+        cmocka_unit_test(lack_of_memory_is_an_error),
         cmocka_unit_test(no_row_is_twice),
     };
 
