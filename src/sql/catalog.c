@@ -104,6 +104,12 @@
         COLLATED2("~~*", a, TEXT, BOOL, sql_ilike),                                      \
         COLLATED2("!~~*", a, TEXT, BOOL, sql_not_ilike)
 
+#define REGEXES(a)                                                                       \
+    COLLATED2("~", a, TEXT, BOOL, sql_regex),                                            \
+        COLLATED2("!~", a, TEXT, BOOL, sql_not_regex),                                   \
+        COLLATED2("~*", a, TEXT, BOOL, sql_iregex),                                      \
+        COLLATED2("!~*", a, TEXT, BOOL, sql_not_iregex)
+
 static const struct sql_function functions[] = {
     /* comparison */
     COMPARISON(BOOL, BOOL),
@@ -174,6 +180,9 @@ static const struct sql_function functions[] = {
     OP2("*", NUMERIC, NUMERIC, NUMERIC, sql_numeric_mul),
     OP2("/", NUMERIC, NUMERIC, NUMERIC, sql_numeric_div),
     OP2("%", NUMERIC, NUMERIC, NUMERIC, sql_numeric_mod),
+    OP2("^", NUMERIC, NUMERIC, NUMERIC, sql_numeric_power),
+    F2("power", NUMERIC, NUMERIC, NUMERIC, sql_numeric_power),
+    F2("pow", NUMERIC, NUMERIC, NUMERIC, sql_numeric_power),
     OP1("-", NUMERIC, NUMERIC, sql_numeric_neg),
     OP1("+", NUMERIC, NUMERIC, sql_same),
     OP1("@", NUMERIC, NUMERIC, sql_numeric_abs),
@@ -191,6 +200,9 @@ static const struct sql_function functions[] = {
     /* text and bytea */
     OP2("||", TEXT, TEXT, TEXT, sql_concat_op),
     OP2("||", BYTEA, BYTEA, BYTEA, sql_concat_op),
+    REGEXES(TEXT),
+    REGEXES(BPCHAR),
+    REGEXES(NAME),
     LIKES(TEXT),
     LIKES(BPCHAR),
     LIKES(NAME),
@@ -450,14 +462,42 @@ static int text_typmod(struct sql_type type, struct arena *arena, struct sql_val
     return 0;
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): an array's items are no arrays */
+static int array_typmod(struct sql_type type, struct arena *arena, struct sql_value *v,
+                        struct err *err)
+{
+    size_t count = sql_array_count(v->array);
+    struct sql_value *items = arena_calloc(arena, count, sizeof(*items));
+    int32_t length[SQL_ARRAY_DIMS_MAX];
+    int32_t lower[SQL_ARRAY_DIMS_MAX];
+
+    if (!items)
+        return sql_no_memory(err);
+    type.array = false;
+    for (size_t i = 0; i < count; i++) {
+        int rc;
+
+        items[i] = sql_array_items(v->array)[i];
+        rc = sql_apply_typmod(type, arena, &items[i], err);
+        if (rc != 0)
+            return rc;
+    }
+    for (int i = 0; i < sql_array_dims(v->array); i++) {
+        length[i] = sql_array_length(v->array, i);
+        lower[i] = sql_array_lower(v->array, i);
+    }
+    v->array = sql_array_shape(arena, items, sql_array_dims(v->array), length, lower);
+    return v->array ? 0 : sql_no_memory(err);
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): an array's items are no arrays */
 int sql_apply_typmod(struct sql_type type, struct arena *arena, struct sql_value *v,
                      struct err *err)
 {
     if (type.typmod < 0 || v->null)
         return 0;
     if (type.array)
-        return err_set(err, ERR_UNSUPPORTED,
-                       "a cast to an array with a length or precision is not supported");
+        return array_typmod(type, arena, v, err);
     if (type.base == SQL_VARCHAR || type.base == SQL_BPCHAR)
         return type.typmod >= 4 ? text_typmod(type, arena, v, err) : 0;
     if (type.base == SQL_NUMERIC && type.typmod >= 4)

@@ -281,7 +281,8 @@ enum sql_failure sql_extract(struct sql_call *call, const struct sql_value *args
 /* Seconds and their fraction apart, and then added: as Postgres rounds. */
 static double float_part(enum unit unit, struct part part)
 {
-    double seconds = (double)(part.value / US_PER_SECOND);
+    const int64_t whole = part.value / US_PER_SECOND;
+    double seconds = (double)whole;
     double us = (double)(part.value % US_PER_SECOND);
 
     if (unit == SECOND)

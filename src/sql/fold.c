@@ -150,6 +150,9 @@ struct sql_expr *expr_const(struct resolve *r, struct sql_type type,
 
     if (r->rc != 0)
         return NULL;
+    if (type.base == SQL_NAME) /* the type's own collation */
+        node.collation =
+            (struct expr_collation){COLLATION_IMPLICIT, SQL_COLLATION_C, 950};
     if (!value.null && type.base != SQL_UNKNOWN) {
         buf_init(&text, CONST_TEXT_MAX_BYTES);
         sql_value_out(type, &value, &text);
@@ -187,7 +190,7 @@ struct sql_expr *expr_column(struct resolve *r, size_t column, int location)
                             .location = location,
                             .column = column};
 
-    if (type_category(type_element(c->type)) == 'S' && c->type.base != SQL_NAME)
+    if (type_category(type_element(c->type)) == 'S')
         node.collation =
             (struct expr_collation){COLLATION_IMPLICIT, c->collation, c->collation_oid};
     return expr_new(r, &node, NULL, 0);
@@ -291,7 +294,7 @@ static struct sql_expr *fold_cast(struct resolve *r, const struct sql_expr *node
     struct sql_expr typed = *node;
     enum sql_failure rc;
 
-    if (type_category(type_element(node->type)) == 'S' && node->type.base != SQL_NAME)
+    if (type_category(type_element(node->type)) == 'S')
         collation_combine(args, 1, &typed.collation);
     if (!expr_is_const(args[0]))
         return expr_new(r, &typed, args, count);

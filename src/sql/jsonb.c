@@ -176,6 +176,8 @@ static int add_event(struct builder *b, enum json_event event, struct slice text
  * it stands in front of the fault, and there are ways to be wrong about where it stands. */
 static int malformed(const struct json_reader *reader, struct slice text, struct err *err)
 {
+    if (reader->scratch.failed == ERR_MEMORY)
+        return sql_no_memory(err);
     if (reader->depth == JSON_DEPTH_MAX)
         return err_set(err, ERR_UNSUPPORTED,
                        "a jsonb value nested more than %d levels deep is not supported",

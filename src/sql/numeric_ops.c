@@ -348,6 +348,42 @@ enum sql_failure sql_numeric_mod(struct sql_call *call, const struct sql_value *
     return add(call, a, &part, true, out);
 }
 
+/* ---- powers ---- */
+
+#define EXPONENT_MAX 1000
+
+/* Where the result is exact, which Postgres shows with 16 digits behind the point, or as
+ * many as the base has. Else it depends on how far a series was followed. */
+enum sql_failure sql_numeric_power(struct sql_call *call, const struct sql_value *args,
+                                   struct sql_value *out)
+{
+    const struct sql_numeric *base = args[0].numeric;
+    int32_t scale = max32(QUOTIENT_DIGITS, base->scale);
+    uint16_t one = 1;
+    struct sql_numeric power = {.kind = NUMERIC_FINITE, .count = 1, .digits = &one};
+    struct sql_value whole;
+    struct numeric_work w;
+    int64_t exponent;
+
+    if (base->kind != NUMERIC_FINITE || !sql_numeric_to_int(args[1].numeric, &exponent) ||
+        exponent < 0 || exponent > EXPONENT_MAX || base->scale > DISPLAY_SCALE_MAX ||
+        exponent * base->scale > scale)
+        return sql_refuse(call, "this power of a numeric has no exact result");
+    if (sql_numeric_from_int(call, exponent, &whole) != SQL_FINE)
+        return SQL_FAILED;
+    if (sql_numeric_cmp(&whole, &args[1]) != 0)
+        return sql_refuse(call, "this power of a numeric has no exact result");
+    for (int64_t i = 0; i < exponent; i++) {
+        if (!product(call->arena, &power, base, &w))
+            return no_memory(call);
+        power = numeric_work_value(&w);
+    }
+    if (!numeric_work_copy(&w, call->arena, &power))
+        return no_memory(call);
+    w.scale = scale;
+    return done(call, &w, out);
+}
+
 /* ---- signs and rounding ---- */
 
 static enum sql_failure with_sign(struct sql_call *call, const struct sql_numeric *n,

@@ -25,10 +25,11 @@ sql_function_fn sql_same, sql_int_to_int2, sql_int_to_int4, sql_int_to_float4,
 
 /* numeric_ops.c */
 sql_function_fn sql_numeric_add, sql_numeric_sub, sql_numeric_mul, sql_numeric_div,
-    sql_numeric_mod, sql_numeric_neg, sql_numeric_abs, sql_numeric_round,
-    sql_numeric_trunc, sql_numeric_ceil, sql_numeric_floor, sql_numeric_sign,
-    sql_int_to_numeric, sql_float_to_numeric, sql_numeric_to_int2, sql_numeric_to_int4,
-    sql_numeric_to_int8, sql_numeric_to_float4, sql_numeric_to_float8;
+    sql_numeric_mod, sql_numeric_power, sql_numeric_neg, sql_numeric_abs,
+    sql_numeric_round, sql_numeric_trunc, sql_numeric_ceil, sql_numeric_floor,
+    sql_numeric_sign, sql_int_to_numeric, sql_float_to_numeric, sql_numeric_to_int2,
+    sql_numeric_to_int4, sql_numeric_to_int8, sql_numeric_to_float4,
+    sql_numeric_to_float8;
 
 /* dateops.c */
 sql_function_fn sql_date_add, sql_date_sub_int, sql_date_sub, sql_date_to_timestamp,
@@ -59,6 +60,9 @@ sql_function_fn sql_jsonb_contains, sql_jsonb_contained, sql_jsonb_exists,
 sql_function_fn sql_bpchar_to_text, sql_bpchar_to_name, sql_bool_to_text, sql_concat_op,
     sql_concat, sql_lower, sql_upper, sql_text_length, sql_bpchar_length,
     sql_octet_length, sql_starts_with;
+
+/* regex.c */
+sql_function_fn sql_regex, sql_not_regex, sql_iregex, sql_not_iregex;
 
 /* like.c */
 sql_function_fn sql_like, sql_not_like, sql_ilike, sql_not_ilike, sql_bytea_like,

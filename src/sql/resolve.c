@@ -141,15 +141,17 @@ static struct sql_expr *greatest(struct resolve *r, const PgQuery__MinMaxExpr *m
     struct sql_expr **args = resolve_list(r, m->args, m->n_args);
     struct sql_type types[2];
     struct match match;
+    enum match_result found;
 
     if (!args || !unify(r, args, m->n_args, what, &node))
         return NULL;
     types[0] = types[1] = node.type;
     if (node.type.base == SQL_VARCHAR) /* has no operators: it is compared as text */
         types[0].base = types[1].base = SQL_TEXT;
-    if (match_find(r->arena, SQL_OPERATOR, least ? "<" : ">", types, 2, &match) !=
-            MATCH_FOUND ||
-        !sql_type_same(match.args[0], types[0]))
+    found = match_find(r->arena, SQL_OPERATOR, least ? "<" : ">", types, 2, &match);
+    if (found == MATCH_MEMORY)
+        return resolve_memory(r);
+    if (found != MATCH_FOUND || !sql_type_same(match.args[0], types[0]))
         return resolve_refuse(r, m->location, "%s of type %s is not supported", what,
                               type_text(r, &node));
     node.fn = match.fn;
@@ -338,8 +340,7 @@ static struct sql_expr *collate(struct resolve *r, const PgQuery__CollateClause 
         return resolve_refuse(r, c->location,
                               "of collations only \"C\" is supported in COLLATE");
     /* A literal stays one: what is around decides about its type (expr_coerce). */
-    if (arg->type.base != SQL_UNKNOWN &&
-        (type_category(type_element(arg->type)) != 'S' || arg->type.base == SQL_NAME))
+    if (arg->type.base != SQL_UNKNOWN && type_category(type_element(arg->type)) != 'S')
         return resolve_refuse(r, c->location, "collations are not supported by type %s",
                               type_text(r, arg));
     node.type = arg->type;
@@ -352,9 +353,12 @@ static bool is_cast_call(struct resolve *r, const char *name, struct sql_expr **
                          size_t count, struct sql_type *to)
 {
     struct match m;
+    enum match_result found;
 
-    return count == 1 && resolve_type_name(name, to) &&
-           match_find(r->arena, SQL_FUNCTION, name, &args[0]->type, 1, &m) != MATCH_FOUND;
+    if (count != 1 || !resolve_type_name(name, to))
+        return false;
+    found = match_find(r->arena, SQL_FUNCTION, name, &args[0]->type, 1, &m);
+    return found != MATCH_FOUND && found != MATCH_MEMORY;
 }
 
 static struct sql_expr *function(struct resolve *r, const PgQuery__FuncCall *f)

@@ -398,10 +398,14 @@ static void commute(struct resolve *r, struct sql_expr *node, struct sql_expr **
     struct sql_type types[2] = {node->fn_types[1], node->fn_types[0]};
     struct sql_expr *first = args[0];
     struct match turned;
+    enum match_result found;
 
-    if (!other || !turns(args[0], args[1]) ||
-        match_find(r->arena, SQL_OPERATOR, other, types, 2, &turned) != MATCH_FOUND ||
-        !sql_type_same(turned.args[0], types[0]) ||
+    if (!other || !turns(args[0], args[1]))
+        return;
+    found = match_find(r->arena, SQL_OPERATOR, other, types, 2, &turned);
+    if (found == MATCH_MEMORY)
+        resolve_memory(r);
+    if (found != MATCH_FOUND || !sql_type_same(turned.args[0], types[0]) ||
         !sql_type_same(turned.args[1], types[1]))
         return;
     node->fn = turned.fn;

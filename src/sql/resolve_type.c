@@ -227,7 +227,7 @@ static struct sql_expr *literal(struct resolve *r, const struct sql_expr *e,
 
 static bool is_collatable(struct sql_type t)
 {
-    return type_category(type_element(t)) == 'S' && t.base != SQL_NAME;
+    return type_category(type_element(t)) == 'S';
 }
 
 static bool is_text_like(struct sql_type t)

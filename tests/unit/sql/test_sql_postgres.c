@@ -326,7 +326,7 @@ static void text_for_cast(const struct sql_function *f, char *text, size_t size,
         v->s = slice_of(copy);
 }
 
-/* Nearly no text is the name of a time zone, a unit or a regular expression. */
+/* Nearly no text is the name of a time zone or of a unit. */
 static void text_for_function(const struct sql_function *f, char *text, size_t size,
                               struct sql_value *v, struct arena *arena)
 {
@@ -348,6 +348,35 @@ static void text_for_function(const struct sql_function *f, char *text, size_t s
     snprintf(text, size, "%s",
              zone ? zone_names[below(sizeof(zone_names) / sizeof(zone_names[0]))]
                   : units[below(sizeof(units) / sizeof(units[0]))]);
+    copy = arena_dup(arena, slice_of(text));
+    if (copy)
+        v->s = slice_of(copy);
+}
+
+static void small_exponent(char *text, size_t size, struct sql_type type,
+                           struct sql_value *v, struct arena *arena)
+{
+    snprintf(text, size, "%u%s", below(12), below(4) ? "" : ".00");
+    assert_int_equal(sql_value_in(type, slice_of(text), arena, v, NULL), 0);
+}
+
+static void regex_pattern(char *text, size_t size, struct sql_value *v,
+                          struct arena *arena)
+{
+    static const char *const pieces[] = {
+        "a",     "b",       "B",     ".",    "x",      "[ab]",        "[^a]",
+        "[a-z]", "\\d",     "\\w",   "\\s",  "*",      "+",           "?",
+        "{2}",   "{1,2}",   "{0,}",  "|",    "(a",     ")",           "(",
+        "^",     "$",       "%",     "_",    " ",      "[[:alpha:]]", "[^\\d]",
+        "\\.",   "(?:a|b)", "(ab)*", "é",    "]",      "}",           "[]a]",
+        "[a-]",  "[%_-]",   "\\n",   "\\S",  "\\W",    "*?",          "[",
+        "{",     "\\b",     "(?=a)", "line", "[A-Z]+", "c$",          "^a"};
+    size_t len = 0;
+    char *copy;
+
+    for (uint32_t i = 0, count = 1 + below(6); i < count; i++)
+        len += (size_t)snprintf(text + len, size - len, "%s",
+                                pieces[below(sizeof(pieces) / sizeof(pieces[0]))]);
     copy = arena_dup(arena, slice_of(text));
     if (copy)
         v->s = slice_of(copy);
@@ -434,6 +463,11 @@ static void ask_call(const struct sql_function *f)
     if (f->kind != SQL_FUNCTION && f->kind != SQL_OPERATOR)
         text_for_cast(f, texts[0], sizeof(texts[0]), &args[0], &arena);
     text_for_function(f, texts[0], sizeof(texts[0]), &args[0], &arena);
+    if (f->fn && f->name && (strcmp(f->name, "^") == 0 || f->name[0] == 'p') && below(2))
+        small_exponent(texts[1], sizeof(texts[1]), types[1], &args[1], &arena);
+    if (f->kind == SQL_OPERATOR && count == 2 && strchr(f->name, '~') &&
+        !strstr(f->name, "~~") && below(8) > 0)
+        regex_pattern(texts[1], sizeof(texts[1]), &args[1], &arena);
     put_call(&sql, f, count, texts, args, types);
     if (f->fn(&call, args, &v) != SQL_FINE)
         put_error(&ours, &err);

@@ -335,6 +335,27 @@ static void typmods_cut_and_round(void **state)
     }
 }
 
+static void typmods_reach_into_arrays(void **state)
+{
+    struct sql_type type = {.base = SQL_VARCHAR, .array = true, .typmod = 4 + 2};
+    struct arena arena;
+    struct sql_value v;
+    struct buf out;
+
+    (void)state;
+    arena_init(&arena, 1u << 16);
+    buf_init(&out, 1000);
+    assert_int_equal(
+        sql_value_in(type, SLICE_LIT("[0:1][1:2]={{abc,NULL},{d,ef}}"), &arena, &v, NULL),
+        0);
+    assert_int_equal(sql_apply_typmod(type, &arena, &v, NULL), 0);
+    sql_value_out(type, &v, &out);
+    buf_putc(&out, '\0');
+    assert_string_equal(out.ptr, "[0:1][1:2]={{ab,NULL},{d,ef}}");
+    buf_fini(&out);
+    arena_fini(&arena);
+}
+
 static void arrays_can_be_made(void **state)
 {
     struct sql_type type = array_of(SQL_INT4);
@@ -374,6 +395,7 @@ int main(void)
         cmocka_unit_test(lack_of_memory_is_an_error),
         cmocka_unit_test(types_have_the_names_of_postgres),
         cmocka_unit_test(typmods_cut_and_round),
+        cmocka_unit_test(typmods_reach_into_arrays),
         cmocka_unit_test(arrays_can_be_made),
     };
 

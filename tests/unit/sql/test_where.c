@@ -1,6 +1,7 @@
 /* Where-clauses without a database: what is refused and where, which clauses are the same, three-
  * valued logic, what an index gets to see, and hostile texts. */
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -620,6 +621,45 @@ static void a_full_arena_is_an_error(void **state)
     }
 }
 
+/* ---- threads ---- */
+
+#define THREADS 4
+
+static void *parse_many(void *arg)
+{
+    bool *ok = arg;
+
+    *ok = true;
+    for (int i = 0; i < 50; i++) {
+        struct arena own;
+        const struct sql_expr *e;
+        struct err err;
+
+        arena_init(&own, ARENA_MAX);
+        if (sql_where_parse(SLICE_LIT("id = 1 AND (b OR title LIKE 'a%')"), &table, NULL,
+                            &own, &e, &err) != 0 ||
+            sql_where_parse(SLICE_LIT("id = 1 AND (b OR"), &table, NULL, &own, &e,
+                            &err) != ERR_INVALID)
+            *ok = false;
+        arena_fini(&own);
+    }
+    return NULL;
+}
+
+static void threads_parse_side_by_side(void **state)
+{
+    pthread_t threads[THREADS];
+    bool ok[THREADS];
+
+    (void)state;
+    for (size_t i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, parse_many, &ok[i]), 0);
+    for (size_t i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_true(ok[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -644,6 +684,7 @@ int main(void)
         TEST(hostile_texts_are_refused_or_work),
         TEST(nested_between_is_bounded),
         TEST(a_full_arena_is_an_error),
+        TEST(threads_parse_side_by_side),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,7 @@
 
 #include "sql/expr.h"
 #include "support/pgcluster.h"
+#include "unit/sql/cond_holds.h"
 #include "json/json.h"
 
 #define COLUMNS_MAX   40
@@ -32,6 +33,7 @@
 
 static PGconn *connection;
 static struct pgcluster *cluster;
+static enum sql_collation database = SQL_COLLATION_DETERMINISTIC;
 static uint64_t random_state = 7;
 static unsigned wrong;
 static unsigned long compared;
@@ -108,8 +110,7 @@ static void load(struct world *w, const char *table)
             c->enumeration = &w_e;
         }
     }
-    w->table = (struct sql_table){w->columns, (size_t)PQntuples(w->catalog),
-                                  SQL_COLLATION_DETERMINISTIC};
+    w->table = (struct sql_table){w->columns, (size_t)PQntuples(w->catalog), database};
     (void)snprintf(sql, sizeof(sql), "SELECT * FROM %s ORDER BY id", table);
     w->rows = run(sql, NULL, NULL);
     w->row_count = PQntuples(w->rows);
@@ -138,11 +139,34 @@ static void complain(const char *clause, const char *printed, const struct world
                       PQgetvalue(w->rows, w->row, 0), ours, theirs);
 }
 
+/* A condition that doesn't hold rules the row out; an exact one that holds takes it in. */
+static void check_conditions(struct world *w, const char *clause, const char *printed,
+                             const struct sql_cond *cond, enum sql_verdict v,
+                             struct arena *scratch)
+{
+    struct sql_value values[COLUMNS_MAX];
+    bool holds;
+
+    for (size_t i = 0; i < w->table.count; i++) {
+        struct slice text;
+
+        values[i] = (struct sql_value){.null = true};
+        if (get(w, i, &text) && w->columns[i].type.base != SQL_OTHER)
+            assert_int_equal(
+                sql_value_in(w->columns[i].type, text, scratch, &values[i], NULL), 0);
+    }
+    holds = cond_holds(cond, values);
+    if ((!holds && v == SQL_IS_TRUE) || (holds && cond->exact && v != SQL_IS_TRUE))
+        complain(clause, printed, w, holds ? "condition holds" : "condition fails",
+                 name_of(v));
+}
+
 /* Row by row. Of the clause as written an error is not compared: the canonical order may put an
  * operand that raises one behind another that decides, or before it. Of the printed text all is. */
 static void compare(struct world *w, const char *table, const char *clause,
                     const char *text, const char *printed,
-                    const struct sql_program *program, bool ids[ROWS_MAX])
+                    const struct sql_program *program, const struct sql_cond *cond,
+                    bool ids[ROWS_MAX])
 {
     char sql[200];
     struct sql_value values[COLUMNS_MAX];
@@ -166,6 +190,8 @@ static void compare(struct world *w, const char *table, const char *clause,
         sql_row_begin(&row);
         v = sql_program_run(program, &row, &err);
         ids[w->row] = v == SQL_IS_TRUE;
+        if (v != SQL_IS_ERROR)
+            check_conditions(w, clause, printed, cond, v, &arena);
         compared++;
         if (v == SQL_IS_ERROR &&
             (err.code == ERR_UNSUPPORTED || err.code == ERR_MEMORY)) {
@@ -207,6 +233,16 @@ static void round_trip(struct world *w, const char *clause, const char *printed)
     arena_fini(&arena);
 }
 
+/* With what Postgres says for the first row: an error there too, or not. */
+static void show_refused(const char *table, const char *clause, const char *why)
+{
+    PGresult *theirs = run("SELECT verdict($1, $2, 1)", clause, table);
+
+    print_message("refused, Postgres %s: %s: %s\n", PQgetvalue(theirs, 0, 0), clause,
+                  why);
+    PQclear(theirs);
+}
+
 /* False: refused. */
 static bool check(struct world *w, const char *table, const char *clause,
                   bool ids[ROWS_MAX])
@@ -214,6 +250,7 @@ static bool check(struct world *w, const char *table, const char *clause,
     struct arena arena;
     const struct sql_expr *e;
     struct sql_program *program;
+    const struct sql_cond *cond;
     struct buf printed;
     struct err err;
     bool ok;
@@ -227,15 +264,16 @@ static bool check(struct world *w, const char *table, const char *clause,
         buf_putc(&printed, '\0');
         assert_int_equal(printed.failed, 0);
         assert_int_equal(sql_program_new(e, &w->table, &program, &err), 0);
-        compare(w, table, clause, clause, printed.ptr, program, ids);
-        compare(w, table, clause, printed.ptr, printed.ptr, program, ids);
+        assert_int_equal(sql_cond_make(e, &w->table, &arena, &cond, &err), 0);
+        compare(w, table, clause, clause, printed.ptr, program, cond, ids);
+        compare(w, table, clause, printed.ptr, printed.ptr, program, cond, ids);
         round_trip(w, clause, printed.ptr);
         sql_program_free(program);
         buf_fini(&printed);
     } else {
         refused++;
         if (getenv("WHERE_SHOW"))
-            print_message("refused %s: %s\n", clause, err.message);
+            show_refused(table, clause, err.message);
     }
     arena_fini(&arena);
     return ok;
@@ -583,6 +621,26 @@ static void put_json_test(struct buf *out)
     }
 }
 
+static void put_function_test(struct buf *out)
+{
+    buf_puts(
+        out,
+        PICK("extract(year FROM ts) = 2024", "extract(month FROM d) > 1",
+             "date_trunc('month', ts) = '2024-01-01'", "date_part('dow', d) = 4",
+             "extract(epoch FROM iv) >= 86400", "t ~ '^a'", "vc !~ 'b'", "abs(i4) = 1",
+             "t ~* 'A'", "round(n2, 1) = 2.5", "round(n) = 1", "mod(i4, 2) = 1",
+             "floor(f8) = 0", "ceil(n2) = 3", "char_length(vc) > 1", "sqrt(f8) > 1",
+             "(i4, t) = (1, 'a')", "(i4, b) <> (2, true)", "sign(n) = -1",
+             "octet_length(by) = 1", "starts_with(t, 'a')", "tm > '10:00:00'",
+             "int4(b) = 1", "text(i4) = '1'", "power(f8, 2) = 1", "|/ f8 = 1",
+             "n % 2 = 1", "d - date '2024-01-01' = 30", "array_append(ia, 9) @> '{9}'",
+             "'x' = t || ch", "ia[array_lower(ia, 1)] = 1", "n ^ 2 = 1",
+             "length(t) = ANY(ia)", "e::text = ANY(ta)", "b IN (true, NULL)", "f4 = 0.1",
+             "f4 = '0.1'", "f4 IN (0.1, 3)", "i8 IN (1.0, 3)", "n2 IN ('2.5', 0)",
+             "vc IN ('a', 'b')", "ch IN ('a', 'ab ')",
+             "ts IN ('2024-01-31 10:00', 'infinity')", "iv IN ('1 day', '30 days')"));
+}
+
 static void put_comparison(struct buf *out, unsigned depth)
 {
     void (*operand)(struct buf *, unsigned) = below(3) == 0   ? put_text
@@ -597,6 +655,10 @@ static void put_comparison(struct buf *out, unsigned depth)
     }
     if (below(12) == 0) {
         put_json_test(out);
+        return;
+    }
+    if (below(8) == 0) {
+        put_function_test(out);
         return;
     }
     switch (below(9)) {
@@ -740,17 +802,25 @@ static void random_clauses_agree_with_postgres(void **state)
 
 /* ---- setting up ---- */
 
-static int set_up(void **state)
+/* A database with that collation, set up as the sessions are whose text comes in. */
+static void connect_to(const char *name, const char *collation)
 {
-    (void)state;
-    if (getenv("WHERE_SEED"))
-        random_state = strtoull(getenv("WHERE_SEED"), NULL, 10);
-    cluster = pgcluster_new(NULL);
+    char sql[200];
+
+    (void)snprintf(sql, sizeof(sql),
+                   "CREATE DATABASE %s TEMPLATE template0 LC_COLLATE '%s' LC_CTYPE '%s' "
+                   "ENCODING 'UTF8'",
+                   name, collation, collation);
     connection = PQconnectdb(pgcluster_url(cluster));
-    if (PQstatus(connection) != CONNECTION_OK) {
-        print_message("%s", PQerrorMessage(connection));
-        return -1;
-    }
+    if (PQstatus(connection) != CONNECTION_OK)
+        fail_msg("%s", PQerrorMessage(connection));
+    PQclear(run(sql, NULL, NULL));
+    PQfinish(connection);
+    (void)snprintf(sql, sizeof(sql), "host=127.0.0.1 port=%d user=postgres dbname=%s",
+                   pgcluster_port(cluster), name);
+    connection = PQconnectdb(sql);
+    if (PQstatus(connection) != CONNECTION_OK)
+        fail_msg("%s", PQerrorMessage(connection));
     PQclear(run("SELECT set_config('datestyle', 'ISO', false), "
                 "set_config('timezone', 'UTC', false), "
                 "set_config('intervalstyle', 'iso_8601', false), "
@@ -766,6 +836,23 @@ static int set_up(void **state)
             "row_id || ' OFFSET 0) AS s' INTO r; "
             "RETURN r; EXCEPTION WHEN others THEN RETURN '!' || SQLERRM; END $$",
             NULL, NULL));
+}
+
+static void clauses_agree_under_collation_c(void **state)
+{
+    PQfinish(connection);
+    connect_to("with_c", "C");
+    database = SQL_COLLATION_C;
+    random_clauses_agree_with_postgres(state);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (getenv("WHERE_SEED"))
+        random_state = strtoull(getenv("WHERE_SEED"), NULL, 10);
+    cluster = pgcluster_new(NULL);
+    connect_to("with_utf8", "C.UTF-8");
     return 0;
 }
 
@@ -782,6 +869,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recorded_clauses_choose_the_rows_that_postgres_chooses),
         cmocka_unit_test(random_clauses_agree_with_postgres),
+        cmocka_unit_test(clauses_agree_under_collation_c),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
