@@ -45,9 +45,8 @@ enum sql_base {
 struct sql_type {
     enum sql_base base;
     bool array;
-    uint32_t oid; /* pg_type.oid; of enums and others what tells them apart */
-    int32_t
-        typmod; /* -1: none. varchar(n), char(n), numeric(p,s), time(p) … as in pg_attribute */
+    uint32_t oid;   /* pg_type.oid; of enums and others what tells them apart */
+    int32_t typmod; /* -1: none. varchar(n), numeric(p,s), time(p) … as in pg_attribute */
 };
 
 struct sql_numeric; /* exact, of any size; NaN and infinities too (numeric.c) */
@@ -128,8 +127,9 @@ struct sql_function {
     enum sql_function_kind kind;
     const char *name; /* casts: NULL */
     size_t count;
-    struct sql_type
-        args[SQL_ARGS_MAX]; /* SQL_UNKNOWN with array: any array, its elements alike */
+    /* SQL_UNKNOWN with array: any array, its elements alike. Without array, in a row that
+     * has such an argument: an element of that array. The result likewise. */
+    struct sql_type args[SQL_ARGS_MAX];
     struct sql_type result;
     sql_function_fn *fn;
     bool strict;
