@@ -43,7 +43,13 @@ reference() {
     rm -f "$WORK/reference.out"
 }
 
-# ours DECIMAL-LSN [ENV…]: seconds until visible, and milliseconds from then until acknowledged.
+# CPU seconds of the server so far.
+cpu_s() {
+    awk -v hz="$(getconf CLK_TCK)" '{ print ($14 + $15) / hz }' "/proc/$SERVER_PID/stat"
+}
+
+# ours DECIMAL-LSN [ENV…]: seconds until visible, milliseconds from then until acknowledged, and
+# CPU seconds of the server.
 ours() {
     local lsn=$1 visible acknowledged
     shift
@@ -54,13 +60,14 @@ ours() {
     until grep -q 'event=replica.streaming' "$WORK/server.log"; do sleep 0.01; done
     { read -r visible; read -r acknowledged; } < <("$BUILD/bench/bench_visible" \
         "$ELECTRIC_PORT" table=items "$lsn" "$CONNINFO" "$SLOT")
-    printf '%s %s\n' "$(calc "$visible - $(streaming_s)")" "$(calc "($acknowledged - $visible) * 1000")"
+    printf '%s %s %s\n' "$(calc "$visible - $(streaming_s)")" \
+        "$(calc "($acknowledged - $visible) * 1000")" "$(cpu_s)"
     server_stop
 }
 
 # workload NAME ROWS COMMAND…: the ratio of rates.
 workload() {
-    local name=$1 rows=$2 lsn decimal t lag refs=() times=() lags=() slow=() slow_lags=()
+    local name=$1 rows=$2 lsn decimal t lag cpu refs=() cpus=() times=() lags=() slow=() slow_lags=()
     shift 2
     sql "SELECT pg_copy_logical_replication_slot('$SLOT', 'base')" >/dev/null
     rm -rf "$WORK/storage.before"
@@ -72,16 +79,17 @@ workload() {
     sql "CHECKPOINT"
     for _ in $(seq "$ROUNDS"); do
         refs+=("$(reference "$lsn")")
-        read -r t lag < <(ours "$decimal")
-        times+=("$t") lags+=("$lag")
+        read -r t lag cpu < <(ours "$decimal")
+        times+=("$t") lags+=("$lag") cpus+=("$cpu")
     done
-    read -r t lag < <(ours "$decimal" LD_PRELOAD="$BUILD/bench/libbench_slowsync.so" SLOWSYNC_US=5000)
+    read -r t lag cpu < <(ours "$decimal" LD_PRELOAD="$BUILD/bench/libbench_slowsync.so" SLOWSYNC_US=5000)
     slow+=("$t") slow_lags+=("$lag")
     sql "SELECT pg_drop_replication_slot('base')" >/dev/null
     t=$(median "${times[@]}")
     figure "${name}_reference_s" "$(median "${refs[@]}")" s
     figure "${name}_s" "$t" s
     figure "${name}_per_s" "$(calc "$rows / $t")" /s %.0f
+    figure "${name}_cpu_us" "$(calc "$(median "${cpus[@]}") * 1000000 / $rows")" us
     figure "${name}_ratio" "$(calc "$(median "${refs[@]}") / $t")" ratio
     figure "${name}_slow_disk_ratio" "$(calc "$(median "${refs[@]}") / $(median "${slow[@]}")")" ratio
     LAGS+=("${lags[@]}") SLOW_LAGS+=("${slow_lags[@]}")

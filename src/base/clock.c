@@ -35,12 +35,17 @@ int64_t clock_wall_us(void)
 
 void clock_sleep_ms(int64_t ms)
 {
+    clock_sleep_us(ms * 1000);
+}
+
+void clock_sleep_us(int64_t us)
+{
     struct timespec left;
 
-    if (ms <= 0)
+    if (us <= 0)
         return;
-    left.tv_sec = (time_t)(ms / 1000);
-    left.tv_nsec = (long)(ms % 1000) * 1000000;
+    left.tv_sec = (time_t)(us / 1000000);
+    left.tv_nsec = (long)(us % 1000000) * 1000;
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR)
         continue;
 }

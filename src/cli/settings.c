@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/assert.h"
+
 #define NAME_MAX_CHARS 64
 #define NEAR_ENOUGH    3
 #define VALUE_SHOWN    80
@@ -213,8 +215,7 @@ void settings_init(struct settings *s)
         const char *why;
         v->name = infos[i].env;
         v->text = infos[i].fallback;
-        if (v->text)
-            (void)parse(infos[i].kind, v, &why);
+        ASSERT(!v->text || parse(infos[i].kind, v, &why)); /* which takes no memory */
     }
 }
 

@@ -289,6 +289,17 @@ static bool asks_close(struct evhttp_request *ev)
     return slice_eq_nocase(token, SLICE_LIT("close"));
 }
 
+/* There is no memory to answer it as ours. */
+static void refuse(struct evhttp_request *ev)
+{
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(ev);
+
+    evhttp_add_header(headers, "connection", "close");
+    evhttp_add_header(headers, "cache-control", "no-store");
+    evhttp_add_header(headers, "retry-after", "1");
+    evhttp_send_reply(ev, HTTP_SERVUNAVAIL, NULL, NULL);
+}
+
 void conn_request(struct evhttp_request *ev, void *arg)
 {
     struct listener *listener = arg;
@@ -299,7 +310,7 @@ void conn_request(struct evhttp_request *ev, void *arg)
 
     obs_count(loop->config.obs, OBS_HTTP_REQUESTS, 1);
     if (!req) {
-        evhttp_send_error(ev, HTTP_SERVUNAVAIL, NULL);
+        refuse(ev);
         return;
     }
     evtimer_stop(&conn->timer);

@@ -30,7 +30,14 @@ static void not_found(struct http_loop *loop, struct evreq *req)
     respond_plain(req, 404, NULL, SLICE_LIT("Not found"));
 }
 
-static bool is_utf8(struct slice query)
+static void reply_internal(struct evreq *req)
+{
+    respond_plain(req, 500, RESPOND_JSON,
+                  SLICE_LIT("{\"error\":\"Internal server error\"}"));
+}
+
+/* 0, ERR_INVALID (not UTF-8), ERR_MEMORY. */
+static int check_query(struct slice query)
 {
     struct query_pair pair;
     struct arena arena;
@@ -40,7 +47,7 @@ static bool is_utf8(struct slice query)
     while ((rc = query_next(&query, &arena, &pair)) > 0)
         ;
     arena_fini(&arena);
-    return rc == 0;
+    return rc;
 }
 
 /* --- Health --- */
@@ -169,8 +176,7 @@ static void extra_answered(struct evloop_task *task)
         return;
     }
     if (response->body.failed || response->status == 0)
-        respond_plain(call->req, 500, RESPOND_JSON,
-                      SLICE_LIT("{\"error\":\"Internal server error\"}"));
+        reply_internal(call->req);
     else
         respond_plain(call->req, response->status, response->content_type,
                       buf_slice(&response->body));
@@ -297,15 +303,19 @@ void routes_request(void *ctx, struct evreq *req)
     struct slice target = evreq_target(req);
     struct slice path;
     struct slice query;
+    int rc;
 
     query_split_target(target, &path, &query);
     log_request(loop, req, path, query);
     if (target.len > EVLOOP_TARGET_MAX_BYTES) {
         count_refusal(loop, OBS_REFUSED_TOO_LARGE);
         evreq_reply_close(req, 414, slice_make("", 0));
-    } else if (!is_utf8(query)) {
+    } else if ((rc = check_query(query)) == ERR_INVALID) {
         count_refusal(loop, OBS_REFUSED_INVALID);
         evreq_reply_close(req, 400, slice_make("", 0));
+    } else if (rc != 0) {
+        count_refusal(loop, OBS_REFUSED_INTERNAL);
+        reply_internal(req);
     } else {
         route(loop, req, path, query);
     }

@@ -192,9 +192,16 @@ static int complete(struct pg_config *c, const struct pg_options *options,
     static const struct pg_default {
         const char *keyword;
         const char *value;
-    } defaults[] = {{"application_name", "coulomb"}, {"keepalives", "1"},
-                    {"keepalives_idle", "30"},       {"keepalives_interval", "10"},
-                    {"keepalives_count", "3"},       {"tcp_user_timeout", "60000"}};
+    } defaults[] = {
+        {"application_name", "coulomb"},
+        {"keepalives", "1"},
+        {"keepalives_idle", "30"},
+        {"keepalives_interval", "10"},
+        {"keepalives_count", "3"},
+        {"tcp_user_timeout", "60000"},
+        /* Else each connection first looks for Kerberos credentials, by a library that crashes
+         * when memory is short. */
+        {"gssencmode", "disable"}};
     int rc = 0;
     for (const PQconninfoOption *o = parsed; o->keyword && !rc; o++) {
         bool skip = false;
@@ -270,7 +277,8 @@ int pg_config_new(const struct pg_options *options, struct pg_config **out,
     if (rc)
         return rc;
     PQconninfoOption *parsed = NULL;
-    PQconninfoOption *known = PQconndefaults();
+    /* PQconndefaults looks up the user, in which glibc crashes when memory is short. */
+    PQconninfoOption *known = PQconninfoParse("", NULL);
     if (!known)
         return err_set(err, ERR_MEMORY, "No memory to read the database URL");
     rc = check_options(options->url, known, err);
@@ -278,7 +286,12 @@ int pg_config_new(const struct pg_options *options, struct pg_config **out,
         goto out;
     char *complaint = NULL; /* quotes the URL: never shown */
     parsed = PQconninfoParse(options->url, &complaint);
+    bool no_memory = !complaint || strstr(complaint, "out of memory");
     PQfreemem(complaint);
+    if (!parsed && no_memory) {
+        rc = err_set(err, ERR_MEMORY, "No memory to read the database URL");
+        goto out;
+    }
     if (!parsed) {
         rc = refuse(err, "is malformed: it reads "
                          "postgresql://user:password@host:port/database?sslmode=require");

@@ -48,6 +48,7 @@ struct replica {
     bool reply_requested;
     bool heard;            /* something came since the last status */
     bool fresh;            /* frames were handed on since `drained` */
+    int turn_frames;       /* handed on in this turn */
     uint64_t received_lsn; /* everything before it was handed on */
     uint64_t reported_lsn; /* flushed, as last told */
     int64_t status_ms;     /* when the last status went out */

@@ -13,16 +13,23 @@
  * Fairness: a burst of at most BURST_FRAMES or BURST_US is handed on, then the status and
  * the wakes get their turn; so a stream that never pauses is published and acknowledged,
  * and a sink that takes long for each frame keeps the connection alive. Rejected: a
- * thread of its own for statuses (a second owner of the connection). */
+ * thread of its own for statuses (a second owner of the connection).
+ *
+ * Postgres sends each change on its own, so that a reader that is faster is woken for each: two
+ * system calls of ours and a wake-up of its. While much comes we look only every BUSY_PAUSE_US. */
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 
 #include "base/clock.h"
 #include "server/replica/internal.h"
 
 #define BURST_FRAMES    256
 #define BURST_US        2000
+#define BUSY_FRAMES     8
+#define BUSY_PAUSE_US   100
+#define BUSY_READ_BYTES 16384 /* what libpq reads at a time */
 #define REPORT_PAUSE_MS 100
 #define STEADY_MS       30000 /* of streaming end the backoff */
 #define FAREWELL_MS     300
@@ -192,6 +199,7 @@ static int hand_on(struct replica *r, struct err *err)
             return fail_ended(r, err);
         rc = take_message(r, bytes, len, err);
         PQfreemem(bytes);
+        r->turn_frames++;
         if (rc != 0)
             return rc;
         if (r->stop || r->reconnect || clock_mono_us() >= until_us)
@@ -222,12 +230,22 @@ static void note_progress(struct replica *r)
     advance(&r->progress_lsn, r->commit_lsn);
 }
 
+/* Whether the next read would be a small one. */
+static bool is_trickle(const struct replica *r)
+{
+    int waiting = 0;
+
+    return ioctl(PQsocket(r->conn), FIONREAD, &waiting) == 0 && waiting < BUSY_READ_BYTES;
+}
+
 static int turn(struct replica *r, struct err *err)
 {
-    int more = receive(r, err);
+    int more;
     int left;
     int rc = 0;
 
+    r->turn_frames = 0;
+    more = receive(r, err);
     if (more < 0)
         return more;
     if (r->fresh) {
@@ -243,6 +261,8 @@ static int turn(struct replica *r, struct err *err)
     left = link_flush(r, err);
     if (left < 0)
         return left;
+    if (!more && r->turn_frames >= BUSY_FRAMES && is_trickle(r))
+        clock_sleep_us(BUSY_PAUSE_US);
     rc = link_poll(r, PQsocket(r->conn), left > 0 ? POLLIN | POLLOUT : POLLIN,
                    more ? 0 : next_status_ms(r), err);
     return rc < 0 ? rc : 0;

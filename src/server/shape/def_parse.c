@@ -87,7 +87,17 @@ static bool indexes_fit(const uint16_t *indexes, size_t count, size_t limit)
     return true;
 }
 
-static bool read_document(const json_t *root, struct def_document *d)
+static int unreadable(struct err *err)
+{
+    return err_set(err, ERR_CORRUPT, "a stored shape definition is not readable");
+}
+
+static int no_memory(struct err *err)
+{
+    return err_set(err, ERR_MEMORY, "no memory for a shape's definition");
+}
+
+static int read_document(const json_t *root, struct def_document *d, struct err *err)
 {
     bool good = true;
     read_number(root, "version", SHAPE_DEF_VERSION, SHAPE_DEF_VERSION, &good);
@@ -95,7 +105,7 @@ static bool read_document(const json_t *root, struct def_document *d)
     size_t column_count = json_array_size(columns);
     struct slice kind = read_text(root, "kind", &good);
     if (!good || kind.len != 1 || column_count > UINT16_MAX)
-        return false;
+        return unreadable(err);
     struct table *t = &d->table;
     t->oid = (uint32_t)read_number(root, "oid", 0, UINT32_MAX, &good);
     t->schema = read_text(root, "schema", &good);
@@ -111,28 +121,30 @@ static bool read_document(const json_t *root, struct def_document *d)
     size_t children = json_array_size(json_object_get(root, "children"));
     t->children = calloc(children + 1, sizeof *t->children);
     if (!t->columns || !t->pk || !d->selected || !t->children)
-        return false;
+        return no_memory(err);
     read_columns(columns, t->columns, &good);
     t->pk_count = (uint16_t)read_list(root, "pk", NULL, t->pk, column_count, &good);
     t->child_count =
         (uint32_t)read_list(root, "children", t->children, NULL, children, &good);
     d->selected_count =
         read_list(root, "selected", NULL, d->selected, column_count, &good);
-    return good && indexes_fit(t->pk, t->pk_count, column_count) &&
+    good = good && indexes_fit(t->pk, t->pk_count, column_count) &&
            indexes_fit(d->selected, d->selected_count, column_count);
+    return good ? 0 : unreadable(err);
 }
 
 static int def_from_document(const json_t *root, struct def_document *d,
                              struct shape_def **out, struct err *err)
 {
-    if (!read_document(root, d))
-        return err_set(err, ERR_CORRUPT, "a stored shape definition is not readable");
+    int rc = read_document(root, d, err);
+    if (rc != 0)
+        return rc;
     bool good = true;
     struct slice replica = read_text(root, "replica", &good);
     struct slice mode = read_text(root, "log", &good);
     struct table *table = table_copy(&d->table);
     if (table == NULL)
-        return err_set(err, ERR_MEMORY, "no memory for a shape's definition");
+        return no_memory(err);
     struct shape_spec spec = {
         .table = table,
         .selected = read_flag(root, "all") ? NULL : d->selected,
@@ -142,19 +154,30 @@ static int def_from_document(const json_t *root, struct def_document *d,
         .log_mode = slice_eq(mode, SLICE_LIT("changes_only")) ? SHAPE_LOG_CHANGES_ONLY
                                                               : SHAPE_LOG_FULL,
     };
-    int rc = good
-                 ? shape_def_new(&spec, out, err)
-                 : err_set(err, ERR_CORRUPT, "a stored shape definition is not readable");
+    rc = good ? shape_def_new(&spec, out, err) : unreadable(err);
     table_release(table);
     return rc;
+}
+
+/* jansson calls most of its failed allocations a syntax error: they are noted here. */
+static _Thread_local bool allocation_failed;
+
+static void *noting_malloc(size_t size)
+{
+    void *p = malloc(size);
+    if (p == NULL)
+        allocation_failed = true;
+    return p;
 }
 
 int shape_def_parse(struct slice text, struct shape_def **out, struct err *err)
 {
     *out = NULL;
+    json_set_alloc_funcs(noting_malloc, free);
+    allocation_failed = false;
     json_t *root = json_loadb(text.ptr, text.len, JSON_REJECT_DUPLICATES, NULL);
     if (root == NULL)
-        return err_set(err, ERR_CORRUPT, "a stored shape definition is not JSON");
+        return allocation_failed ? no_memory(err) : unreadable(err);
     struct def_document d = {0};
     int rc = def_from_document(root, &d, out, err);
     free(d.table.columns);

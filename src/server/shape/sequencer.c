@@ -125,6 +125,21 @@ int sequencer_new(const struct sequencer_config *config, struct sequencer **out,
     return 0;
 }
 
+/* What the storage still had to say when nobody listened any more. */
+static void drop_last_mail(struct sequencer *q)
+{
+    if (q->mailbox.fd < 0)
+        return;
+    mailbox_close(&q->mailbox);
+    struct mail *mail = mailbox_take(&q->mailbox);
+    while (mail != NULL) {
+        struct mail *next = mail->next;
+        if (mail->kind == MAIL_CORRUPT)
+            free(LIST_ENTRY(mail, struct mail_shape, mail));
+        mail = next;
+    }
+}
+
 void sequencer_free(struct sequencer *q)
 {
     if (q == NULL)
@@ -144,6 +159,7 @@ void sequencer_free(struct sequencer *q)
     tables_fini(q); /* with the last references to shapes */
     if (q->shapelog != NULL)
         shapelog_close(q->shapelog);
+    drop_last_mail(q);
     route_free(q->route);
     variants_fini(&q->variants);
     map_fini(&q->arrivals);
@@ -198,9 +214,11 @@ static int take_storage(struct sequencer *q, const struct sequencer_attach *atta
         return err_set(err, ERR_RETRY, "%s", why.message);
     if (rc < 0)
         return err_set(err, ERR_FATAL, "the storage can't be opened: %s", why.message);
-    if (!patient)
+    if (!patient) {
         log_event(q->config.log, LOG_WARNING, "storage.taken_over",
                   LOG_TEXT("dir", q->config.shapelog.dir));
+        q->unsaved = true; /* a checkpoint takes the lock that the other one leaves */
+    }
     q->storage_busy_ms = 0;
     return 0;
 }

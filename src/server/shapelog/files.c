@@ -205,7 +205,13 @@ int shapelog_each_file(int dir_fd, const char *name, shapelog_file_fn *fn, void 
             close(fd);
         return rc;
     }
-    while (rc == 0 && (entry = readdir(dir)) != NULL) {
+    while (rc == 0) {
+        errno = 0; /* what tells an error from the end */
+        entry = readdir(dir);
+        if (!entry && errno != 0)
+            rc = err_errno(err, ERR_IO, errno, "can't list %s", name);
+        if (!entry)
+            break;
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             rc = fn(ctx, entry->d_name, err);
     }

@@ -731,8 +731,10 @@ int shapelog_check_owner(struct shapelog *log, struct err *err);
  * Checkpoint thread. */
 void shapelog_lock_late(struct shapelog *log);
 
-/* Deletes all databases; all that do not count any more. */
+/* Deletes all databases, that which counts too: nothing of it can be read. */
 int shapelog_meta_delete_files(struct shapelog *log, struct err *err);
+
+/* Deletes those that count no more, as far as it can. */
 void shapelog_meta_clear(struct shapelog *log);
 
 /* replay.c: the journal from its fold to its recorded end, read into the shapes. ERR_CORRUPT:

@@ -1,4 +1,5 @@
-/* The shapes as the last checkpoint left them, in SQLite. Nothing else here knows SQLite.
+/* The shapes as the last checkpoint left them, in SQLite. Nothing else here knows SQLite. The file
+ * is meta.sqlite until the storage is taken over (takeover.c).
  *
  *   fact    (key, value, crc)       schema, epoch, boot, clean, durable_lsn, visible_lsn, origin.*,
  *                                   journal.* (its recorded end), fold.* (where it is read from)

@@ -510,6 +510,8 @@ int shapelog_recover(struct shapelog *log, struct err *err)
     if (rc == 0)
         rc = recover(log, err);
     if (rc == 0)
+        rc = shapelog_check_owner(log, err); /* before anything is deleted */
+    if (rc == 0)
         rc = sweep_all(log, err);
     if (rc == 0) {
         shapelog_meta_clear(log);

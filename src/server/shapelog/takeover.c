@@ -1,7 +1,7 @@
 /* Which file holds the facts and rows, and how another process's become ours.
  *
  *   meta.sqlite, meta-1.sqlite, …   the highest number counts; all others are deleted
- *   taking.sqlite                   a copy that is being made
+ *   taking-PID.sqlite               a copy that is being made
  *
  * A process that is taken for dead may be merely frozen, perhaps amid a write to its database,
  * whose locks it then holds for ever. So nothing is written to that database: it is copied, which
@@ -21,7 +21,13 @@
 #include <unistd.h>
 
 #define META_FIRST "meta.sqlite"
-#define META_TAKEN "taking.sqlite"
+#define META_TAKEN "taking"
+
+/* Of this process alone. */
+static void taken_name(char out[PATH_BYTES])
+{
+    snprintf(out, PATH_BYTES, META_TAKEN "-%ld.sqlite", (long)getpid());
+}
 
 static void meta_name(char out[PATH_BYTES], uint32_t number)
 {
@@ -31,9 +37,10 @@ static void meta_name(char out[PATH_BYTES], uint32_t number)
         snprintf(out, PATH_BYTES, "meta-%" PRIu32 ".sqlite", number);
 }
 
-/* Whether the file is a database of ours. rest: what SQLite appends for one beside it. */
+/* Whether the file is a database of ours, or (rest is not empty) one that SQLite has beside it. */
 static bool is_meta(const char *file, uint32_t *number, const char **rest)
 {
+    static const char *const beside[] = {"", "-wal", "-shm", "-journal"};
     size_t stem = strcspn(file, ".");
     char name[PATH_BYTES];
     uint64_t n = 0;
@@ -43,8 +50,13 @@ static bool is_meta(const char *file, uint32_t *number, const char **rest)
         return false;
     *number = (uint32_t)n;
     meta_name(name, *number);
+    if (strncmp(file, name, strlen(name)) != 0)
+        return false;
     *rest = file + strlen(name);
-    return strncmp(file, name, strlen(name)) == 0;
+    for (size_t i = 0; i < sizeof(beside) / sizeof(*beside); i++)
+        if (strcmp(*rest, beside[i]) == 0)
+            return true;
+    return false;
 }
 
 static int take_highest(void *ctx, const char *file, struct err *err)
@@ -130,6 +142,28 @@ void shapelog_meta_clear(struct shapelog *log)
     (void)shapelog_each_file(log->dir_fd, log->config.dir, delete_old, log, NULL);
 }
 
+struct next {
+    struct shapelog *log;
+    uint32_t number;
+};
+
+/* Beyond what SQLite has left of a deleted database, too: it would read that WAL into ours. */
+static int see_next(void *ctx, const char *file, struct err *err)
+{
+    struct next *next = ctx;
+    const char *rest;
+    uint32_t number;
+
+    if (!is_meta(file, &number, &rest) || number <= next->log->meta_number)
+        return 0;
+    if (*rest == '\0')
+        return err_set(err, ERR_EXISTS, "another process has just taken %s over",
+                       next->log->config.dir);
+    if (number >= next->number)
+        next->number = number + 1;
+    return 0;
+}
+
 static int put_path(const struct shapelog *log, const char *file, struct buf *out,
                     struct err *err)
 {
@@ -169,9 +203,11 @@ static int copy(struct shapelog *log, struct err *err)
 {
     struct buf from;
     struct buf to;
+    char taken[PATH_BYTES];
     int rc = shapelog_meta_path(log, &from, err);
-    int rc2 = put_path(log, META_TAKEN, &to, err);
 
+    taken_name(taken);
+    int rc2 = put_path(log, taken, &to, err);
     rc = rc == 0 ? rc2 : rc;
     if (rc == 0)
         rc = shapelog_each_file(log->dir_fd, log->config.dir, delete_taken, log, err);
@@ -193,19 +229,29 @@ static int copy(struct shapelog *log, struct err *err)
 
 int shapelog_meta_take(struct shapelog *log, struct err *err)
 {
+    struct next next = {log, log->meta_number + 1};
+    char taken[PATH_BYTES];
     char name[PATH_BYTES];
     int rc = copy(log, err);
 
+    if (rc != 0)
+        (void)shapelog_each_file(log->dir_fd, log->config.dir, delete_taken, log, NULL);
     if (rc == ERR_CORRUPT)
         return err_set(err, ERR_EXISTS,
                        "%s is in use by another process, and can't be read",
                        log->config.dir);
     if (rc != 0)
         return rc;
-    meta_name(name, log->meta_number + 1);
-    if (renameat(log->dir_fd, META_TAKEN, log->dir_fd, name) != 0)
-        return err_errno(err, ERR_IO, errno, "can't make %s/%s", log->config.dir, name);
-    log->meta_number++;
+    rc = shapelog_each_file(log->dir_fd, log->config.dir, see_next, &next, err);
+    if (rc != 0)
+        return rc;
+    meta_name(name, next.number);
+    taken_name(taken);
+    /* Not over that of somebody who was faster. */
+    if (renameat2(log->dir_fd, taken, log->dir_fd, name, RENAME_NOREPLACE) != 0)
+        return err_errno(err, errno == EEXIST || errno == ENOENT ? ERR_EXISTS : ERR_IO,
+                         errno, "can't make %s/%s", log->config.dir, name);
+    log->meta_number = next.number;
     return shapelog_sync_dir(log->dir_fd, log->config.dir, err);
 }
 

@@ -198,6 +198,29 @@ static void only_the_owner_of_the_stream_takes_a_storage_over(void **state)
     fixture_fini(&a);
 }
 
+/* A process with a shape "a" that has one transaction. */
+static struct shapelog_shape *first_begin(struct fixture *a, struct model *m)
+{
+    struct shapelog_shape *s;
+
+    fixture_init(a, CHUNK);
+    fixture_open(a);
+    assert_int_equal(shapelog_origin_set(a->log, &ours, NULL), 0);
+    s = create(a, "a");
+    finish_snapshot(s, NULL);
+    transaction(a, s, m, 10, 3, 50);
+    return s;
+}
+
+/* The next process, over the same folder. */
+static void successor_open(struct fixture *b, const struct fixture *a)
+{
+    memcpy(b, a, sizeof(*b));
+    b->log = NULL;
+    b->take_over = &ours;
+    fixture_open(b);
+}
+
 /* The first process was thought dead, and goes on writing. */
 static void a_zombie_harms_nothing(void **state)
 {
@@ -207,19 +230,11 @@ static void a_zombie_harms_nothing(void **state)
     struct shapelog_shape *s, *t, *z;
 
     (void)state;
-    fixture_init(&a, CHUNK);
-    fixture_open(&a);
-    assert_int_equal(shapelog_origin_set(a.log, &ours, NULL), 0);
-    s = create(&a, "a");
-    finish_snapshot(s, NULL);
-    transaction(&a, s, m, 10, 3, 50);
+    s = first_begin(&a, m);
     transaction(&a, s, m, 11, 3, 30000);
     transaction(&a, s, m, 12, 3, 50);
     assert_true(checkpoint(&a, 12));
-    memcpy(&b, &a, sizeof(b));
-    b.log = NULL;
-    b.take_over = &ours;
-    fixture_open(&b);
+    successor_open(&b, &a);
     t = restored(&b, "a");
     assert_non_null(t);
     assert_log(t, m, CHUNK);
@@ -259,6 +274,15 @@ static void a_zombie_harms_nothing(void **state)
     fixture_fini(&b);
 }
 
+static void leave_file(const char *path)
+{
+    FILE *file = fopen(path, "w");
+
+    assert_non_null(file);
+    fputs("old", file);
+    fclose(file);
+}
+
 /* The first process stands still in the middle of a write to its database. */
 static void a_zombie_keeps_nobody_out(void **state)
 {
@@ -272,20 +296,18 @@ static void a_zombie_keeps_nobody_out(void **state)
     struct err err;
 
     (void)state;
-    fixture_init(&a, CHUNK);
-    fixture_open(&a);
-    assert_int_equal(shapelog_origin_set(a.log, &ours, NULL), 0);
-    s = create(&a, "a");
-    finish_snapshot(s, NULL);
-    transaction(&a, s, m, 10, 3, 50);
+    s = first_begin(&a, m);
     assert_true(checkpoint(&a, 10));
     snprintf(path, sizeof(path), "%s/meta.sqlite", a.dir);
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
     assert_int_equal(sqlite3_exec(db, write, NULL, NULL, NULL), SQLITE_OK);
-    memcpy(&b, &a, sizeof(b));
-    b.log = NULL;
-    b.take_over = &ours;
-    fixture_open(&b);
+    /* What is left of a later database that was deleted is not taken for a part of the copy. */
+    snprintf(path, sizeof(path), "%s/meta-1.sqlite-wal", a.dir);
+    leave_file(path);
+    successor_open(&b, &a);
+    assert_int_not_equal(access(path, F_OK), 0);
+    snprintf(path, sizeof(path), "%s/meta-2.sqlite", a.dir);
+    assert_int_equal(access(path, F_OK), 0);
     assert_int_equal(shapelog_durable_lsn(b.log), 10);
     t = restored(&b, "a");
     assert_log(t, m, CHUNK);

@@ -1,0 +1,47 @@
+/* A stored definition read while there is no memory: that is not damage. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+/* The faults come before what they hit. */
+/* clang-format off */
+#include "support/alloc_faults.h"
+
+#include "server/shape/def_parse.c" // NOLINT(bugprone-suspicious-include)
+/* clang-format on */
+
+#include "base/buf.h"
+
+static void want_of_memory_is_not_called_damage(void **state)
+{
+    (void)state;
+    struct slice text = SLICE_LIT(
+        "{\"version\":1,\"oid\":7,\"schema\":\"public\",\"name\":\"t\",\"kind\":\"r\","
+        "\"has_pk\":true,\"columns\":[{\"name\":\"id\",\"type\":\"int4\",\"type_oid\":23,"
+        "\"typmod\":-1,\"dims\":0,\"attnum\":1,\"pk\":0,\"not_null\":true}],"
+        "\"pk\":[0],\"children\":[],\"selected\":[0],\"all\":true,"
+        "\"replica\":\"default\",\"log\":\"full\"}");
+    struct shape_def *back = NULL;
+    size_t n = 0;
+    while (back == NULL) {
+        struct err err = {0};
+        alloc_fail_nth(++n);
+        int rc = shape_def_parse(text, &back, &err);
+        assert_int_equal(rc, back == NULL ? ERR_MEMORY : 0);
+    }
+    alloc_fail_nth(0);
+    assert_true(n > 30); /* jansson's own are among them */
+    shape_def_release(back);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(want_of_memory_is_not_called_damage),
+    };
+    return cmocka_run_group_tests_name("server/shape/def faults", tests, NULL, NULL);
+}
