@@ -362,10 +362,24 @@ void catalog_find(struct catalog *c, struct slice schema, struct slice name,
 
 static inline void fake_add_table(struct catalog *c, const char *name, uint32_t oid)
 {
-    struct table_column columns[] = {
-        {SLICE_LIT("id"), SLICE_LIT("int4"), 23, -1, 0, 1, 0, true, false},
-        {SLICE_LIT("v"), SLICE_LIT("text"), 25, -1, 0, 2, -1, false, false},
-        {SLICE_LIT("n"), SLICE_LIT("int4"), 23, -1, 0, 3, -1, false, false}};
+    struct table_column columns[] = {{.name = SLICE_LIT("id"),
+                                      .type_name = SLICE_LIT("int4"),
+                                      .type_oid = 23,
+                                      .typmod = -1,
+                                      .attnum = 1,
+                                      .not_null = true},
+                                     {.name = SLICE_LIT("v"),
+                                      .type_name = SLICE_LIT("text"),
+                                      .type_oid = 25,
+                                      .typmod = -1,
+                                      .attnum = 2,
+                                      .pk_index = -1},
+                                     {.name = SLICE_LIT("n"),
+                                      .type_name = SLICE_LIT("int4"),
+                                      .type_oid = 23,
+                                      .typmod = -1,
+                                      .attnum = 3,
+                                      .pk_index = -1}};
     uint16_t pk[] = {0};
     struct table model = {.oid = oid,
                           .schema = SLICE_LIT("public"),
