@@ -20,3 +20,13 @@ coulomb_pkg(jansson jansson)
 if(COULOMB_TESTS)
     coulomb_pkg(cmocka cmocka)
 endif()
+
+# libpg_query has no pkg-config file. Its header of the tree needs protobuf-c's.
+find_path(PG_QUERY_INCLUDE_DIR pg_query/pg_query.pb-c.h REQUIRED)
+find_library(PG_QUERY_LIBRARY pg_query REQUIRED)
+find_path(PROTOBUF_C_INCLUDE_DIR protobuf-c/protobuf-c.h REQUIRED)
+add_library(coulomb_pg_query INTERFACE)
+target_include_directories(coulomb_pg_query SYSTEM INTERFACE
+    "${PG_QUERY_INCLUDE_DIR}" "${PROTOBUF_C_INCLUDE_DIR}")
+target_link_libraries(coulomb_pg_query INTERFACE "${PG_QUERY_LIBRARY}")
+add_library(coulomb::pg_query ALIAS coulomb_pg_query)

@@ -106,6 +106,7 @@ const char *err_name(int code)
         [-ERR_FATAL] = "fatal",
         [-ERR_CANCELLED] = "cancelled",
         [-ERR_DB] = "db",
+        [-ERR_UNSUPPORTED] = "unsupported",
     };
     const int count = (int)(sizeof(names) / sizeof(names[0]));
 

@@ -20,7 +20,8 @@ enum err_code {
     ERR_RETRY = -8,     /* transient: the same call may work later */
     ERR_FATAL = -9,     /* a retry can't cure it: a person must act */
     ERR_CANCELLED = -10,
-    ERR_DB = -11 /* Postgres refused: see sqlstate */
+    ERR_DB = -11,         /* Postgres refused: see sqlstate */
+    ERR_UNSUPPORTED = -12 /* may be right, but nothing here can do it */
 };
 
 struct err {

@@ -8,7 +8,8 @@
  * Rows: oid, schema, name, kind, replica identity, is_partition, descendants ("1 2 3"),
  * column, attnum, type OID, typmod, dims, not null, generated (and never in the stream:
  * Postgres 18 publishes stored columns, no version virtual ones), type name, position in
- * primary key. */
+ * primary key, the type beneath a domain (0: none) and its typmod, collation, its kind, the
+ * enum's OID, schema, name and labels (an array's text), the database's collation. */
 #include "server/catalog/read.h"
 
 #include <stdio.h>
@@ -32,8 +33,32 @@ enum field {
     F_NOT_NULL,
     F_GENERATED,
     F_TYPE_NAME,
-    F_PK_INDEX
+    F_PK_INDEX,
+    F_BASE_OID,
+    F_BASE_TYPMOD,
+    F_COLLATION_OID,
+    F_COLLATION,
+    F_ENUM_OID,
+    F_ENUM_SCHEMA,
+    F_ENUM_NAME,
+    F_ENUM_LABELS,
+    F_DATABASE_COLLATION
 };
+
+/* 'c': bytes decide. The built-in provider of Postgres 17 orders by code point whatever the
+ * locale. 'd' is the database's; 'o', "other", nondeterministic. */
+#define COLLATION_KIND                                                                   \
+    "CASE WHEN a.attcollation = 0 OR co.collprovider = 'd' THEN 'd'"                     \
+    " WHEN co.collprovider = 'b' OR (co.collprovider = 'c'"                              \
+    "  AND co.collcollate IN ('C', 'POSIX')) THEN 'c'"                                   \
+    " WHEN co.collisdeterministic THEN 's' ELSE 'o' END"
+/* Postgres 14 knows no provider but libc here, and lacks the column. */
+#define DATABASE_COLLATION                                                               \
+    "(SELECT CASE WHEN p.provider = 'b' OR (p.provider = 'c'"                            \
+    "  AND d.datcollate IN ('C', 'POSIX')) THEN 'c' ELSE 's' END"                        \
+    " FROM pg_catalog.pg_database d, LATERAL (SELECT coalesce("                          \
+    "  pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c')) AS p(provider)"                \
+    " WHERE d.datname = pg_catalog.current_database())"
 
 #define QUERY(where)                                                                     \
     "WITH RECURSIVE rel AS ("                                                            \
@@ -49,7 +74,13 @@ enum field {
     " JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid"                           \
     "), below(root, oids) AS ("                                                          \
     " SELECT root, pg_catalog.string_agg(oid::text, ' ' ORDER BY oid)"                   \
-    " FROM tree GROUP BY root) "                                                         \
+    " FROM tree GROUP BY root"                                                           \
+    "), domain(oid, base, typmod) AS ("                                                  \
+    " SELECT t.oid, t.typbasetype, t.typtypmod FROM pg_catalog.pg_type t"                \
+    " WHERE t.typtype = 'd' AND t.oid IN (SELECT a.atttypid FROM rel"                    \
+    "  JOIN pg_catalog.pg_attribute a ON a.attrelid = rel.oid AND a.attnum > 0)"         \
+    " UNION ALL SELECT domain.oid, t.typbasetype, t.typtypmod FROM domain"               \
+    " JOIN pg_catalog.pg_type t ON t.oid = domain.base AND t.typtype = 'd') "            \
     "SELECT rel.oid, rel.nspname, rel.relname, rel.relkind, rel.relreplident,"           \
     " rel.relispartition, coalesce(below.oids, ''),"                                     \
     " a.attname, a.attnum, a.atttypid, a.atttypmod, a.attndims, a.attnotnull,"           \
@@ -59,19 +90,34 @@ enum field {
     " coalesce((SELECT k.position - 1 FROM "                                             \
     "pg_catalog.unnest(x.indkey::pg_catalog.int2[])"                                     \
     "  WITH ORDINALITY AS k(attnum, position)"                                           \
-    "  WHERE k.attnum = a.attnum AND k.position <= x.indnkeyatts), -1) "                 \
+    "  WHERE k.attnum = a.attnum AND k.position <= x.indnkeyatts), -1),"                 \
+    " coalesce(b.base, 0), coalesce(b.typmod, -1), a.attcollation, " COLLATION_KIND      \
+    ", coalesce(en.oid, 0), coalesce(ens.nspname, ''), coalesce(en.typname, ''),"        \
+    " CASE WHEN en.oid IS NULL THEN '{}' ELSE (SELECT pg_catalog.array_agg("             \
+    "  l.enumlabel::text ORDER BY l.enumsortorder)"                                      \
+    "  FROM pg_catalog.pg_enum l WHERE l.enumtypid = en.oid) END, " DATABASE_COLLATION   \
+    " "                                                                                  \
     "FROM rel LEFT JOIN below ON below.root = rel.oid "                                  \
     "JOIN pg_catalog.pg_attribute a"                                                     \
     " ON a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped "                  \
     "JOIN pg_catalog.pg_type t ON t.oid = a.atttypid "                                   \
     "LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typlen = -1 "             \
     "LEFT JOIN pg_catalog.pg_index x ON x.indrelid = rel.oid AND x.indisprimary "        \
+    "LEFT JOIN (SELECT domain.oid, domain.base, domain.typmod, bt.typtype, bt.typelem"   \
+    " FROM domain JOIN pg_catalog.pg_type bt ON bt.oid = domain.base"                    \
+    " WHERE bt.typtype <> 'd') b ON b.oid = t.oid "                                      \
+    "LEFT JOIN pg_catalog.pg_type en ON en.typtype = 'e' AND (en.oid ="                  \
+    " coalesce(b.base, t.oid) OR (en.oid = coalesce(b.typelem, t.typelem)"               \
+    " AND en.typarray = coalesce(b.base, t.oid))) "                                      \
+    "LEFT JOIN pg_catalog.pg_namespace ens ON ens.oid = en.typnamespace "                \
+    "LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation "                   \
     "ORDER BY rel.oid, a.attnum"
 
 static const char by_name[] = QUERY("n.nspname = $1::text AND c.relname = $2::text");
 static const char by_oid[] = QUERY("c.oid = ANY ($1::pg_catalog.oid[])");
 
-#define OIDS_MAX_BYTES (64u << 20)
+#define OIDS_MAX_BYTES   (64u << 20)
+#define LABELS_MAX_BYTES (64u << 20) /* of one enum, with what parsing them takes */
 
 void read_put_oids(struct buf *out, const uint32_t *oids, size_t count)
 {
@@ -121,6 +167,54 @@ static struct slice copy(const PGresult *rows, int row, enum field field)
     return s;
 }
 
+static enum sql_collation collation(const PGresult *rows, int row, enum field field)
+{
+    switch (*PQgetvalue(rows, row, (int)field)) {
+    case 'c':
+        return SQL_COLLATION_C;
+    case 's':
+        return SQL_COLLATION_DETERMINISTIC;
+    case 'd':
+        return SQL_COLLATION_DEFAULT;
+    default:
+        return SQL_COLLATION_OTHER;
+    }
+}
+
+static struct slice borrow(const PGresult *rows, int row, enum field field)
+{
+    return slice_make(PQgetvalue(rows, row, (int)field),
+                      (size_t)PQgetlength(rows, row, (int)field));
+}
+
+/* The column's enum, when it has one; ERR_MEMORY. An enum may be without labels. */
+static int read_enum(struct table_column *c, const PGresult *rows, int row)
+{
+    struct sql_enum e = {.oid = (uint32_t)number(rows, row, F_ENUM_OID)};
+    struct sql_value list = {.null = true};
+    struct slice text = borrow(rows, row, F_ENUM_LABELS);
+    struct arena arena;
+    int rc = 0;
+    if (e.oid == 0)
+        return 0;
+    arena_init(&arena, LABELS_MAX_BYTES);
+    if (text.len > 0)
+        rc = sql_value_in((struct sql_type){SQL_TEXT, true, 0, -1}, text, &arena, &list,
+                          NULL);
+    e.label_count = rc || list.null ? 0 : sql_array_count(list.array);
+    struct slice *labels = arena_calloc(&arena, e.label_count + 1, sizeof *labels);
+    if (rc == 0 && labels != NULL) {
+        for (size_t i = 0; i < e.label_count; i++)
+            labels[i] = sql_array_items(list.array)[i].s;
+        e.labels = labels;
+        e.schema = borrow(rows, row, F_ENUM_SCHEMA);
+        e.name = borrow(rows, row, F_ENUM_NAME);
+        c->enum_type = table_enum_copy(&e);
+    }
+    arena_fini(&arena);
+    return c->enum_type ? 0 : ERR_MEMORY;
+}
+
 static bool read_column(struct table_column *c, const PGresult *rows, int row)
 {
     c->name = copy(rows, row, F_COLUMN);
@@ -132,7 +226,11 @@ static bool read_column(struct table_column *c, const PGresult *rows, int row)
     c->pk_index = (int16_t)number(rows, row, F_PK_INDEX);
     c->not_null = truth(rows, row, F_NOT_NULL);
     c->generated = truth(rows, row, F_GENERATED);
-    return c->name.ptr && c->type_name.ptr;
+    c->base_oid = (uint32_t)number(rows, row, F_BASE_OID);
+    c->base_typmod = (int32_t)number(rows, row, F_BASE_TYPMOD);
+    c->collation_oid = (uint32_t)number(rows, row, F_COLLATION_OID);
+    c->collation = collation(rows, row, F_COLLATION);
+    return c->name.ptr && c->type_name.ptr && read_enum(c, rows, row) == 0;
 }
 
 /* Without a primary key all columns act as one. */
@@ -171,6 +269,7 @@ static struct table *table_from_rows(const PGresult *rows, int *row)
     t->kind = *PQgetvalue(rows, first, F_KIND);
     t->replica_identity = *PQgetvalue(rows, first, F_IDENTITY);
     t->is_partition = truth(rows, first, F_IS_PARTITION);
+    t->collation = collation(rows, first, F_DATABASE_COLLATION);
     t->column_count = (uint16_t)count;
     t->columns =
         calloc(count + 1, sizeof(*t->columns)); /* never 0, which calloc may refuse */
@@ -180,6 +279,7 @@ static struct table *table_from_rows(const PGresult *rows, int *row)
     ok = ok && t->columns && t->pk && t->schema.ptr && t->name.ptr;
     for (size_t i = 0; i < count && ok; i++)
         ok = read_column(&t->columns[i], rows, first + (int)i);
+    ok = ok && table_make_sql(t) == 0;
     if (!ok) {
         table_release(t);
         return NULL;

@@ -24,6 +24,91 @@ static bool copy_array(void **to, const void *from, size_t count, size_t size)
     return *to != NULL;
 }
 
+static char *put_bytes(char *at, struct slice *to, struct slice from)
+{
+    *to = slice_make(at, from.len);
+    if (from.len > 0)
+        memcpy(at, from.ptr, from.len);
+    return at + from.len;
+}
+
+struct sql_enum *table_enum_copy(const struct sql_enum *e)
+{
+    struct enum_block {
+        struct sql_enum e;
+        struct slice labels[];
+    } * block;
+    size_t bytes = e->schema.len + e->name.len;
+    for (size_t i = 0; i < e->label_count; i++)
+        bytes += e->labels[i].len;
+    block = malloc(sizeof *block + e->label_count * sizeof(struct slice) + bytes);
+    if (block == NULL)
+        return NULL;
+    block->e = *e;
+    block->e.labels = block->labels;
+    char *at = (char *)&block->labels[e->label_count];
+    at = put_bytes(at, &block->e.schema, e->schema);
+    at = put_bytes(at, &block->e.name, e->name);
+    for (size_t i = 0; i < e->label_count; i++)
+        at = put_bytes(at, &block->labels[i], e->labels[i]);
+    return &block->e;
+}
+
+static struct sql_type column_type(const struct table_column *c)
+{
+    uint32_t oid = c->base_oid ? c->base_oid : c->type_oid;
+    if (c->enum_type)
+        return (struct sql_type){.base = SQL_ENUM,
+                                 .array = oid != c->enum_type->oid,
+                                 .oid = c->enum_type->oid,
+                                 .typmod = -1};
+    return sql_type_of_oid(oid, c->base_oid ? c->base_typmod : c->typmod);
+}
+
+int table_make_sql(struct table *t)
+{
+    struct sql_block {
+        struct sql_table table;
+        struct sql_column columns[];
+    } *block = calloc(1, sizeof *block + t->column_count * sizeof(struct sql_column));
+    if (block == NULL)
+        return ERR_MEMORY;
+    for (size_t i = 0; i < t->column_count; i++)
+        block->columns[i] = (struct sql_column){
+            .name = t->columns[i].name,
+            .type = column_type(&t->columns[i]),
+            .collation = t->columns[i].collation,
+            .collation_oid = t->columns[i].collation_oid,
+            .enumeration = t->columns[i].enum_type,
+            .type_name = t->columns[i].type_name,
+        };
+    block->table.columns = block->columns;
+    block->table.count = t->column_count;
+    block->table.collation = t->collation;
+    t->sql = &block->table;
+    return 0;
+}
+
+const struct sql_table *table_sql(const struct table *t)
+{
+    ASSERT(t->sql != NULL);
+    return t->sql;
+}
+
+static bool column_copy(struct table_column *to, const struct table_column *from)
+{
+    *to = *from;
+    to->type_name = (struct slice){NULL, 0};
+    to->enum_type = NULL;
+    bool whole =
+        copy_slice(&to->name, from->name) && copy_slice(&to->type_name, from->type_name);
+    if (whole && from->enum_type != NULL) {
+        to->enum_type = table_enum_copy(from->enum_type);
+        whole = to->enum_type != NULL;
+    }
+    return whole;
+}
+
 struct table *table_copy(const struct table *model)
 {
     struct table *t = calloc(1, sizeof *t);
@@ -37,6 +122,7 @@ struct table *table_copy(const struct table *model)
     t->has_pk = model->has_pk;
     t->pk_count = model->pk_count;
     t->child_count = model->child_count;
+    t->collation = model->collation;
     void *pk = NULL, *children = NULL;
     bool whole =
         copy_slice(&t->schema, model->schema) && copy_slice(&t->name, model->name);
@@ -47,14 +133,9 @@ struct table *table_copy(const struct table *model)
     t->pk = pk;
     t->children = children;
     t->columns = calloc((size_t)model->column_count + 1, sizeof *t->columns);
-    for (size_t i = 0; whole && t->columns && i < model->column_count; i++) {
-        struct table_column *c = &t->columns[t->column_count++];
-        *c = model->columns[i];
-        c->type_name = (struct slice){NULL, 0};
-        whole = copy_slice(&c->name, model->columns[i].name) &&
-                copy_slice(&c->type_name, model->columns[i].type_name);
-    }
-    if (!whole || t->columns == NULL) {
+    for (size_t i = 0; whole && t->columns && i < model->column_count; i++)
+        whole = column_copy(&t->columns[t->column_count++], &model->columns[i]);
+    if (!whole || t->columns == NULL || table_make_sql(t) < 0) {
         table_release(t);
         return NULL;
     }
@@ -67,12 +148,12 @@ struct table *table_retain(struct table *t)
     return t;
 }
 
-static void free_slice(struct slice s)
+static void free_borrowed(const void *ptr)
 {
     union {
-        const char *borrowed;
-        char *owned;
-    } p = {.borrowed = s.ptr};
+        const void *borrowed;
+        void *owned;
+    } p = {.borrowed = ptr};
     free(p.owned);
 }
 
@@ -81,11 +162,13 @@ void table_release(struct table *t)
     if (!t || atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel) != 1)
         return;
     for (size_t i = 0; t->columns && i < t->column_count; i++) {
-        free_slice(t->columns[i].name);
-        free_slice(t->columns[i].type_name);
+        free_borrowed(t->columns[i].name.ptr);
+        free_borrowed(t->columns[i].type_name.ptr);
+        free_borrowed(t->columns[i].enum_type);
     }
-    free_slice(t->schema);
-    free_slice(t->name);
+    free_borrowed(t->schema.ptr);
+    free_borrowed(t->name.ptr);
+    free(t->sql);
     free(t->columns);
     free(t->pk);
     free(t->children);
@@ -118,18 +201,49 @@ void table_put_name(struct buf *out, const struct table *t)
     put_quoted(out, t->name);
 }
 
+static bool has_labels(const struct sql_enum *e, const struct sql_enum *of)
+{
+    for (size_t i = 0; i < of->label_count; i++) {
+        size_t at = 0;
+        while (at < e->label_count && !slice_eq(e->labels[at], of->labels[i]))
+            at++;
+        if (at == e->label_count)
+            return false;
+    }
+    return true;
+}
+
+static bool enum_same(const struct sql_enum *a, const struct sql_enum *b)
+{
+    if (!a || !b)
+        return a == b;
+    return a->oid == b->oid && slice_eq(a->schema, b->schema) &&
+           slice_eq(a->name, b->name) &&
+           (a->label_count < b->label_count ? has_labels(b, a) : has_labels(a, b));
+}
+
+bool table_column_sql_same(const struct table_column *a, const struct table_column *b)
+{
+    return a->type_oid == b->type_oid && a->typmod == b->typmod &&
+           a->base_oid == b->base_oid &&
+           (a->base_oid == 0 || a->base_typmod == b->base_typmod) &&
+           a->collation == b->collation && a->collation_oid == b->collation_oid &&
+           enum_same(a->enum_type, b->enum_type);
+}
+
 static bool column_same(const struct table_column *a, const struct table_column *b)
 {
-    return slice_eq(a->name, b->name) && a->type_oid == b->type_oid &&
-           a->typmod == b->typmod && a->pk_index == b->pk_index &&
-           a->not_null == b->not_null && a->generated == b->generated;
+    return slice_eq(a->name, b->name) && table_column_sql_same(a, b) &&
+           a->pk_index == b->pk_index && a->not_null == b->not_null &&
+           a->generated == b->generated;
 }
 
 bool table_same(const struct table *a, const struct table *b)
 {
     if (a->oid != b->oid || !slice_eq(a->schema, b->schema) ||
         !slice_eq(a->name, b->name) || a->column_count != b->column_count ||
-        a->has_pk != b->has_pk || a->pk_count != b->pk_count)
+        a->has_pk != b->has_pk || a->pk_count != b->pk_count ||
+        a->collation != b->collation)
         return false;
     for (size_t i = 0; i < a->column_count; i++)
         if (!column_same(&a->columns[i], &b->columns[i]))

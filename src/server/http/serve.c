@@ -70,6 +70,11 @@ void serve_gone(struct shape_request *r)
         failure.http_status != 409) {
         bool known = failure.http_status == 503;
 
+        if (failure.http_status == 400) { /* the clause, on a row that there is */
+            shape_request_invalid(
+                r, &(struct param_errors){{{"where", failure.message}}, 1});
+            return;
+        }
         shape_request_message(r, OBS_REFUSED_SNAPSHOT_ERROR, failure.http_status,
                               failure.message, known ? HTTP_RETRY_SNAPSHOT_S : 0, known);
         return;

@@ -109,11 +109,13 @@ struct shape_request {
     struct list link;
     enum request_state state;
     enum permit permit;
-    bool asking;  /* an answer will come: don't free */
-    bool removal; /* DELETE */
-    bool parked;  /* has waited for changes: not timed */
-    bool expired; /* the long poll is over: answer whatever there is */
-    bool counted; /* in the gauge of live readers */
+    bool asking;        /* an answer will come: don't free */
+    bool removal;       /* DELETE */
+    bool handle_table;  /* table is what the handle's shape has for it */
+    bool catalog_table; /* which would not do */
+    bool parked;        /* has waited for changes: not timed */
+    bool expired;       /* the long poll is over: answer whatever there is */
+    bool counted;       /* in the gauge of live readers */
     int64_t began_us;
 
     /* Until the shape is found. */
@@ -121,6 +123,8 @@ struct shape_request {
     struct shape_params *params;
     struct table *table;
     struct selection selection;
+    struct shape_where *where; /* the clause, once it had to be parsed */
+    struct shapes_where_hash where_words;
     struct shape_def *def;
     struct shape *handle_shape; /* of the request's handle */
 

@@ -85,12 +85,13 @@ static void long_messages_are_cut_between_characters(void **state)
 static void every_code_has_a_name(void **state)
 {
     (void)state;
-    for (int code = ERR_DB; code <= ERR_NONE; code++)
+    for (int code = ERR_UNSUPPORTED; code <= ERR_NONE; code++)
         assert_string_not_equal(err_name(code), "unknown");
     assert_string_equal(err_name(ERR_NONE), "none");
     assert_string_equal(err_name(ERR_RETRY), "retry");
     assert_string_equal(err_name(ERR_DB), "db");
-    assert_string_equal(err_name(ERR_DB - 1), "unknown");
+    assert_string_equal(err_name(ERR_UNSUPPORTED), "unsupported");
+    assert_string_equal(err_name(ERR_UNSUPPORTED - 1), "unknown");
     assert_string_equal(err_name(1), "unknown");
     assert_string_equal(err_name(-2147483647 - 1), "unknown");
 }

@@ -168,6 +168,121 @@ static void test_generated_columns_are_marked(void **state)
     table_release(t);
 }
 
+static const struct sql_column *clause_column(const struct table *t, const char *name)
+{
+    int at = table_column_index(t, slice_of(name));
+    assert_true(at >= 0);
+    const struct sql_column *c = &table_sql(t)->columns[at];
+    assert_true(slice_eq(c->name, slice_of(name)));
+    return c;
+}
+
+static void check_type(const struct table *t, const char *name, enum sql_base base,
+                       bool array, int32_t typmod)
+{
+    const struct sql_column *c = clause_column(t, name);
+    if (c->type.base != base || c->type.array != array || c->type.typmod != typmod)
+        fail_msg("%s: base %d, array %d, typmod %d", name, (int)c->type.base,
+                 c->type.array, (int)c->type.typmod);
+}
+
+static void test_clauses_see_what_is_beneath_domains_and_enums(void **state)
+{
+    (void)state;
+    run("create schema s; create type s.mood as enum ('ok', 'it''s \"so\", {so}', '');"
+        "create type nil as enum (); create domain d1 as varchar(3);"
+        "create domain d2 as d1; create domain dm as s.mood; create domain dma as "
+        "s.mood[];"
+        "create domain da as numeric(4,2)[]; create table t_where(i int8, n "
+        "numeric(4,2), "
+        "a timestamptz[], v varchar(3), d d2, da da, m s.mood, ma s.mood[], dm dm, "
+        "dma dma, nil nil, das d1[], p point, iv int2vector)");
+    struct table *t = read_named("public", "t_where");
+    assert_int_equal(table_sql(t)->count, t->column_count);
+    check_type(t, "i", SQL_INT8, false, -1);
+    check_type(t, "n", SQL_NUMERIC, false, ((4 << 16) | 2) + 4);
+    check_type(t, "a", SQL_TIMESTAMPTZ, true, -1);
+    check_type(t, "v", SQL_VARCHAR, false, 7);
+    check_type(t, "d", SQL_VARCHAR, false, 7);
+    check_type(t, "da", SQL_NUMERIC, true, ((4 << 16) | 2) + 4);
+    check_type(t, "m", SQL_ENUM, false, -1);
+    check_type(t, "ma", SQL_ENUM, true, -1);
+    check_type(t, "dm", SQL_ENUM, false, -1);
+    check_type(t, "dma", SQL_ENUM, true, -1);
+    check_type(t, "nil", SQL_ENUM, false, -1);
+    check_type(t, "das", SQL_OTHER, false, -1);
+    check_type(t, "p", SQL_OTHER, false, -1);
+    check_type(t, "iv", SQL_OTHER, false, -1);
+    const struct sql_column *m = clause_column(t, "dma");
+    assert_int_equal(m->type.oid, m->enumeration->oid);
+    assert_int_equal(m->type.oid, clause_column(t, "m")->type.oid);
+    assert_true(slice_eq(m->enumeration->schema, SLICE_LIT("s")));
+    assert_true(slice_eq(m->enumeration->name, SLICE_LIT("mood")));
+    assert_int_equal(m->enumeration->label_count, 3);
+    assert_true(slice_eq(m->enumeration->labels[1], SLICE_LIT("it's \"so\", {so}")));
+    assert_int_equal(m->enumeration->labels[2].len, 0);
+    assert_int_equal(clause_column(t, "nil")->enumeration->label_count, 0);
+    assert_null(clause_column(t, "i")->enumeration);
+    struct table *copy = table_copy(t);
+    assert_true(table_same(t, copy));
+    check_type(copy, "dma", SQL_ENUM, true, -1);
+    table_release(t);
+    assert_true(
+        slice_eq(clause_column(copy, "m")->enumeration->labels[0], SLICE_LIT("ok")));
+    run("alter type s.mood add value 'new' before 'ok'");
+    t = read_named("public", "t_where");
+    assert_true(table_same(copy, t));
+    assert_true(table_same(t, copy));
+    table_release(t);
+    run("alter type s.mood rename value 'ok' to 'fine'");
+    t = read_named("public", "t_where");
+    assert_false(table_same(copy, t));
+    assert_false(table_same(t, copy));
+    table_release(t);
+    table_release(copy);
+}
+
+static void test_clauses_see_collations(void **state)
+{
+    (void)state;
+    PGconn *main_conn = conn;
+    run("create database with_libc template template0 lc_collate 'C.UTF-8' "
+        "lc_ctype 'C.UTF-8' encoding 'UTF8'");
+    struct table *t = read_named("public", "t_scalars");
+    assert_int_equal(table_sql(t)->collation, SQL_COLLATION_C);
+    table_release(t);
+    char url[200];
+    snprintf(url, sizeof(url), "host=127.0.0.1 port=%d user=postgres dbname=with_libc",
+             pgcluster_port(cluster));
+    conn = PQconnectdb(url);
+    run("create collation loose (provider = icu, locale = 'und', deterministic = false);"
+        "create domain dc as text collate \"C\";"
+        "create table t_collations(i int, d text, c text collate \"C\", "
+        "p varchar collate \"POSIX\", u text collate \"und-x-icu\", l text collate "
+        "loose, "
+        "a text[] collate \"C\", dc dc, n name)");
+    t = read_named("public", "t_collations");
+    assert_int_equal(table_sql(t)->collation, SQL_COLLATION_DETERMINISTIC);
+    assert_int_equal(clause_column(t, "i")->collation, SQL_COLLATION_DEFAULT);
+    assert_int_equal(clause_column(t, "d")->collation, SQL_COLLATION_DEFAULT);
+    assert_int_equal(clause_column(t, "c")->collation, SQL_COLLATION_C);
+    assert_int_equal(clause_column(t, "p")->collation, SQL_COLLATION_C);
+    assert_int_equal(clause_column(t, "u")->collation, SQL_COLLATION_DETERMINISTIC);
+    assert_int_equal(clause_column(t, "l")->collation, SQL_COLLATION_OTHER);
+    assert_int_equal(clause_column(t, "a")->collation, SQL_COLLATION_C);
+    assert_int_equal(clause_column(t, "dc")->collation, SQL_COLLATION_C);
+    assert_int_equal(clause_column(t, "n")->collation, SQL_COLLATION_C);
+    assert_int_equal(clause_column(t, "c")->collation_oid, 950);
+    assert_int_not_equal(clause_column(t, "p")->collation_oid, 950);
+    run("alter table t_collations alter c type text collate \"POSIX\"");
+    struct table *after = read_named("public", "t_collations");
+    assert_false(table_same(t, after));
+    table_release(t);
+    table_release(after);
+    PQfinish(conn);
+    conn = main_conn;
+}
+
 static void test_exotic_names_stay_on_one_header_line(void **state)
 {
     (void)state;
@@ -454,6 +569,8 @@ int main(void)
         cmocka_unit_test(test_keys_follow_the_index_order_without_included_columns),
         cmocka_unit_test(test_without_a_key_all_columns_act_as_one),
         cmocka_unit_test(test_generated_columns_are_marked),
+        cmocka_unit_test(test_clauses_see_what_is_beneath_domains_and_enums),
+        cmocka_unit_test(test_clauses_see_collations),
         cmocka_unit_test(test_exotic_names_stay_on_one_header_line),
         cmocka_unit_test(test_only_tables_with_columns_are_known),
         cmocka_unit_test(test_descendants_of_every_depth_are_listed),
