@@ -111,3 +111,50 @@ server_stop() {
 
 # status_kib FIELD: of /proc/<server>/status or smaps_rollup.
 status_kib() { grep -h "^$1:" "/proc/$SERVER_PID/status" "/proc/$SERVER_PID/smaps_rollup" | awk '{ print $2; exit }'; }
+
+# cpu_s: CPU seconds of the server so far.
+cpu_s() {
+    awk -v hz="$(getconf CLK_TCK)" '{ print ($14 + $15) / hz }' "/proc/$SERVER_PID/stat"
+}
+
+# decimal LSN
+decimal() { sql "SELECT '$1'::pg_lsn - '0/0'"; }
+
+# shapes_model QUERY: a server with one shape; stopped again, with its storage aside.
+shapes_model() {
+    server_start
+    MODEL=$(curl -fsD - -o /dev/null "http://127.0.0.1:$ELECTRIC_PORT/v1/shape?offset=-1&$1" |
+        tr -d '\r' | awk 'tolower($1) == "electric-handle:" { print $2 }')
+    "$BUILD/bench/bench_follow" "$ELECTRIC_PORT" "$1" >/dev/null
+    sleep 1
+    server_stop
+    rm -rf "$WORK/storage.model"
+    cp -a "$ELECTRIC_STORAGE_DIR" "$WORK/storage.model"
+}
+
+# shapes_fill COUNT MARK STEP [MARK STEP]: the storage with so many copies of the model beside it.
+shapes_fill() {
+    rm -rf "$ELECTRIC_STORAGE_DIR"
+    cp -a "$WORK/storage.model" "$ELECTRIC_STORAGE_DIR"
+    [ "$1" -eq 0 ] || "$BUILD/bench/bench_fill" "$ELECTRIC_STORAGE_DIR" "$MODEL" "$@"
+}
+
+# cpu_us_per_change QUERY CHANGES COMMAND…: CPU of the running server for each of so many changes
+# that the command writes; a last change that the shape of the query has ends the wait.
+cpu_us_per_change() {
+    local query=$1 changes=$2 before lsn
+    shift 2
+    before=$(cpu_s)
+    "$@"
+    lsn=$(decimal "$(sql "SELECT pg_current_wal_insert_lsn()")")
+    mark_visible
+    "$BUILD/bench/bench_visible" "$ELECTRIC_PORT" "$query" "$lsn" "$CONNINFO" "$SLOT" >/dev/null
+    calc "($(cpu_s) - $before) * 1000000 / $changes"
+}
+
+# The server's log line that tells when the stream begins, in seconds.
+streaming_s() {
+    local ts
+    ts=$(grep -m 1 'event=replica.streaming' "$WORK/server.log" | sed 's/^ts=\([^ ]*\).*/\1/')
+    date -d "$ts" +%s.%N
+}

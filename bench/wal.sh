@@ -16,13 +16,6 @@ server_start
 sleep 1
 server_stop
 
-# The server's log line that tells when the stream begins, in seconds.
-streaming_s() {
-    local ts
-    ts=$(grep -m 1 'event=replica.streaming' "$WORK/server.log" | sed 's/^ts=\([^ ]*\).*/\1/')
-    date -d "$ts" +%s.%N
-}
-
 # The slot as it was before the workload, and the storage with it.
 rewind() {
     sql "SELECT pg_drop_replication_slot('$SLOT')" >/dev/null
@@ -41,11 +34,6 @@ reference() {
     calc "$(date +%s.%N) - $start"
     sql "SELECT pg_drop_replication_slot('reference')" >/dev/null
     rm -f "$WORK/reference.out"
-}
-
-# CPU seconds of the server so far.
-cpu_s() {
-    awk -v hz="$(getconf CLK_TCK)" '{ print ($14 + $15) / hz }' "/proc/$SERVER_PID/stat"
 }
 
 # ours DECIMAL-LSN [ENV…]: seconds until visible, milliseconds from then until acknowledged, and
