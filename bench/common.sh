@@ -139,8 +139,9 @@ shapes_fill() {
     [ "$1" -eq 0 ] || "$BUILD/bench/bench_fill" "$ELECTRIC_STORAGE_DIR" "$MODEL" "$@"
 }
 
-# cpu_us_per_change QUERY CHANGES COMMAND…: CPU of the running server for each of so many changes
-# that the command writes; a last change that the shape of the query has ends the wait.
+# cpu_us_per_change QUERY CHANGES COMMAND…: adds to the array US the CPU of the running server for
+# each of so many changes that the command writes; mark_visible's, which the shape of the query has,
+# ends the wait.
 cpu_us_per_change() {
     local query=$1 changes=$2 before lsn
     shift 2
@@ -149,7 +150,7 @@ cpu_us_per_change() {
     lsn=$(decimal "$(sql "SELECT pg_current_wal_insert_lsn()")")
     mark_visible
     "$BUILD/bench/bench_visible" "$ELECTRIC_PORT" "$query" "$lsn" "$CONNINFO" "$SLOT" >/dev/null
-    calc "($(cpu_s) - $before) * 1000000 / $changes"
+    US+=("$(calc "($(cpu_s) - $before) * 1000000 / $changes")")
 }
 
 # The server's log line that tells when the stream begins, in seconds.

@@ -33,17 +33,17 @@ mark_visible() {
     NEXT_ID=$((NEXT_ID + 1))
 }
 
-declare -A US
+declare -A AT
 for size in $SIZES; do
     shapes_fill "$size" 987654321 10 987654322 10+25
     server_start
     write 20000 "$size" # what is made once for each shape that has changes
-    us=()
+    US=()
     for _ in $(seq "$ROUNDS"); do
-        us+=("$(cpu_us_per_change "$MODEL_QUERY" "$CHANGES" write "$CHANGES" "$size")")
+        cpu_us_per_change "$MODEL_QUERY" "$CHANGES" write "$CHANGES" "$size"
     done
-    US[$size]=$(median "${us[@]}")
-    figure "us_at_$size" "${US[$size]}" us
+    AT[$size]=$(median "${AT[@]}")
+    figure "us_at_$size" "${AT[$size]}" us
     server_stop
 done
-figure flatness "$(calc "${US[${SIZES##* }]} / ${US[${SIZES%% *}]}")" ratio
+figure flatness "$(calc "${AT[${SIZES##* }]} / ${AT[${SIZES%% *}]}")" ratio

@@ -26,8 +26,8 @@ mark_visible() {
 }
 
 server_start
-us=()
+US=()
 for _ in $(seq "$ROUNDS"); do
-    us+=("$(cpu_us_per_change "$MODEL_QUERY" "$CHANGES" write "$CHANGES")")
+    cpu_us_per_change "$MODEL_QUERY" "$CHANGES" write "$CHANGES"
 done
-figure evals_per_s "$(calc "$SHAPES / $(median "${us[@]}") * 1000000")" /s %.0f
+figure evals_per_s "$(calc "$SHAPES / $(median "${US[@]}") * 1000000")" /s %.0f

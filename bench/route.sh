@@ -37,7 +37,7 @@ mark_visible() {
     NEXT_ID=$((NEXT_ID + 1))
 }
 
-declare -A US RSS
+declare -A AT RSS
 for size in $SIZES; do
     shapes_fill "$size" "$MARK" 1
     begin=$(date +%s.%N)
@@ -46,20 +46,20 @@ for size in $SIZES; do
     sleep 1
     RSS[$size]=$(status_kib VmRSS)
     write 20000 "$size" # what is made once for each shape that has changes
-    us=()
+    US=()
     for _ in $(seq "$ROUNDS"); do
-        us+=("$(cpu_us_per_change "$MODEL_QUERY" "$CHANGES" write "$CHANGES" "$size")")
+        cpu_us_per_change "$MODEL_QUERY" "$CHANGES" write "$CHANGES" "$size"
     done
-    US[$size]=$(median "${us[@]}")
-    figure "us_at_$size" "${US[$size]}" us
+    AT[$size]=$(median "${US[@]}")
+    figure "us_at_$size" "${AT[$size]}" us
     figure "restored_s_at_$size" "$restored" s
     figure "rss_mib_at_$size" "$(calc "${RSS[$size]} / 1024")" MiB %.1f
     figure "rss_mib_after_changes_at_$size" "$(calc "$(status_kib VmRSS) / 1024")" MiB %.1f
     server_stop
 done
 largest=${SIZES##* }
-[ -z "${US[1000000]:-}" ] || figure us_at_1m "${US[1000000]}" us
-[ -z "${US[10000]:-}" ] || figure flatness "$(calc "${US[$largest]} / ${US[10000]}")" ratio
+[ -z "${AT[1000000]:-}" ] || figure us_at_1m "${AT[1000000]}" us
+[ -z "${AT[10000]:-}" ] || figure flatness "$(calc "${AT[$largest]} / ${AT[10000]}")" ratio
 figure bytes_per_shape "$(calc "(${RSS[$largest]} - ${RSS[${SIZES%% *}]}) * 1024 / $largest")" bytes %.0f
 
 # A backlog, with 10,000 shapes.
