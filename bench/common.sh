@@ -120,23 +120,20 @@ cpu_s() {
 # decimal LSN
 decimal() { sql "SELECT '$1'::pg_lsn - '0/0'"; }
 
-# shapes_model QUERY: a server with one shape; stopped again, with its storage aside.
-shapes_model() {
+# shapes_fill QUERY COUNT MARK STEP[+MORE] …: a new storage and slot with the shape of the query, and
+# so many copies of it (fill.c) beside it. The server is stopped.
+shapes_fill() {
+    local model query=$1
+    shift
+    rm -rf "$ELECTRIC_STORAGE_DIR"
+    sql "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '$SLOT'"
     server_start
-    MODEL=$(curl -fsD - -o /dev/null "http://127.0.0.1:$ELECTRIC_PORT/v1/shape?offset=-1&$1" |
+    model=$(curl -fsD - -o /dev/null "http://127.0.0.1:$ELECTRIC_PORT/v1/shape?offset=-1&$query" |
         tr -d '\r' | awk 'tolower($1) == "electric-handle:" { print $2 }')
-    "$BUILD/bench/bench_follow" "$ELECTRIC_PORT" "$1" >/dev/null
+    "$BUILD/bench/bench_follow" "$ELECTRIC_PORT" "$query" >/dev/null
     sleep 1
     server_stop
-    rm -rf "$WORK/storage.model"
-    cp -a "$ELECTRIC_STORAGE_DIR" "$WORK/storage.model"
-}
-
-# shapes_fill COUNT MARK STEP [MARK STEP]: the storage with so many copies of the model beside it.
-shapes_fill() {
-    rm -rf "$ELECTRIC_STORAGE_DIR"
-    cp -a "$WORK/storage.model" "$ELECTRIC_STORAGE_DIR"
-    [ "$1" -eq 0 ] || "$BUILD/bench/bench_fill" "$ELECTRIC_STORAGE_DIR" "$MODEL" "$@"
+    [ "$1" -eq 0 ] || "$BUILD/bench/bench_fill" "$ELECTRIC_STORAGE_DIR" "$model" "$@"
 }
 
 # cpu_us_per_change QUERY CHANGES COMMAND…: adds to the array US the CPU of the running server for

@@ -9,8 +9,7 @@ ROUNDS=${ROUNDS:-9}
 
 bench_begin synchronous_commit=off
 sql "CREATE TABLE items (id bigint PRIMARY KEY, a bigint NOT NULL, note text NOT NULL)"
-shapes_model "table=items&where=a%20%3C=%20987654321"
-shapes_fill "$SHAPES" 987654321 1
+shapes_fill "table=items&where=a%20%3C=%20987654321" "$SHAPES" 987654321 1
 server_start
 
 insert() { printf "INSERT INTO items VALUES (%d, 0, repeat('x', 100000))" "$1"; }

@@ -11,7 +11,6 @@ ROUNDS=${ROUNDS:-3}
 bench_begin synchronous_commit=off
 sql "CREATE TABLE items (id bigint PRIMARY KEY, a bigint NOT NULL, note text NOT NULL)"
 MODEL_QUERY="table=items&where=a%20%3E=%20987654321%20AND%20a%20%3C%20987654322"
-shapes_model "$MODEL_QUERY"
 NEXT_ID=1
 
 # write COUNT SHAPES
@@ -35,7 +34,7 @@ mark_visible() {
 
 declare -A AT
 for size in $SIZES; do
-    shapes_fill "$size" 987654321 10 987654322 10+25
+    shapes_fill "$MODEL_QUERY" "$size" 987654321 10 987654322 10+25
     server_start
     write 20000 "$size" # what is made once for each shape that has changes
     US=()

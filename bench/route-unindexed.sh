@@ -10,8 +10,7 @@ ROUNDS=${ROUNDS:-3}
 bench_begin synchronous_commit=off
 sql "CREATE TABLE items (id bigint PRIMARY KEY, note text NOT NULL)"
 MODEL_QUERY="table=items&where=note%20ILIKE%20'%25x987654321x%25'"
-shapes_model "$MODEL_QUERY"
-shapes_fill "$SHAPES" 987654321 1
+shapes_fill "$MODEL_QUERY" "$SHAPES" 987654321 1
 NEXT_ID=1
 
 write() {

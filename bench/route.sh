@@ -15,7 +15,6 @@ bench_begin synchronous_commit=off max_connections=200
 sql "CREATE TABLE items (id bigint PRIMARY KEY, a bigint NOT NULL, note text NOT NULL)"
 sql "ALTER TABLE items REPLICA IDENTITY FULL"
 MODEL_QUERY="table=items&where=a%20=%20$MARK"
-shapes_model "$MODEL_QUERY"
 NEXT_ID=1
 
 # write COUNT SHAPES: so many rows in transactions of a thousand, each for one of the shapes.
@@ -39,7 +38,7 @@ mark_visible() {
 
 declare -A AT RSS
 for size in $SIZES; do
-    shapes_fill "$size" "$MARK" 1
+    shapes_fill "$MODEL_QUERY" "$size" "$MARK" 1
     begin=$(date +%s.%N)
     server_start
     restored=$(calc "$(date +%s.%N) - $begin")
@@ -63,9 +62,7 @@ largest=${SIZES##* }
 figure bytes_per_shape "$(calc "(${RSS[$largest]} - ${RSS[${SIZES%% *}]}) * 1024 / $largest")" bytes %.0f
 
 # A backlog, with 10,000 shapes.
-shapes_fill 10000 "$MARK" 1
-server_start
-server_stop
+shapes_fill "$MODEL_QUERY" 10000 "$MARK" 1
 write "$BACKLOG" 10000
 lsn=$(decimal "$(sql "SELECT pg_current_wal_insert_lsn()")")
 mark_visible
@@ -77,9 +74,8 @@ figure rows_per_s "$(calc "$BACKLOG / ($visible - $(streaming_s))")" /s %.0f
 server_stop
 
 # Shapes made over HTTP, on an empty result.
-rm -rf "$ELECTRIC_STORAGE_DIR"
-cp -a "$WORK/storage.model" "$ELECTRIC_STORAGE_DIR"
 sql "TRUNCATE items"
+shapes_fill "$MODEL_QUERY" 0
 server_start
 took=$("$BUILD/bench/bench_create" "$ELECTRIC_PORT" 'table=items&where=a%20=%20%d' "$CREATED" 64)
 figure shapes_created_per_s "$(calc "$CREATED / $took")" /s %.0f
