@@ -191,7 +191,8 @@ static int shape_append(struct sequencer *q, struct shape *shape, enum variant_k
     struct variant_memo *memo = variants_memo(&q->variants, shape->class, kind);
     uint64_t op = op_of(kind, change);
     if (!memo->known) {
-        memo->nothing = !encode_kind(q, shape->class->plan, kind, change, old, row);
+        memo->nothing =
+            !encode_kind(q, shape->class->columns->plan, kind, change, old, row);
         if (q->encoded.failed != 0)
             return encoded_failed(q, err);
         int rc = memo->nothing ? 0
@@ -227,15 +228,16 @@ static int shape_put(struct sequencer *q, struct shape *shape, enum variant_kind
  * column that became not_null, is not followed: the log may hold older NULLs. */
 static int relax_header(struct sequencer *q, struct shape *shape, const struct value *row)
 {
+    const struct shape_header *header = atomic_load(&shape->header);
+    const struct shape_columns *columns = header->def->columns;
     uint16_t nulls[DECODE_COLUMNS_MAX];
     size_t count = 0;
-    for (size_t i = 0; i < shape->strict_count; i++) {
-        if (row[shape->strict[i]].kind == VALUE_NULL)
-            nulls[count++] = shape->strict[i];
+    for (size_t i = 0; i < columns->strict_count; i++) {
+        if (row[columns->strict[i]].kind == VALUE_NULL)
+            nulls[count++] = columns->strict[i];
     }
     if (count == 0)
         return 0;
-    const struct shape_header *header = atomic_load(&shape->header);
     struct shape_def *def = NULL;
     int rc = shape_def_relaxed(header->def, nulls, count, &def, NULL);
     rc = rc < 0 ? rc : sequencer_redefine(q, shape, def);
@@ -293,7 +295,7 @@ static int apply_hit(struct sequencer *q, const struct route_hit *hit,
     }
     const struct value *old = link_row(link, change->old, q->row_scratch[0]);
     const struct value *row = link_row(link, change->row, q->row_scratch[1]);
-    if (hit->new_in && shape->strict_count > 0 && relax_header(q, shape, row) < 0) {
+    if (hit->new_in && relax_header(q, shape, row) < 0) {
         sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, "no memory for its header");
         return 0;
     }

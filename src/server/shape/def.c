@@ -1,44 +1,20 @@
 /* Definitions: their identity, their durable form, and whether a table still serves them.
  *
- * The identity is the durable form itself without what may change under a living shape
- * (nullability, partitions): two definitions are the same iff those bytes are. The durable form
+ * The identity is a hash of the durable form without what may change under a living shape
+ * (nullability, partitions). The durable form
  * carries the columns' types as they were at creation, so that a restarted server
  * compares the catalog and the stream with what its logs were made from. */
 #include "server/shape/def.h"
 
 #include <stdlib.h>
+#include <sys/random.h>
+#include <xxhash.h>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "json/json.h"
 
 /* --- Making --- */
-
-static int uint16_cmp(const void *a, const void *b)
-{
-    uint16_t x, y;
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return x < y ? -1 : x > y;
-}
-
-static int def_select(struct shape_def *def, const struct shape_spec *spec)
-{
-    const struct table *t = spec->table;
-    size_t count = spec->selected == NULL ? t->column_count : spec->selected_count;
-    def->selected = calloc(count + spec->where_count + 1, sizeof *def->selected);
-    if (def->selected == NULL)
-        return ERR_MEMORY;
-    for (size_t i = 0; i < count; i++)
-        def->selected[i] = spec->selected == NULL ? (uint16_t)i : spec->selected[i];
-    qsort(def->selected, count, sizeof *def->selected, uint16_cmp);
-    def->selected_count = (uint16_t)count;
-    def->all_columns = spec->selected == NULL;
-    def->where_columns = def->selected + count;
-    def->where_count = (uint16_t)spec->where_count;
-    for (size_t i = 0; i < spec->where_count; i++)
-        def->where_columns[i] = spec->where_columns[i];
-    return 0;
-}
 
 static void def_put_identity(struct buf *out, const struct shape_def *def)
 {
@@ -59,59 +35,95 @@ static void def_put_identity(struct buf *out, const struct shape_def *def)
         buf_putc(out, ' ');
         json_put_string(out, t->columns[def->selected[i]].name);
     }
+    if (def->where.len > 0)
+        buf_puts(out, " where ");
+    buf_put_slice(out, def->where);
 }
 
-static int def_derive(struct shape_def *def, struct slice where)
+static atomic_uint_fast64_t identity_seed;
+
+/* Chosen once for the process. */
+static uint64_t seed(void)
+{
+    uint64_t known = atomic_load(&identity_seed);
+    uint64_t chosen;
+    if (known != 0)
+        return known;
+    if (getrandom(&chosen, sizeof chosen, 0) != (ssize_t)sizeof chosen)
+        chosen = (uint64_t)clock_wall_us();
+    chosen |= 1;
+    return atomic_compare_exchange_strong(&identity_seed, &known, chosen) ? chosen
+                                                                          : known;
+}
+
+static int def_identify(struct shape_def *def)
 {
     struct buf text;
     buf_init(&text, SHAPE_DEF_TEXT_MAX);
     def_put_identity(&text, def);
-    if (where.len > 0)
-        buf_puts(&text, " where ");
-    buf_put_slice(&text, where);
-    def->identity = buf_take(&text, &def->identity_len);
+    int rc = text.failed;
+    if (rc == 0) {
+        XXH128_hash_t hash = XXH3_128bits_withSeed(text.ptr, text.len, seed());
+        def->identity[0] = hash.low64;
+        def->identity[1] = hash.high64;
+    }
     buf_fini(&text);
-    if (def->identity != NULL)
-        def->where = slice_make(def->identity + def->identity_len - where.len, where.len);
-
-    buf_init(&text, SHAPE_DEF_TEXT_MAX);
-    table_put_schema(&text, def->table, def->selected, def->selected_count);
-    size_t len;
-    def->schema_header = buf_take(&text, &len);
-    buf_fini(&text);
-
-    def->plan =
-        encode_plan_new(def->table, def->selected, def->selected_count, def->replica);
-    bool whole = def->identity != NULL && def->schema_header != NULL && def->plan != NULL;
-    return whole ? 0 : ERR_MEMORY;
+    return rc;
 }
 
-int shape_def_new(const struct shape_spec *spec, struct shape_def **out, struct err *err)
+static int no_memory(struct err *err)
 {
-    *out = NULL;
-    struct shape_def *def = calloc(1, sizeof *def);
+    return err_set(err, ERR_MEMORY, "no memory for a shape's definition");
+}
+
+static int def_make(struct shape_columns *columns, const struct shape_spec *spec,
+                    struct shape_def **out, struct err *err)
+{
+    size_t reads = spec->where_count * sizeof(uint16_t);
+    struct shape_def *def = calloc(1, sizeof *def + reads + spec->where.len + 1);
     if (def == NULL)
-        return err_set(err, ERR_MEMORY, "no memory for a shape's definition");
+        return no_memory(err);
     atomic_init(&def->refs, 1);
-    def->table = table_retain(spec->table);
-    def->replica = spec->replica;
     def->log_mode = spec->log_mode;
-    if (def_select(def, spec) < 0 || def_derive(def, spec->where) < 0) {
+    def->columns = shape_columns_retain(columns);
+    def->table = columns->table;
+    def->plan = columns->plan;
+    def->selected = columns->selected;
+    def->selected_count = columns->selected_count;
+    def->all_columns = columns->all;
+    def->replica = columns->replica;
+    char *text = (char *)def->tail + reads;
+    if (reads > 0)
+        memcpy(def->tail, spec->where_columns, reads);
+    if (spec->where.len > 0)
+        memcpy(text, spec->where.ptr, spec->where.len);
+    def->where_columns = def->tail;
+    def->where_count = (uint16_t)spec->where_count;
+    def->where = slice_make(text, spec->where.len);
+    if (def_identify(def) < 0) {
         shape_def_release(def);
-        return err_set(err, ERR_MEMORY, "no memory for a shape's definition");
+        return no_memory(err);
     }
     *out = def;
     return 0;
 }
 
-/* The definition over another copy of its table, whose identity is the same. */
-static int def_over(const struct shape_def *def, struct table *table,
-                    struct shape_def **out, struct err *err)
+int shape_def_new(const struct shape_spec *spec, struct shape_def **out, struct err *err)
 {
-    if (table == NULL)
-        return err_set(err, ERR_MEMORY, "no memory for a shape's definition");
-    struct shape_spec spec = {
-        .table = table,
+    *out = NULL;
+    struct shape_columns *columns = shape_columns_new(
+        spec->table, spec->selected, spec->selected_count, spec->replica);
+    if (columns == NULL)
+        return no_memory(err);
+    int rc = def_make(columns, spec, out, err);
+    shape_columns_release(columns);
+    return rc;
+}
+
+static struct shape_spec spec_of(const struct shape_def *def)
+{
+    return (struct shape_spec){
+        .table = def->table,
         .selected = def->all_columns ? NULL : def->selected,
         .selected_count = def->selected_count,
         .replica = def->replica,
@@ -120,6 +132,24 @@ static int def_over(const struct shape_def *def, struct table *table,
         .where_columns = def->where_columns,
         .where_count = def->where_count,
     };
+}
+
+int shape_def_on(const struct shape_def *def, struct shape_columns *columns,
+                 struct shape_def **out, struct err *err)
+{
+    struct shape_spec spec = spec_of(def);
+    *out = NULL;
+    return def_make(columns, &spec, out, err);
+}
+
+/* The definition over another copy of its table, whose identity is the same. */
+static int def_over(const struct shape_def *def, struct table *table,
+                    struct shape_def **out, struct err *err)
+{
+    struct shape_spec spec = spec_of(def);
+    if (table == NULL)
+        return no_memory(err);
+    spec.table = table;
     return shape_def_new(&spec, out, err);
 }
 
@@ -157,17 +187,13 @@ void shape_def_release(struct shape_def *def)
     if (def == NULL ||
         atomic_fetch_sub_explicit(&def->refs, 1, memory_order_acq_rel) != 1)
         return;
-    table_release(def->table);
-    encode_plan_release(def->plan);
-    free(def->selected);
-    free(def->identity);
-    free(def->schema_header);
+    shape_columns_release(def->columns);
     free(def);
 }
 
 struct slice shape_def_identity(const struct shape_def *def)
 {
-    return slice_make(def->identity, def->identity_len);
+    return slice_make((const char *)def->identity, sizeof def->identity);
 }
 
 /* --- The durable form ---

@@ -4,27 +4,25 @@
 #define COULOMB_SERVER_SHAPE_DEF_H
 
 #include "base/err.h"
-#include "server/catalog/table.h"
-#include "server/row/encode.h"
+#include "server/shape/columns.h"
 
 enum shape_log_mode { SHAPE_LOG_FULL, SHAPE_LOG_CHANGES_ONLY };
 
 struct shape_def {
     atomic_uint refs;
+    enum shape_log_mode log_mode;
+    struct shape_columns *columns; /* a reference; from here on what they have */
     struct table *table;
     struct encode_plan *plan;
-    uint16_t *selected; /* ascending indexes into table->columns */
+    const uint16_t *selected; /* ascending indexes into table->columns */
     uint16_t selected_count;
     bool all_columns; /* no explicit list was given */
-    struct slice
-        where; /* the canonical clause (where.h), within `identity`; empty: none */
-    uint16_t *where_columns; /* that it reads: ascending, behind `selected` */
     uint16_t where_count;
     enum encode_replica replica;
-    enum shape_log_mode log_mode;
-    char *identity; /* definitions are the same iff these bytes are */
-    size_t identity_len;
-    char *schema_header; /* the electric-schema value, terminated */
+    const uint16_t *where_columns; /* that the clause reads: ascending */
+    struct slice where;            /* the canonical clause (where.h); empty: none */
+    uint64_t identity[2];
+    uint16_t tail[]; /* the clause's columns, and its text */
 };
 
 struct shape_spec {
@@ -43,7 +41,13 @@ struct shape_spec {
 int shape_def_new(const struct shape_spec *spec, struct shape_def **out, struct err *err);
 struct shape_def *shape_def_retain(struct shape_def *def);
 void shape_def_release(struct shape_def *def);
+/* Definitions are the same iff these bytes are, within this process: a hash of 128 bits, with a
+ * secret seed, of all that makes them so. */
 struct slice shape_def_identity(const struct shape_def *def);
+
+/* The same definition over columns that are the same (shape_columns_same). ERR_MEMORY. */
+int shape_def_on(const struct shape_def *def, struct shape_columns *columns,
+                 struct shape_def **out, struct err *err);
 
 /* The same shape with columns that may be null: their `not_null` is gone from the header and
  * the durable form. `columns` are indexes into the table's columns. ERR_MEMORY. */

@@ -62,7 +62,7 @@ struct variant_memo {
 };
 
 struct variant_class {
-    struct encode_plan *plan;
+    struct shape_columns *columns; /* a reference: those of its newest shape */
     size_t shapes;
     struct variant_memo memo[VARIANT_KINDS];
 };
@@ -74,6 +74,10 @@ struct variants {
 
 void variants_init(struct variants *v);
 void variants_fini(struct variants *v);
+/* The definition, on the columns that the shapes of its class have when they are the same: with one
+ * reference more, or a new one. ERR_MEMORY. */
+int variants_share(struct variants *v, struct shape_def *def, struct shape_def **out,
+                   struct err *err);
 /* The shape's class, made when it is the first. NULL: no memory. */
 struct variant_class *variants_join(struct variants *v, const struct shape_def *def);
 void variants_leave(struct variants *v, struct variant_class *class,
@@ -131,7 +135,7 @@ struct shape {
     /* Of the clause in the words that it was last asked for with (shapes_where_hash); 0: none.
      * Halves of two of them fit no third. */
     atomic_uint_fast64_t where_hash[2];
-    struct err failure; /* written before state becomes GONE */
+    struct err *failure; /* written before state becomes GONE; NULL: simply removed */
 
     /* The rest is the sequencer's. */
     struct shape_link *links;
@@ -139,8 +143,6 @@ struct shape {
     struct table *clause_table; /* with a clause: a reference (clause.c) */
     struct table_use *use;
     struct variant_class *class;
-    uint16_t *strict; /* selected columns the header calls not_null, without the key's */
-    uint16_t strict_count;
     struct list in_touched; /* has entries of the open transaction; or is in `dropped` */
     struct list in_committed; /* has committed entries that are not published */
     uint64_t
@@ -164,7 +166,9 @@ void shapes_set_refusal(struct shapes *s, const char *refusal);
 void shapes_notify_all(struct shapes *s);
 /* Tells the watchers that asked; any thread. */
 void shape_notify(struct shape *shape);
-/* Takes the definition as the header; finds `strict` anew. ERR_MEMORY. */
+/* Of a shape that is about to be GONE; copies. NULL: none. */
+void shape_set_failure(struct shape *shape, const struct err *failure);
+/* Takes the definition as the header. ERR_MEMORY. */
 int shape_set_header(struct shape *shape, struct shape_def *def);
 
 /* --- Tables in use (tables.c) --- */

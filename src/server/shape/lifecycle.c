@@ -111,15 +111,16 @@ void sequencer_unlink(struct sequencer *q, struct shape *shape)
 static struct shape *shape_new(struct sequencer *q, struct shape_def *def)
 {
     struct shape *shape = calloc(1, sizeof *shape);
-    if (shape == NULL)
+    if (shape == NULL || variants_share(&q->variants, def, &shape->def, NULL) < 0) {
+        free(shape);
         return NULL;
+    }
     atomic_init(&shape->refs, 1);
     shape->owner = &q->shapes;
-    shape->def = shape_def_retain(def);
     list_init(&shape->in_touched);
     list_init(&shape->in_committed);
     buf_init(&shape->join_buffer, 16u << 20);
-    if (shape_set_header(shape, def) < 0) {
+    if (shape_set_header(shape, shape->def) < 0) {
         shape_release(shape);
         return NULL;
     }
@@ -229,8 +230,7 @@ void sequencer_drop(struct sequencer *q, struct shape *shape,
     /* First for good, then for all to see: nobody is told of a removal that a crash could still
      * undo. */
     shapelog_remove(shape->log);
-    if (failure != NULL)
-        shape->failure = *failure;
+    shape_set_failure(shape, failure);
     atomic_store(&shape->state, SHAPE_GONE);
     sequencer_unlink(q, shape);
     q->parent_shapes -= shape->def->table->kind == 'p';

@@ -226,7 +226,21 @@ static void shape_free_headers(struct shape *shape)
         free(header);
         header = older;
     }
-    free(shape->strict);
+}
+
+void shape_set_failure(struct shape *shape, const struct err *failure)
+{
+    static struct err no_memory = {.code = ERR_MEMORY,
+                                   .http_status = 503,
+                                   .message = "The server has no memory for the shape"};
+    struct err *copy = failure == NULL ? NULL : malloc(sizeof *copy);
+    if (copy != NULL)
+        *copy = *failure;
+    if (shape->failure != &no_memory)
+        free(shape->failure);
+    shape->failure = copy;
+    if (copy == NULL && failure != NULL)
+        shape->failure = &no_memory;
 }
 
 void shape_release(struct shape *shape)
@@ -241,6 +255,7 @@ void shape_release(struct shape *shape)
     shape_def_release(shape->def);
     snapshot_view_fini(&shape->view);
     buf_fini(&shape->join_buffer);
+    shape_set_failure(shape, NULL);
     free(shape);
 }
 
@@ -252,20 +267,8 @@ const struct shape_def *shape_definition(const struct shape *shape)
 int shape_set_header(struct shape *shape, struct shape_def *def)
 {
     struct shape_header *header = calloc(1, sizeof *header);
-    uint16_t *strict = calloc((size_t)def->selected_count + 1, sizeof *strict);
-    if (header == NULL || strict == NULL) {
-        free(header);
-        free(strict);
+    if (header == NULL)
         return ERR_MEMORY;
-    }
-    free(shape->strict);
-    shape->strict = strict;
-    shape->strict_count = 0;
-    for (size_t i = 0; i < def->selected_count; i++) {
-        const struct table_column *c = &def->table->columns[def->selected[i]];
-        if (c->not_null && c->pk_index < 0)
-            strict[shape->strict_count++] = def->selected[i];
-    }
     header->def = shape_def_retain(def);
     header->older = atomic_load(&shape->header);
     atomic_store(&shape->header, header);
@@ -275,7 +278,7 @@ int shape_set_header(struct shape *shape, struct shape_def *def)
 const char *shape_schema(const struct shape *shape)
 {
     const struct shape_header *header = atomic_load(&shape->header);
-    return header->def->schema_header;
+    return header->def->columns->schema_header;
 }
 
 const char *shape_handle(const struct shape *shape)
@@ -295,9 +298,9 @@ enum shape_state shape_state(const struct shape *shape)
 
 int shape_failure(const struct shape *shape, struct err *out)
 {
-    if (shape_state(shape) != SHAPE_GONE || shape->failure.code == 0)
+    if (shape_state(shape) != SHAPE_GONE || shape->failure == NULL)
         return 0;
-    *out = shape->failure;
+    *out = *shape->failure;
     return out->code;
 }
 

@@ -29,6 +29,22 @@ static struct slice class_key(struct buf *key, const struct shape_def *def)
     return buf_slice(key);
 }
 
+int variants_share(struct variants *v, struct shape_def *def, struct shape_def **out,
+                   struct err *err)
+{
+    const struct variant_class *class;
+    struct buf key;
+
+    buf_init(&key, KEY_MAX);
+    class_key(&key, def);
+    class = key.failed ? NULL : map_get(&v->classes, buf_slice(&key));
+    buf_fini(&key);
+    if (class != NULL && shape_columns_same(class->columns, def->columns))
+        return shape_def_on(def, class->columns, out, err);
+    *out = shape_def_retain(def);
+    return 0;
+}
+
 struct variant_class *variants_join(struct variants *v, const struct shape_def *def)
 {
     struct variant_class *class;
@@ -43,12 +59,14 @@ struct variant_class *variants_join(struct variants *v, const struct shape_def *
             free(class);
             class = NULL;
         }
-        if (class != NULL)
-            class->plan = encode_plan_retain(def->plan);
     }
     buf_fini(&key);
-    if (class != NULL)
+    if (class != NULL) {
+        struct shape_columns *before = class->columns;
+        class->columns = shape_columns_retain(def->columns);
+        shape_columns_release(before);
         class->shapes++;
+    }
     return class;
 }
 
@@ -63,7 +81,7 @@ void variants_leave(struct variants *v, struct variant_class *class,
     class_key(&key, def);
     /* Without memory for its key it stays, empty, for the next one of its kind. */
     if (!key.failed && map_del(&v->classes, buf_slice(&key)) == class) {
-        encode_plan_release(class->plan);
+        shape_columns_release(class->columns);
         free(class);
     }
     buf_fini(&key);

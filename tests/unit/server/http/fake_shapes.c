@@ -79,7 +79,7 @@ enum shapes_contact shapes_contact(const struct shapes *s)
 
 const char *shape_schema(const struct shape *shape)
 {
-    return shape_definition(shape)->schema_header;
+    return shape_definition(shape)->columns->schema_header;
 }
 
 bool shapes_caught_up(const struct shapes *s)

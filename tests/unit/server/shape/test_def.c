@@ -113,7 +113,7 @@ static void the_durable_form_comes_back_whole(void **state)
         struct err err;
         assert_int_equal(shape_def_parse(buf_slice(&text), &back, &err), 0);
         assert_true(same(def, back));
-        assert_string_equal(def->schema_header, back->schema_header);
+        assert_string_equal(def->columns->schema_header, back->columns->schema_header);
         assert_true(table_same(def->table, back->table));
         assert_int_equal(back->table->child_count, 2);
         assert_int_equal(back->table->children[1], 99);
@@ -230,7 +230,7 @@ static void a_relaxed_definition_is_the_same_shape_with_another_header(void **st
     struct shape_def *relaxed = NULL;
     assert_int_equal(shape_def_relaxed(def, &second, 1, &relaxed, NULL), 0);
     assert_true(same(def, relaxed));
-    assert_string_not_equal(def->schema_header, relaxed->schema_header);
+    assert_string_not_equal(def->columns->schema_header, relaxed->columns->schema_header);
     assert_true(def->table->columns[1].not_null);
     assert_false(relaxed->table->columns[1].not_null);
     shape_def_release(relaxed);
@@ -251,13 +251,13 @@ static void a_definition_with_other_children_is_the_same_shape(void **state)
     assert_int_equal(shape_def_relaxed(def, &second, 1, &relaxed, NULL), 0);
     assert_int_equal(shape_def_with_children(relaxed, children, 3, &wider, NULL), 0);
     assert_true(same(def, wider));
-    assert_string_equal(relaxed->schema_header, wider->schema_header);
+    assert_string_equal(relaxed->columns->schema_header, wider->columns->schema_header);
     struct buf text;
     buf_init(&text, SHAPE_DEF_TEXT_MAX);
     assert_int_equal(shape_def_print(wider, &text), 0);
     assert_int_equal(shape_def_parse(buf_slice(&text), &again, NULL), 0);
     assert_true(same(def, again));
-    assert_string_equal(relaxed->schema_header, again->schema_header);
+    assert_string_equal(relaxed->columns->schema_header, again->columns->schema_header);
     assert_int_equal(again->table->child_count, 3);
     assert_memory_equal(again->table->children, children, sizeof children);
     assert_int_equal(def->table->child_count, 2);
