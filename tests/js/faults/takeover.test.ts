@@ -1,6 +1,6 @@
 // A successor whose disk fails while it takes over from a frozen server: it says why, tries
 // again, and has everything once the fault is over. Each call of a take-over is tried in
-// tests/unit/server/shapelog/test_shapelog_takeover.c.
+// tests/unit/server/shapelog/test_shapelog_takeover_faults.c.
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { Coulomb } from '../support/coulomb.js';
 import { IoFaults, type Fault } from '../support/iofaults.js';

@@ -1,19 +1,12 @@
 /* Processes that have the storage one after the other: epochs, take-over, what was shown. One
  * that was thought dead may have been frozen anywhere, and may wake up at any moment. */
 #include "server/shapelog/internal.h"
-#include "unit/server/shapelog/faults.h"
-#include "unit/server/shapelog/fixture.h"
+#include "unit/server/shapelog/zombie.h"
 
 #include <pthread.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <sqlite3.h>
 #include <sys/wait.h>
-
-#define CHUNK (1u << 20)
-
-static const struct shapelog_origin ours = {
-    .system_id = "7000", .timeline = 1, .database = "d", .slot = "s"};
 
 static void only_the_owner_of_the_stream_takes_a_storage_over(void **state)
 {
@@ -49,21 +42,6 @@ static struct shapelog_shape *first_begin(struct fixture *a, struct model *m)
     finish_snapshot(s, NULL);
     transaction(a, s, m, 10, 3, 50);
     return s;
-}
-
-/* The next process, over the same folder. */
-static void successor_init(struct fixture *b, const struct fixture *a)
-{
-    memcpy(b, a, sizeof(*b));
-    obs_init(&b->obs);
-    b->log = NULL;
-    b->take_over = &ours;
-}
-
-static void successor_open(struct fixture *b, const struct fixture *a)
-{
-    successor_init(b, a);
-    fixture_open(b);
 }
 
 /* Its entries. */
@@ -191,98 +169,6 @@ static void a_zombie_keeps_nobody_out(void **state)
 }
 
 /* --- A zombie that wakes up, or was frozen, anywhere --- */
-
-/* A process whose shape "a" gets all that comes. What it does next makes files of its own and
- * segments dead, so that its checkpoints delete them. */
-struct zombie {
-    struct fixture f;
-    struct model *m;
-    struct shapelog_shape *a, *b;
-    uint64_t tx;
-};
-
-static void zombie_tx(struct zombie *z)
-{
-    transaction(&z->f, z->a, z->m, ++z->tx, 4, 9000);
-    while (shapelog_tend(z->f.log, 1000))
-        ;
-}
-
-static void zombie_prepare(struct zombie *z)
-{
-    *z = (struct zombie){.m = model_new(), .tx = 10};
-    fixture_init(&z->f, CHUNK);
-    z->f.segment_bytes = 8192;
-}
-
-static void zombie_begin(struct zombie *z)
-{
-    fixture_open(&z->f);
-    assert_int_equal(shapelog_origin_set(z->f.log, &ours, NULL), 0);
-    z->a = create(&z->f, "a");
-    finish_snapshot(z->a, NULL);
-    z->b = create(&z->f, "b");
-    write_row(z->b, NULL, 1, 70000);
-    finish_snapshot(z->b, NULL);
-    transaction(&z->f, z->b, NULL, 10, 1, 70000);
-    zombie_tx(z);
-    assert_true(checkpoint(&z->f, z->tx));
-}
-
-static void zombie_init(struct zombie *z)
-{
-    zombie_prepare(z);
-    zombie_begin(z);
-}
-
-static void zombie_harm(struct zombie *z)
-{
-    shapelog_remove(z->b);
-    shapelog_release(z->b);
-    for (unsigned i = 0; i < 4; i++) {
-        zombie_tx(z);
-        checkpoint(&z->f, z->tx);
-    }
-}
-
-static void zombie_fini(struct zombie *z)
-{
-    model_free(z->m);
-    remove_tree(z->f.dir);
-}
-
-static void forget_after(struct model *m, uint64_t tx)
-{
-    while (m->count > 0 && m->entries[m->count - 1].at.tx > tx)
-        free(m->entries[--m->count].text);
-}
-
-/* The successor has what was durable, whole. */
-static void assert_inherited(struct fixture *b, struct model *m)
-{
-    struct shapelog_shape *a = restored(b, "a");
-
-    assert_non_null(a);
-    assert_int_equal(shapelog_committed(a).tx, shapelog_durable_lsn(b->log));
-    forget_after(m, shapelog_durable_lsn(b->log));
-    assert_log(a, m, CHUNK);
-    assert_int_equal(atomic_load(&b->obs.shapes_removed[OBS_SHAPE_CORRUPT]), 0);
-    shapelog_release(a);
-}
-
-/* It works, and leaves it to the next. */
-static void succeed(struct fixture *b, struct model *m, uint64_t tx)
-{
-    struct shapelog_shape *a = restored(b, "a");
-
-    transaction(b, a, m, tx, 4, 9000);
-    assert_true(checkpoint(b, tx));
-    shapelog_release(a);
-}
-
-static const enum fault steps[] = {FAULT_OPEN, FAULT_RENAME, FAULT_UNLINK,
-                                   FAULT_LIST, FAULT_WRITE,  FAULT_SYNC};
-#define STEPS (sizeof(steps) / sizeof(*steps))
 
 static struct zombie *sleeper;
 
@@ -451,153 +337,6 @@ static void a_process_may_be_frozen_at_any_step_of_its_life(void **state)
     print_message("frozen %ld times\n", frozen);
 }
 
-/* --- A take-over that fails --- */
-
-static void write_to_database(const char *dir)
-{
-    static const char write[] =
-        "BEGIN IMMEDIATE; UPDATE fact SET value = '12' WHERE key = 'durable_lsn'";
-    char path[256];
-    sqlite3 *db;
-
-    snprintf(path, sizeof(path), "%s/meta.sqlite", dir);
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, write, NULL, NULL, NULL), SQLITE_OK);
-}
-
-/* Another process, which stands still amid a write to its database. */
-static pid_t zombie_fork(struct zombie *z)
-{
-    int ready[2];
-    char byte;
-    pid_t child;
-
-    zombie_prepare(z);
-    assert_int_equal(pipe(ready), 0);
-    child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        zombie_begin(z);
-        write_to_database(z->f.dir);
-        _exit(write(ready[1], "", 1) == 1 ? pause() : 1);
-    }
-    close(ready[1]);
-    assert_int_equal(read(ready[0], &byte, 1), 1);
-    close(ready[0]);
-    for (unsigned i = 0; i < 4; i++) /* as zombie_tx in the child */
-        model_put(z->m, z->tx + 1, 2 * i, 9000, i == 3);
-    return child;
-}
-
-static void end_process(pid_t child)
-{
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
-}
-
-/* It has all, and so has who comes after the end of both. */
-static void assert_taken(struct fixture *b, struct zombie *z, pid_t frozen)
-{
-    assert_inherited(b, z->m);
-    succeed(b, z->m, 100);
-    fixture_close(b);
-    end_process(frozen);
-    b->take_over = NULL;
-    fixture_open(b);
-    assert_inherited(b, z->m);
-    fixture_close(b);
-    zombie_fini(z);
-}
-
-/* A reason is in the message, and it is one after which another attempt is worth while. */
-static void assert_may_retry(int rc, const struct err *err, int error)
-{
-    assert_int_equal(rc, err->code);
-    assert_true(rc == ERR_IO || rc == ERR_EXISTS || rc == ERR_MEMORY);
-    if (!strstr(err->message, strerror(error)) &&
-        !strstr(err->message, ".sqlite: can't "))
-        fail_msg("no reason: %s", err->message);
-}
-
-static bool take_with(enum fault fault, long n, int error, bool sticky)
-{
-    struct err err = {0};
-    struct zombie z;
-    struct fixture b;
-    pid_t frozen = zombie_fork(&z);
-    bool reached;
-    int rc;
-
-    successor_init(&b, &z.f);
-    faults_arm(fault, n, error, false, sticky);
-    rc = fixture_try_open(&b, &err);
-    reached = faults_disarm();
-    if (rc != 0) {
-        assert_may_retry(rc, &err, error);
-        fixture_open(&b);
-    }
-    assert_taken(&b, &z, frozen);
-    return reached;
-}
-
-static void a_take_over_may_fail_at_any_call(void **state)
-{
-    static const struct {
-        enum fault fault;
-        int error;
-    } faults_of[] = {{FAULT_WRITE, ENOSPC}, {FAULT_SYNC, EIO},   {FAULT_OPEN, EMFILE},
-                     {FAULT_RENAME, EIO},   {FAULT_UNLINK, EIO}, {FAULT_LIST, EIO},
-                     {FAULT_MKDIR, ENOSPC}};
-    long failed = 0;
-
-    (void)state;
-    for (long n = 1; take_with(FAULT_READ, n, ENOMEM, false); n += 1 + n / 8)
-        failed++;
-    for (size_t i = 0; i < sizeof(faults_of) / sizeof(*faults_of); i++)
-        for (int sticky = 0; sticky < 2; sticky++)
-            for (long n = 1; take_with(faults_of[i].fault, n, faults_of[i].error, sticky);
-                 n += 1 + n / (sticky ? 2 : 8))
-                failed++;
-    assert_true(failed > 50);
-    print_message("failed %ld times\n", failed);
-}
-
-/* The taker ends at the n-th call; another comes, while the first process sleeps on. */
-static bool crash_taking(enum fault fault, long n)
-{
-    struct zombie z;
-    struct fixture b;
-    pid_t frozen = zombie_fork(&z);
-    pid_t child;
-    int status;
-
-    successor_init(&b, &z.f);
-    child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        faults_arm(fault, n, 0, false, false);
-        _exit(fixture_try_open(&b, NULL) == 0 ? 0 : 1);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    assert_true(WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == FAULT_EXIT_CODE);
-    fixture_open(&b);
-    assert_taken(&b, &z, frozen);
-    return WEXITSTATUS(status) == FAULT_EXIT_CODE;
-}
-
-static void a_taker_may_end_at_any_call(void **state)
-{
-    long crashes = 0;
-
-    (void)state;
-    for (size_t i = 0; i < STEPS; i++)
-        for (long n = 1; crash_taking(steps[i], n); n += 1 + n / 8)
-            crashes++;
-    assert_true(crashes > 50);
-    print_message("%ld crashes survived\n", crashes);
-}
-
 static void messages_name_the_database_that_they_are_about(void **state)
 {
     struct meta *meta;
@@ -672,8 +411,6 @@ int main(void)
         cmocka_unit_test(a_zombie_keeps_nobody_out),
         cmocka_unit_test(a_zombie_may_wake_up_at_any_step_of_the_take_over),
         cmocka_unit_test(a_process_may_be_frozen_at_any_step_of_its_life),
-        cmocka_unit_test(a_take_over_may_fail_at_any_call),
-        cmocka_unit_test(a_taker_may_end_at_any_call),
         cmocka_unit_test(messages_name_the_database_that_they_are_about),
         cmocka_unit_test(what_was_shown_is_known_after_a_crash),
     };
