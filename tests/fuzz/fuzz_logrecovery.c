@@ -75,7 +75,7 @@ static void make_shape(const char *dir)
 static void write_segment(const char *dir, uint32_t n, uint32_t epoch, struct slice bytes)
 {
     char name[PATH_BYTES];
-    char path[128];
+    char path[200];
     int fd;
 
     shapelog_segment_name(name, n, epoch);
@@ -163,7 +163,7 @@ static void put_state(struct meta *meta, struct slice input)
 static void prepare(const char *dir, unsigned mode, struct slice input)
 {
     struct meta *meta;
-    char path[128];
+    char path[200];
 
     snprintf(path, sizeof(path), "%s/meta.sqlite", dir);
     ASSERT(shapelog_meta_open(path, &meta, NULL) == 0);
