@@ -178,6 +178,7 @@ struct sql_expr *expr_bool(struct resolve *r, bool value, int location)
 struct sql_expr *expr_null(struct resolve *r, struct sql_type type,
                            const struct sql_enum *enumeration, int location)
 {
+    type.typmod = -1;
     return expr_const(r, type, enumeration, (struct sql_value){.null = true}, location);
 }
 
@@ -521,21 +522,10 @@ static struct sql_expr *fold_array(struct resolve *r, const struct sql_expr *nod
     return out.array ? computed(r, node, SQL_FINE, out) : resolve_memory(r);
 }
 
-struct sql_expr *expr_make(struct resolve *r, const struct sql_expr *node,
-                           struct sql_expr **args, size_t count)
+/* args are the caller's to change. */
+static struct sql_expr *fold_node(struct resolve *r, const struct sql_expr *node,
+                                  struct sql_expr **own, size_t count)
 {
-    struct sql_expr **own;
-
-    if (r->rc != 0)
-        return NULL;
-    own = arena_calloc(r->arena, count, sizeof(struct sql_expr *));
-    if (!own)
-        return resolve_memory(r);
-    for (size_t i = 0; i < count; i++) {
-        if (!args[i])
-            return resolve_memory(r);
-        own[i] = args[i];
-    }
     switch (node->kind) {
     case EXPR_CALL:
         return fold_call(r, node, own, count);
@@ -575,4 +565,69 @@ struct sql_expr *expr_make(struct resolve *r, const struct sql_expr *node,
         break;
     }
     return expr_new(r, node, own, count);
+}
+
+/* Constants some of which have COLLATE, and no other args. Without it: true, and args are bare. */
+static bool take_off_collate(struct sql_expr **args, size_t count)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < count; i++) {
+        bool collated = args[i]->kind == EXPR_COLLATE;
+
+        if (!expr_is_const(collated ? args[i]->args[0] : args[i]))
+            return false;
+        any = any || collated;
+    }
+    for (size_t i = 0; any && i < count; i++) {
+        if (args[i]->kind == EXPR_COLLATE)
+            args[i] = args[i]->args[0];
+    }
+    return any;
+}
+
+/* What is computed from constants with COLLATE is a constant, as in Postgres, which evaluates it
+ * before any row; one of text stays under COLLATE. */
+static struct sql_expr *fold_collated(struct resolve *r, const struct sql_expr *node,
+                                      struct sql_expr **bare, size_t count)
+{
+    struct sql_expr plain = *node;
+    struct sql_expr again = {.kind = EXPR_COLLATE,
+                             .location = node->location,
+                             .collation = {COLLATION_EXPLICIT, SQL_COLLATION_C, 950}};
+    struct sql_expr *e;
+
+    plain.collation = (struct expr_collation){.strength = COLLATION_NONE};
+    e = fold_node(r, &plain, bare, count);
+    if (!e || type_category(type_element(e->type)) != 'S')
+        return e;
+    again.type = e->type;
+    return expr_new(r, &again, &e, 1);
+}
+
+static struct sql_expr **copied(struct resolve *r, struct sql_expr **args, size_t count)
+{
+    struct sql_expr **copy = arena_calloc(r->arena, count, sizeof(struct sql_expr *));
+
+    for (size_t i = 0; copy && i < count; i++) {
+        if (!args[i])
+            return NULL;
+        copy[i] = args[i];
+    }
+    return copy;
+}
+
+struct sql_expr *expr_make(struct resolve *r, const struct sql_expr *node,
+                           struct sql_expr **args, size_t count)
+{
+    struct sql_expr **own;
+
+    if (r->rc != 0)
+        return NULL;
+    own = copied(r, args, count);
+    if (!own)
+        return resolve_memory(r);
+    if (node->kind != EXPR_COLLATE && take_off_collate(own, count))
+        return fold_collated(r, node, own, count);
+    return fold_node(r, node, own, count);
 }

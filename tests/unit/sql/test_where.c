@@ -255,6 +255,31 @@ static void types_are_resolved_or_refused(void **state)
 
 /* ---- canonical form ---- */
 
+/* As Postgres does before it looks at rows. */
+static void constants_under_collate_are_computed(void **state)
+{
+    (void)state;
+    prints("b OR 'a' COLLATE \"C\" = 'b'", "\"b\"");
+    prints("title = ('a' COLLATE \"C\" || 'b')",
+           "(\"title\" = ('ab'::text COLLATE \"C\"))");
+    refuses(
+        "b OR '100%' COLLATE \"C\" LIKE 'a' ESCAPE 'a'",
+        "At location 24: Failed to apply function to constant arguments: LIKE pattern "
+        "must not end with escape character");
+}
+
+/* What could be evaluated for no row is refused with the clause. */
+static void hopeless_constants_are_refused(void **state)
+{
+    (void)state;
+    refuses("title COLLATE \"C\" ~ '(a)\\1'",
+            "At location 18: the regular expression \"(a)\\1\" is not supported here");
+    refuses("extract(julian FROM date '2024-01-01' + id) = 1",
+            "At location 0: the unit \"julian\" is not supported here");
+    refuses("date_trunc('weeks', timestamp 'epoch' + id * interval '1 day') IS NULL",
+            "At location 0: the unit \"weeks\" is not supported here");
+}
+
 static void constants_and_casts_are_written_out(void **state)
 {
     (void)state;
@@ -755,6 +780,8 @@ int main(void)
         TEST(a_text_has_a_size_and_is_utf8),
         TEST(references_are_to_columns_by_their_names),
         TEST(types_are_resolved_or_refused),
+        TEST(constants_under_collate_are_computed),
+        TEST(hopeless_constants_are_refused),
         TEST(constants_and_casts_are_written_out),
         TEST(variants_are_the_same_clause),
         TEST(parameters_are_literals),
