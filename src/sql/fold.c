@@ -241,6 +241,12 @@ static bool any_null(struct sql_expr **args, size_t count)
     return false;
 }
 
+static const struct sql_letters *letters_of(const struct resolve *r,
+                                            const struct sql_expr *node)
+{
+    return expr_letters(r->table, node->fn, node->collation.kind);
+}
+
 static struct sql_value *values_of(struct resolve *r, struct sql_expr **args,
                                    size_t count)
 {
@@ -281,7 +287,7 @@ static bool is_hopeless(struct resolve *r, const struct sql_expr *node,
                  {sql_not_iregex, 1}, {sql_ilike, 1},         {sql_not_ilike, 1},
                  {sql_date_trunc, 0}, {sql_extract, 0},       {sql_date_part, 0},
                  {sql_timezone, 0},   {sql_interval_trunc, 0}};
-    struct sql_call call = {r->arena, r->err, node->fn_types, count};
+    struct sql_call call = {r->arena, r->err, node->fn_types, count, letters_of(r, node)};
     struct sql_value values[2] = {{0}, {0}};
     struct sql_value out;
 
@@ -301,7 +307,7 @@ static bool is_hopeless(struct resolve *r, const struct sql_expr *node,
 static struct sql_expr *fold_call(struct resolve *r, const struct sql_expr *node,
                                   struct sql_expr **args, size_t count)
 {
-    struct sql_call call = {r->arena, r->err, node->fn_types, count};
+    struct sql_call call = {r->arena, r->err, node->fn_types, count, letters_of(r, node)};
     struct sql_value *values;
     struct sql_value out = {0};
     enum sql_failure rc;
@@ -322,7 +328,7 @@ static struct sql_expr *fold_call(struct resolve *r, const struct sql_expr *node
 static struct sql_expr *fold_cast(struct resolve *r, const struct sql_expr *node,
                                   struct sql_expr **args, size_t count)
 {
-    struct sql_call call = {r->arena, r->err, &args[0]->type, 1};
+    struct sql_call call = {r->arena, r->err, &args[0]->type, 1, NULL};
     struct sql_value out = {0};
     struct sql_expr typed = *node;
     enum sql_failure rc;
@@ -350,7 +356,7 @@ static struct sql_expr *fold_test(struct resolve *r, const struct sql_expr *node
 static struct sql_expr *fold_distinct(struct resolve *r, const struct sql_expr *node,
                                       struct sql_expr **args, size_t count)
 {
-    struct sql_call call = {r->arena, r->err, node->fn_types, 2};
+    struct sql_call call = {r->arena, r->err, node->fn_types, 2, letters_of(r, node)};
     struct sql_value pair[2] = {args[0]->value, args[1]->value};
     struct sql_value out = {0};
     struct sql_expr test = {
@@ -371,7 +377,7 @@ static struct sql_expr *fold_distinct(struct resolve *r, const struct sql_expr *
 static struct sql_expr *fold_in(struct resolve *r, const struct sql_expr *node,
                                 struct sql_expr **args, size_t count)
 {
-    struct sql_call call = {r->arena, r->err, node->fn_types, 2};
+    struct sql_call call = {r->arena, r->err, node->fn_types, 2, letters_of(r, node)};
     struct sql_expr one = *node;
     bool unknown = false;
 
@@ -403,7 +409,7 @@ static struct sql_expr *fold_in(struct resolve *r, const struct sql_expr *node,
 static struct sql_expr *fold_any(struct resolve *r, const struct sql_expr *node,
                                  struct sql_expr **args, size_t count)
 {
-    struct sql_call call = {r->arena, r->err, node->fn_types, 2};
+    struct sql_call call = {r->arena, r->err, node->fn_types, 2, letters_of(r, node)};
     struct sql_value out = {0};
     enum sql_failure rc;
 
@@ -460,7 +466,7 @@ static struct sql_expr *fold_coalesce(struct resolve *r, const struct sql_expr *
 static struct sql_expr *fold_best(struct resolve *r, const struct sql_expr *node,
                                   struct sql_expr **args, size_t count)
 {
-    struct sql_call call = {r->arena, r->err, node->fn_types, 2};
+    struct sql_call call = {r->arena, r->err, node->fn_types, 2, letters_of(r, node)};
     struct sql_expr *best = NULL;
     struct sql_expr *null = args[0];
     size_t kept = 0;
@@ -492,7 +498,7 @@ static struct sql_expr *fold_best(struct resolve *r, const struct sql_expr *node
 static struct sql_expr *fold_subscript(struct resolve *r, const struct sql_expr *node,
                                        struct sql_expr **args, size_t count)
 {
-    struct sql_call call = {r->arena, r->err, NULL, count};
+    struct sql_call call = {r->arena, r->err, NULL, count, NULL};
     struct sql_value *values;
     struct sql_value out = {0};
     enum sql_failure rc;
@@ -597,7 +603,7 @@ static struct sql_expr *fold_collated(struct resolve *r, const struct sql_expr *
                              .collation = {COLLATION_EXPLICIT, SQL_COLLATION_C, 950}};
     struct sql_expr *e;
 
-    plain.collation = (struct expr_collation){.strength = COLLATION_NONE};
+    plain.collation.strength = COLLATION_NONE; /* its kind stays: C */
     e = fold_node(r, &plain, bare, count);
     if (!e || type_category(type_element(e->type)) != 'S')
         return e;

@@ -159,9 +159,10 @@ static void put_text(struct buf *out, unsigned depth)
         buf_puts(out, "::text");
         break;
     case 7:
-        buf_puts(out, PICK("lower(t COLLATE \"C\")", "upper(tc)", "concat(t, vc, ch)",
-                           "e::text", "b::text", "u::text", "f8::text", "n::text",
-                           "d::text", "ts::text", "iv::text", "j::text"));
+        buf_puts(out, PICK("lower(t COLLATE \"C\")", "upper(tc)", "lower(t)", "upper(vc)",
+                           "upper(ch)", "concat(t, vc, ch)", "e::text", "b::text",
+                           "u::text", "f8::text", "n::text", "d::text", "ts::text",
+                           "iv::text", "j::text"));
         break;
     default:
         put_text(out, depth - 1);
@@ -376,7 +377,8 @@ static void put_like_test(struct buf *out, unsigned depth)
         put_text(out, 0);
     else
         PUT_PIECES(out, 5, "a", "b", "B", "%", "_", "\\%", "\\_", "\\", "!", "!%",
-                   "\xc3\xa9", "''", "1", "0", " ", "%a%", "\\\\");
+                   "\xc3\xa9", "\xc3\x89", "\xc4\xb0", "I", "''", "1", "0", " ", "%a%",
+                   "\\\\");
     if (below(3) == 0)
         buf_printf(out, " ESCAPE %s",
                    PICK("'!'", "''", "'a'", "'\xc3\xa9'", "'\\'", "'!!'"));

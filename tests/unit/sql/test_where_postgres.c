@@ -51,6 +51,7 @@
 static PGconn *connection;
 static struct pgcluster *cluster;
 static enum sql_collation database = SQL_COLLATION_DETERMINISTIC;
+static struct sql_letters *letters; /* of the database */
 static unsigned wrong;
 static unsigned long compared;
 static unsigned long refused;
@@ -121,7 +122,8 @@ static void load(struct world *w, const char *table)
             c->enumeration = &w_e;
         }
     }
-    w->table = (struct sql_table){w->columns, (size_t)PQntuples(w->catalog), database};
+    w->table =
+        (struct sql_table){w->columns, (size_t)PQntuples(w->catalog), database, letters};
     (void)snprintf(sql, sizeof(sql), "SELECT * FROM %s ORDER BY id", table);
     w->rows = run(sql, NULL, NULL);
     w->row_count = PQntuples(w->rows);
@@ -305,12 +307,16 @@ static bool check(struct world *w, const char *table, const char *clause,
 
 static void report(const char *what)
 {
+    unsigned differences;
+
     print_message(
         "%s: %lu clauses accepted, %lu refused (%lu of them Postgres evaluates), "
         "%lu comparisons, %lu undecided, %u wrong\n",
         what, accepted, refused, missed, compared, undecided, wrong);
-    assert_int_equal(wrong, 0);
     accepted = refused = missed = compared = undecided = 0;
+    differences = wrong;
+    wrong = 0;
+    assert_int_equal(differences, 0);
 }
 
 /* ---- the recorded clauses ---- */
@@ -323,12 +329,6 @@ static const struct {
     {"t > 'a'", "the order of a collation other than C"},
     {"t < 'a'", "the order of a collation other than C"},
     {"ch > 'a'", "the order of a collation other than C"},
-    {"t ILIKE 'b'", "the case of a collation other than C"},
-    {"t NOT ILIKE 'b'", "the case of a collation other than C"},
-    {"t ~~* 'A%'", "the case of a collation other than C"},
-    {"lower(t) = 'b'", "the case of a collation other than C"},
-    {"upper(t) = 'A'", "the case of a collation other than C"},
-    {"lower(vc) = '\xc3\xbcn\xc3\xaf'", "the case of a collation other than C"},
     {"tz > ts", "depends on the time zone of the session"},
     {"ilike(t,'B')", "Postgres has no such function"},
     {"NULL", "Postgres takes it for text in the place it is put to, too"},
@@ -463,6 +463,32 @@ static void recorded_clauses_choose_the_rows_that_postgres_chooses(void **state)
 
 /* ---- the databases ---- */
 
+/* By the query of types.h. */
+static void load_letters(void)
+{
+    PGresult *rows =
+        run("SELECT i, ascii(lower(chr(i))), ascii(upper(chr(i))) FROM "
+            "generate_series(1, 131071) AS i WHERE i NOT BETWEEN 55296 AND 57343 AND "
+            "(lower(chr(i)) <> chr(i) OR upper(chr(i)) <> chr(i))",
+            NULL, NULL);
+    size_t count = (size_t)PQntuples(rows);
+    struct sql_letter *items = calloc(count, sizeof(*items));
+
+    assert_non_null(items);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t codes[3];
+
+        for (int c = 0; c < 3; c++)
+            codes[c] = (uint32_t)strtoul(PQgetvalue(rows, (int)i, c), NULL, 10);
+        items[i] = (struct sql_letter){codes[0], codes[1], codes[2]};
+    }
+    sql_letters_free(letters);
+    letters = sql_letters_new(items, count);
+    assert_non_null(letters);
+    free(items);
+    PQclear(rows);
+}
+
 /* A database with that collation, set up as the sessions are whose text comes in. */
 static void connect_to(const char *name, const char *collation)
 {
@@ -490,6 +516,7 @@ static void connect_to(const char *name, const char *collation)
                 "set_config('extra_float_digits', '1', false)",
                 NULL, NULL));
     PQclear(run("CREATE TYPE w_e AS ENUM ('x', 'y')", NULL, NULL));
+    load_letters();
     PQclear(
         run("CREATE FUNCTION verdict(clause text, tab text, row_id int4) RETURNS text "
             "LANGUAGE plpgsql AS $$ DECLARE r text; BEGIN "
@@ -787,6 +814,7 @@ static int tear_down(void **state)
     (void)state;
     PQfinish(connection);
     pgcluster_free(cluster);
+    sql_letters_free(letters);
     if (*locales)
         nftw(locales, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     return 0;
