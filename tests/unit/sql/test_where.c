@@ -256,6 +256,14 @@ static void types_are_resolved_or_refused(void **state)
 
 /* ---- canonical form ---- */
 
+static void the_type_of_else_comes_first(void **state)
+{
+    (void)state;
+    prints(
+        "title = CASE WHEN b THEN 'x'::text ELSE 'a '::bpchar END",
+        "(\"title\" = ((CASE WHEN \"b\" THEN 'x'::bpchar ELSE 'a '::bpchar END))::text)");
+}
+
 /* As Postgres does before it looks at rows. */
 static void constants_under_collate_are_computed(void **state)
 {
@@ -784,6 +792,7 @@ int main(void)
         TEST(a_text_has_a_size_and_is_utf8),
         TEST(references_are_to_columns_by_their_names),
         TEST(types_are_resolved_or_refused),
+        TEST(the_type_of_else_comes_first),
         TEST(constants_under_collate_are_computed),
         TEST(hopeless_constants_are_refused),
         TEST(constants_and_casts_are_written_out),
