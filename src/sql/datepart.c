@@ -389,8 +389,9 @@ static double float_part(enum unit unit, struct part part)
 static double interval_epoch_float(struct sql_interval i)
 {
     double seconds = (double)i.us / 1e6;
+    int32_t years = i.months / 12;
 
-    seconds += 365.25 * 86400 * (double)(i.months / 12);
+    seconds += 365.25 * 86400 * (double)years;
     seconds += 30.0 * 86400 * (double)(i.months % 12);
     return seconds + 86400.0 * (double)i.days;
 }

@@ -717,7 +717,7 @@ static void take_parameters(const char *clause, struct given *g)
         const char *end = at + 1;
         struct buf value;
 
-        if (*at == '"' || *at != '\'') {
+        if (*at != '\'') {
             buf_putc(&g->text, *at++);
             continue;
         }
