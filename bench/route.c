@@ -23,7 +23,7 @@ static const struct sql_column columns[COLUMNS] = {
     {.name = {"a", 1}, .type = {.base = SQL_INT8, .typmod = -1}},
     {.name = {"t", 1}, .type = {.base = SQL_TEXT, .typmod = -1}},
 };
-static const struct sql_table table = {columns, COLUMNS, SQL_COLLATION_C};
+static const struct sql_table table = {columns, COLUMNS, SQL_COLLATION_C, NULL};
 static struct decode_column stream[COLUMNS] = {
     {.name = {"id", 2}}, {.name = {"a", 1}}, {.name = {"t", 1}}};
 static const struct decode_relation relation = {

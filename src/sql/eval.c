@@ -58,7 +58,7 @@ struct machine {
 static enum sql_failure call(struct machine *m, const struct op_call *c,
                              struct sql_value *args)
 {
-    struct sql_call in = {m->row->arena, m->err, c->types, c->count};
+    struct sql_call in = {m->row->arena, m->err, c->types, c->count, c->letters};
     struct sql_value out = {0};
 
     if (c->fn->strict) {
@@ -77,7 +77,7 @@ static enum sql_failure in_list(struct machine *m, const struct op_call *c,
                                 struct sql_value *v)
 {
     const struct sql_value *items = m->p->consts + c->first;
-    struct sql_call in = {m->row->arena, m->err, c->types, 2};
+    struct sql_call in = {m->row->arena, m->err, c->types, 2, c->letters};
     size_t low = 0, high = c->items;
 
     if (v->null)
@@ -116,7 +116,7 @@ static enum sql_failure distinct(struct machine *m, const struct op_call *c,
 static enum sql_failure any(struct machine *m, const struct op_call *c, bool all,
                             struct sql_value *pair)
 {
-    struct sql_call in = {m->row->arena, m->err, c->types, 2};
+    struct sql_call in = {m->row->arena, m->err, c->types, 2, c->letters};
     struct sql_value a = pair[0];
 
     if (pair[1].null)
@@ -144,7 +144,7 @@ static enum sql_failure better(struct machine *m, const struct op_call *c,
 static enum sql_failure cast(struct machine *m, const struct op_call *c,
                              struct sql_value *v)
 {
-    struct sql_call in = {m->row->arena, m->err, c->types, 1};
+    struct sql_call in = {m->row->arena, m->err, c->types, 1, NULL};
     struct sql_value from = *v;
 
     return expr_cast(&in, c->fn, c->to, &from, v);
@@ -166,7 +166,7 @@ static enum sql_failure make_array(struct machine *m, const struct op_call *c,
 static enum sql_failure subscript(struct machine *m, const struct op_call *c,
                                   bool is_slice, struct sql_value *args)
 {
-    struct sql_call in = {m->row->arena, m->err, NULL, c->count};
+    struct sql_call in = {m->row->arena, m->err, NULL, c->count, NULL};
     struct sql_value out = {0};
 
     if (expr_subscript(&in, is_slice, c->omitted, args, c->count, &out) != SQL_FINE)

@@ -42,8 +42,9 @@ struct op {
 };
 
 struct op_call {
-    const struct sql_function *fn; /* NULL: a cast by its text, or of the typmod */
-    const struct sql_type *types;  /* count of them, of the arguments */
+    const struct sql_function *fn;     /* NULL: a cast by its text, or of the typmod */
+    const struct sql_type *types;      /* count of them, of the arguments */
+    const struct sql_letters *letters; /* of functions that map case */
     uint32_t count;
     uint32_t omitted; /* SLICE */
     uint32_t first;   /* IN: its constants are consts[first] … */

@@ -16,7 +16,7 @@ enum sql_failure expr_cast_array(struct sql_call *call, const struct sql_functio
                                  const struct sql_value *in, struct sql_value *out)
 {
     struct sql_type element = type_element(call->types[0]);
-    struct sql_call inner = {call->arena, call->err, &element, 1};
+    struct sql_call inner = {call->arena, call->err, &element, 1, NULL};
     struct sql_array *made = arena_alloc(call->arena, sizeof(*made));
     struct sql_value *items = arena_calloc(call->arena, in->array->count, sizeof(*items));
 

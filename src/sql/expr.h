@@ -57,6 +57,9 @@ struct sql_table {
     const struct sql_column *columns;
     size_t count;
     enum sql_collation collation; /* the database's: C, DETERMINISTIC or OTHER */
+    /* Under DETERMINISTIC: lets lower, upper and ILIKE work on columns of the database's
+     * collation. NULL: they are refused there. Outlives all programs. */
+    const struct sql_letters *letters;
 };
 
 /* Values of $1, $2, …, always text (spec 6.5). */

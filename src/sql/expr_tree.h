@@ -142,6 +142,11 @@ size_t expr_sort(struct sql_expr **args, size_t count);
 
 bool sql_type_same(struct sql_type a, struct sql_type b); /* but for the typmod */
 char type_category(struct sql_type t);
+/* What a call of fn under a collation of that kind maps case with; NULL: it isn't of those that
+ * may, or the table has none. */
+const struct sql_letters *expr_letters(const struct sql_table *table,
+                                       const struct sql_function *fn,
+                                       enum sql_collation kind);
 bool type_preferred(struct sql_type t);
 struct sql_type type_element(struct sql_type t);
 struct sql_type type_array(struct sql_type t);

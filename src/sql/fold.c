@@ -178,6 +178,7 @@ struct sql_expr *expr_bool(struct resolve *r, bool value, int location)
 struct sql_expr *expr_null(struct resolve *r, struct sql_type type,
                            const struct sql_enum *enumeration, int location)
 {
+    type.typmod = -1;
     return expr_const(r, type, enumeration, (struct sql_value){.null = true}, location);
 }
 
@@ -240,6 +241,12 @@ static bool any_null(struct sql_expr **args, size_t count)
     return false;
 }
 
+static const struct sql_letters *letters_of(const struct resolve *r,
+                                            const struct sql_expr *node)
+{
+    return expr_letters(r->table, node->fn, node->collation.kind);
+}
+
 static struct sql_value *values_of(struct resolve *r, struct sql_expr **args,
                                    size_t count)
 {
@@ -267,16 +274,48 @@ static struct sql_expr *computed(struct resolve *r, const struct sql_expr *node,
     return e;
 }
 
+/* What one constant argument may make impossible for every row, such as a pattern that we don't
+ * know: it has to be refused with the clause, not when a row comes. Tried with an empty or zero
+ * value in the other's place, which none of these refuses. */
+static bool is_hopeless(struct resolve *r, const struct sql_expr *node,
+                        struct sql_expr **args, size_t count)
+{
+    static const struct {
+        sql_function_fn *fn;
+        size_t decisive;
+    } tried[] = {{sql_regex, 1},      {sql_not_regex, 1},     {sql_iregex, 1},
+                 {sql_not_iregex, 1}, {sql_ilike, 1},         {sql_not_ilike, 1},
+                 {sql_date_trunc, 0}, {sql_extract, 0},       {sql_date_part, 0},
+                 {sql_timezone, 0},   {sql_interval_trunc, 0}};
+    struct sql_call call = {r->arena, r->err, node->fn_types, count, letters_of(r, node)};
+    struct sql_value values[2] = {{0}, {0}};
+    struct sql_value out;
+
+    for (size_t i = 0; i < sizeof(tried) / sizeof(tried[0]); i++) {
+        size_t at = tried[i].decisive;
+
+        if (node->fn->fn != tried[i].fn || !expr_is_const(args[at]))
+            continue;
+        values[at] = args[at]->value;
+        if (at == 1)
+            values[0].s = SLICE_LIT("");
+        return node->fn->fn(&call, values, &out) != SQL_FINE;
+    }
+    return false;
+}
+
 static struct sql_expr *fold_call(struct resolve *r, const struct sql_expr *node,
                                   struct sql_expr **args, size_t count)
 {
-    struct sql_call call = {r->arena, r->err, node->fn_types, count};
+    struct sql_call call = {r->arena, r->err, node->fn_types, count, letters_of(r, node)};
     struct sql_value *values;
     struct sql_value out = {0};
     enum sql_failure rc;
 
     if (node->fn->strict && any_null(args, count))
         return expr_null(r, node->type, node->enumeration, node->location);
+    if (is_hopeless(r, node, args, count))
+        return resolve_failed(r, node->location, r->err->code, NULL);
     if (!all_const(args, count) || node->collation.strength == COLLATION_EXPLICIT)
         return expr_new(r, node, args, count);
     values = values_of(r, args, count);
@@ -289,7 +328,7 @@ static struct sql_expr *fold_call(struct resolve *r, const struct sql_expr *node
 static struct sql_expr *fold_cast(struct resolve *r, const struct sql_expr *node,
                                   struct sql_expr **args, size_t count)
 {
-    struct sql_call call = {r->arena, r->err, &args[0]->type, 1};
+    struct sql_call call = {r->arena, r->err, &args[0]->type, 1, NULL};
     struct sql_value out = {0};
     struct sql_expr typed = *node;
     enum sql_failure rc;
@@ -317,7 +356,7 @@ static struct sql_expr *fold_test(struct resolve *r, const struct sql_expr *node
 static struct sql_expr *fold_distinct(struct resolve *r, const struct sql_expr *node,
                                       struct sql_expr **args, size_t count)
 {
-    struct sql_call call = {r->arena, r->err, node->fn_types, 2};
+    struct sql_call call = {r->arena, r->err, node->fn_types, 2, letters_of(r, node)};
     struct sql_value pair[2] = {args[0]->value, args[1]->value};
     struct sql_value out = {0};
     struct sql_expr test = {
@@ -338,7 +377,7 @@ static struct sql_expr *fold_distinct(struct resolve *r, const struct sql_expr *
 static struct sql_expr *fold_in(struct resolve *r, const struct sql_expr *node,
                                 struct sql_expr **args, size_t count)
 {
-    struct sql_call call = {r->arena, r->err, node->fn_types, 2};
+    struct sql_call call = {r->arena, r->err, node->fn_types, 2, letters_of(r, node)};
     struct sql_expr one = *node;
     bool unknown = false;
 
@@ -370,7 +409,7 @@ static struct sql_expr *fold_in(struct resolve *r, const struct sql_expr *node,
 static struct sql_expr *fold_any(struct resolve *r, const struct sql_expr *node,
                                  struct sql_expr **args, size_t count)
 {
-    struct sql_call call = {r->arena, r->err, node->fn_types, 2};
+    struct sql_call call = {r->arena, r->err, node->fn_types, 2, letters_of(r, node)};
     struct sql_value out = {0};
     enum sql_failure rc;
 
@@ -427,7 +466,7 @@ static struct sql_expr *fold_coalesce(struct resolve *r, const struct sql_expr *
 static struct sql_expr *fold_best(struct resolve *r, const struct sql_expr *node,
                                   struct sql_expr **args, size_t count)
 {
-    struct sql_call call = {r->arena, r->err, node->fn_types, 2};
+    struct sql_call call = {r->arena, r->err, node->fn_types, 2, letters_of(r, node)};
     struct sql_expr *best = NULL;
     struct sql_expr *null = args[0];
     size_t kept = 0;
@@ -459,7 +498,7 @@ static struct sql_expr *fold_best(struct resolve *r, const struct sql_expr *node
 static struct sql_expr *fold_subscript(struct resolve *r, const struct sql_expr *node,
                                        struct sql_expr **args, size_t count)
 {
-    struct sql_call call = {r->arena, r->err, NULL, count};
+    struct sql_call call = {r->arena, r->err, NULL, count, NULL};
     struct sql_value *values;
     struct sql_value out = {0};
     enum sql_failure rc;
@@ -489,21 +528,10 @@ static struct sql_expr *fold_array(struct resolve *r, const struct sql_expr *nod
     return out.array ? computed(r, node, SQL_FINE, out) : resolve_memory(r);
 }
 
-struct sql_expr *expr_make(struct resolve *r, const struct sql_expr *node,
-                           struct sql_expr **args, size_t count)
+/* args are the caller's to change. */
+static struct sql_expr *fold_node(struct resolve *r, const struct sql_expr *node,
+                                  struct sql_expr **own, size_t count)
 {
-    struct sql_expr **own;
-
-    if (r->rc != 0)
-        return NULL;
-    own = arena_calloc(r->arena, count, sizeof(struct sql_expr *));
-    if (!own)
-        return resolve_memory(r);
-    for (size_t i = 0; i < count; i++) {
-        if (!args[i])
-            return resolve_memory(r);
-        own[i] = args[i];
-    }
     switch (node->kind) {
     case EXPR_CALL:
         return fold_call(r, node, own, count);
@@ -543,4 +571,69 @@ struct sql_expr *expr_make(struct resolve *r, const struct sql_expr *node,
         break;
     }
     return expr_new(r, node, own, count);
+}
+
+/* Constants some of which have COLLATE, and no other args. Without it: true, and args are bare. */
+static bool take_off_collate(struct sql_expr **args, size_t count)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < count; i++) {
+        bool collated = args[i]->kind == EXPR_COLLATE;
+
+        if (!expr_is_const(collated ? args[i]->args[0] : args[i]))
+            return false;
+        any = any || collated;
+    }
+    for (size_t i = 0; any && i < count; i++) {
+        if (args[i]->kind == EXPR_COLLATE)
+            args[i] = args[i]->args[0];
+    }
+    return any;
+}
+
+/* What is computed from constants with COLLATE is a constant, as in Postgres, which evaluates it
+ * before any row; one of text stays under COLLATE. */
+static struct sql_expr *fold_collated(struct resolve *r, const struct sql_expr *node,
+                                      struct sql_expr **bare, size_t count)
+{
+    struct sql_expr plain = *node;
+    struct sql_expr again = {.kind = EXPR_COLLATE,
+                             .location = node->location,
+                             .collation = {COLLATION_EXPLICIT, SQL_COLLATION_C, 950}};
+    struct sql_expr *e;
+
+    plain.collation.strength = COLLATION_NONE; /* its kind stays: C */
+    e = fold_node(r, &plain, bare, count);
+    if (!e || type_category(type_element(e->type)) != 'S')
+        return e;
+    again.type = e->type;
+    return expr_new(r, &again, &e, 1);
+}
+
+static struct sql_expr **copied(struct resolve *r, struct sql_expr **args, size_t count)
+{
+    struct sql_expr **copy = arena_calloc(r->arena, count, sizeof(struct sql_expr *));
+
+    for (size_t i = 0; copy && i < count; i++) {
+        if (!args[i])
+            return NULL;
+        copy[i] = args[i];
+    }
+    return copy;
+}
+
+struct sql_expr *expr_make(struct resolve *r, const struct sql_expr *node,
+                           struct sql_expr **args, size_t count)
+{
+    struct sql_expr **own;
+
+    if (r->rc != 0)
+        return NULL;
+    own = copied(r, args, count);
+    if (!own)
+        return resolve_memory(r);
+    if (node->kind != EXPR_COLLATE && take_off_collate(own, count))
+        return fold_collated(r, node, own, count);
+    return fold_node(r, node, own, count);
 }

@@ -305,7 +305,7 @@ static enum sql_failure to_number(struct sql_call *call, const struct sql_value 
                                   struct sql_value *out)
 {
     struct sql_type numeric = sql_plain(SQL_NUMERIC);
-    struct sql_call inner = {call->arena, call->err, &numeric, 1};
+    struct sql_call inner = {call->arena, call->err, &numeric, 1, NULL};
     struct sql_value number;
     struct jsonb_node root;
 

@@ -103,7 +103,14 @@ enum outcome { MATCHES, DIFFERS, BAD_ESCAPE };
 static enum outcome match(struct matcher *m)
 {
     for (;;) {
-        if (m->p < m->pattern.len && m->pattern.ptr[m->p] == '%') {
+        bool star = m->p < m->pattern.len && m->pattern.ptr[m->p] == '%';
+
+        if (star && m->t == m->text.len) {
+            while (m->p < m->pattern.len && m->pattern.ptr[m->p] == '%')
+                m->p++;
+            return m->p == m->pattern.len ? MATCHES : DIFFERS;
+        }
+        if (star) {
             if (!skip_wildcards(m))
                 return DIFFERS;
             if (m->p == m->pattern.len)
@@ -165,19 +172,20 @@ enum sql_failure sql_bytea_not_like(struct sql_call *call, const struct sql_valu
     return like(call, args, (struct matcher){.characters = false}, true, out);
 }
 
-static bool is_ascii(struct slice s)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        if ((unsigned char)s.ptr[i] >= 0x80)
-            return false;
-    }
-    return true;
-}
-
 static enum sql_failure ilike(struct sql_call *call, const struct sql_value *args,
                               bool negated, struct sql_value *out)
 {
-    if (!is_ascii(args[0].s) || !is_ascii(args[1].s))
+    bool ascii = sql_is_ascii(args[0].s) && sql_is_ascii(args[1].s);
+
+    if (call->letters && (!ascii || !sql_letters_plain(call->letters))) {
+        struct sql_value low[2];
+
+        if (sql_letters_map(call, args[0].s, false, &low[0]) != SQL_FINE ||
+            sql_letters_map(call, args[1].s, false, &low[1]) != SQL_FINE)
+            return SQL_FAILED;
+        return like(call, low, (struct matcher){.characters = true}, negated, out);
+    }
+    if (!ascii)
         return sql_refuse(call, "the case of letters beyond ASCII depends on the "
                                 "database's collation, which is not known here");
     return like(call, args, (struct matcher){.characters = true, .fold = true}, negated,

@@ -620,15 +620,6 @@ static bool search(struct regex *r, struct run *run, uint32_t start, struct slic
     return run->matched;
 }
 
-static bool is_ascii(struct slice s)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        if ((unsigned char)s.ptr[i] >= 0x80)
-            return false;
-    }
-    return true;
-}
-
 static enum sql_failure no_memory(struct sql_call *call)
 {
     sql_no_memory(call->err);
@@ -655,14 +646,16 @@ static enum sql_failure match(struct sql_call *call, const struct sql_value *arg
         return unclear(call, pattern);
     if (pattern.len > STATES_MAX)
         return sql_refuse(call, "the regular expression is too large");
-    if (pattern.len > 0 && slice_is_utf8(pattern))
+    if (pattern.len == 0)
+        return sql_bool_result(out, !negated); /* found in front of any text */
+    if (slice_is_utf8(pattern))
         tree = parse_regex(&r, 0);
     if (r.memory)
         return no_memory(call);
     if (!tree || r.rest.len > 0)
         return unclear(call, pattern);
     r.ascii_only = r.ascii_only || fold;
-    if (r.ascii_only && (!is_ascii(args[0].s) || !is_ascii(pattern)))
+    if (r.ascii_only && (!sql_is_ascii(args[0].s) || !sql_is_ascii(pattern)))
         return sql_refuse(call, "classes and the case of letters beyond ASCII depend on "
                                 "the database's collation, which is not known here");
     r.states = arena_alloc(call->arena, STATES_MAX * sizeof(*r.states));

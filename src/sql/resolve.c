@@ -98,8 +98,7 @@ static struct sql_expr *boolean_test(struct resolve *r, const PgQuery__BooleanTe
 
 /* ---- CASE, COALESCE, GREATEST, ARRAY: what has one type in common ---- */
 
-/* Casts each to the type that they have in common and fills node's type, enum, collation. Every
- * `step`-th from `first` only. */
+/* Casts each to the type that they have in common and fills node's type, enum, collation. */
 static bool unify(struct resolve *r, struct sql_expr **args, size_t count,
                   const char *what, struct sql_expr *node)
 {
@@ -197,17 +196,18 @@ static struct sql_expr *case_expr(struct resolve *r, const PgQuery__CaseExpr *c)
             return resolve_refuse(r, c->location, "CaseExpr is not supported here");
         args[2 * i] = condition(r, subject, c->args[i]->case_when);
         if (r->rc == 0)
-            results[i] = resolve_node(r, c->args[i]->case_when->result);
+            results[i + 1] = resolve_node(r, c->args[i]->case_when->result);
     }
     if (r->rc != 0)
         return NULL;
-    results[n] = c->defresult ? resolve_node(r, c->defresult)
+    /* The first has a say in which type they have in common: in Postgres it is ELSE. */
+    results[0] = c->defresult ? resolve_node(r, c->defresult)
                               : expr_null(r, sql_plain(SQL_UNKNOWN), NULL, c->location);
-    if (!results[n] || !unify(r, results, n + 1, "CASE", &node))
+    if (!results[0] || !unify(r, results, n + 1, "CASE", &node))
         return NULL;
     for (size_t i = 0; i < n; i++)
-        args[2 * i + 1] = results[i];
-    args[2 * n] = results[n];
+        args[2 * i + 1] = results[i + 1];
+    args[2 * n] = results[0];
     return expr_make(r, &node, args, 2 * n + 1);
 }
 

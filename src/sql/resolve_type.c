@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "sql/expr_tree.h"
+#include "sql/ops.h"
 
 bool sql_type_same(struct sql_type a, struct sql_type b)
 {
@@ -347,6 +348,19 @@ void collation_combine(struct sql_expr **args, size_t count, struct expr_collati
     }
 }
 
+const struct sql_letters *expr_letters(const struct sql_table *table,
+                                       const struct sql_function *fn,
+                                       enum sql_collation kind)
+{
+    bool maps = fn && (fn->fn == sql_lower || fn->fn == sql_upper ||
+                       fn->fn == sql_ilike || fn->fn == sql_not_ilike);
+
+    return maps && kind == SQL_COLLATION_DEFAULT &&
+                   table->collation == SQL_COLLATION_DETERMINISTIC
+               ? table->letters
+               : NULL;
+}
+
 bool collation_allows(struct resolve *r, const struct sql_function *fn, const char *name,
                       struct sql_expr **args, size_t count, int location)
 {
@@ -356,8 +370,15 @@ bool collation_allows(struct resolve *r, const struct sql_function *fn, const ch
 
     for (size_t i = 0; i < count; i++)
         collatable = collatable || is_collatable(args[i]->type);
-    if (!collatable)
-        return true;
+    if (!collatable) {
+        if (!fn->collation || r->table->collation == SQL_COLLATION_C)
+            return true;
+        /* jsonb, whose strings are in the order of the database. */
+        resolve_refuse(r, location,
+                       "%s depends on the database's collation, which is not supported",
+                       name);
+        return false;
+    }
     collation_combine(args, count, &c);
     if (c.strength == COLLATION_CONFLICT) {
         resolve_refuse(r, location,
@@ -374,7 +395,7 @@ bool collation_allows(struct resolve *r, const struct sql_function *fn, const ch
                        name);
         return false;
     }
-    if (fn->collation && kind != SQL_COLLATION_C) {
+    if (fn->collation && kind != SQL_COLLATION_C && !expr_letters(r->table, fn, c.kind)) {
         resolve_refuse(r, location,
                        "%s depends on the collation, which is not supported; say COLLATE "
                        "\"C\" behind one of its operands",

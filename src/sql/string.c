@@ -82,8 +82,11 @@ enum sql_failure sql_concat_op(struct sql_call *call, const struct sql_value *ar
 static enum sql_failure map_case(struct sql_call *call, struct slice s, char first,
                                  struct sql_value *out)
 {
-    char *to = sql_bytes_new(call, s.len, out);
+    char *to;
 
+    if (call->letters && (!sql_letters_plain(call->letters) || !sql_is_ascii(s)))
+        return sql_letters_map(call, s, first == 'a', out);
+    to = sql_bytes_new(call, s.len, out);
     if (!to)
         return SQL_FAILED;
     for (size_t i = 0; i < s.len; i++) {

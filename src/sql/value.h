@@ -55,6 +55,11 @@ char *sql_bytes_new(struct sql_call *call, size_t n, struct sql_value *out);
 /* out->s is a copy of what b holds. */
 enum sql_failure sql_bytes_take(struct sql_call *call, struct buf *b,
                                 struct sql_value *out);
+/* s with the case of call->letters (letters.c). */
+enum sql_failure sql_letters_map(struct sql_call *call, struct slice s, bool upper,
+                                 struct sql_value *out);
+/* Whether ASCII letters have the case that they have in English, and no other. */
+bool sql_letters_plain(const struct sql_letters *letters);
 /* sql_value_in as a function's result. */
 enum sql_failure sql_result_in(struct sql_call *call, enum sql_base base,
                                struct slice text, struct sql_value *out);
@@ -68,6 +73,15 @@ static inline struct sql_type sql_plain(enum sql_base base)
 static inline bool sql_is_blank(char c)
 {
     return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static inline bool sql_is_ascii(struct slice s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        if ((unsigned char)s.ptr[i] >= 0x80)
+            return false;
+    }
+    return true;
 }
 
 static inline bool sql_is_digit(char c)

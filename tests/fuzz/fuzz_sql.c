@@ -57,7 +57,7 @@ static void function(const struct sql_function *f, enum sql_base element,
     struct sql_type types[SQL_ARGS_MAX];
     struct sql_value args[SQL_ARGS_MAX];
     struct sql_value out;
-    struct sql_call call = {&arena, &err, types, f->count};
+    struct sql_call call = {&arena, &err, types, f->count, NULL};
     bool good = true;
 
     arena_init(&arena, ARENA_MAX_BYTES);

@@ -37,7 +37,7 @@ static const struct sql_column columns[COLUMNS] = {
     COLUMN("by", SQL_BYTEA),
     COLUMN("j", SQL_JSONB),
     COLUMN("d", SQL_DATE)};
-static const struct sql_table table = {columns, COLUMNS, SQL_COLLATION_DETERMINISTIC};
+static struct sql_table table = {columns, COLUMNS, SQL_COLLATION_DETERMINISTIC, NULL};
 
 struct input {
     struct slice rest;
@@ -128,6 +128,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct arena arena;
     struct err err;
 
+    if (!table.letters) {
+        static const struct sql_letter letters[] = {
+            {'I', 0x131, 'I'}, {0xE9, 0xE9, 0xC9}, {0xC9, 0xE9, 0xC9}};
+
+        table.letters = sql_letters_new(letters, sizeof(letters) / sizeof(letters[0]));
+    }
     (void)next(&in, &clause);
     while (params.count < 2 && next(&in, &values[params.count]))
         params.count++;

@@ -121,7 +121,7 @@ void posting_take(struct group *g, struct posting *p)
         return;
     }
     struct column *c = g->columns[p->column];
-    ASSERT(c != NULL && c->postings > 0);
+    ASSERT(c->postings > 0);
     c->postings--;
     if (place == PLACE_RANGE) {
         range_remove(&c->ranges, c->type, p);

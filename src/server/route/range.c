@@ -188,14 +188,9 @@ static void find_path(struct range_node *root, struct sql_type type,
     }
 }
 
-/* The nodes that putting an item at the path's end will need, the leaf first: nothing can fail
- * behind that. ERR_MEMORY. */
-static int make_spares(const struct path *path, struct range_node **spares)
+/* All or none: ERR_MEMORY. The first is a leaf. */
+static int make_spares(struct range_node **spares, size_t count)
 {
-    size_t count = 0;
-    while (count < path->depth && path->nodes[path->depth - 1 - count]->count == NODE_MAX)
-        count++;
-    count += count == path->depth; /* a new root */
     for (size_t i = 0; i < count; i++) {
         spares[i] = node_new(i == 0);
         if (spares[i] != NULL)
@@ -222,33 +217,48 @@ static void node_split(struct sql_type type, struct range_node *n,
         node_put(type, n, at, item);
 }
 
+/* Nodes from the leaf upwards that have no room. */
+static size_t count_full(const struct path *path)
+{
+    size_t count = 0;
+    while (count < path->depth && path->nodes[path->depth - 1 - count]->count == NODE_MAX)
+        count++;
+    return count;
+}
+
 int range_put(struct range_node **root, struct sql_type type, struct posting *p)
 {
     struct path path;
-    struct range_node *spares[DEPTH_MAX + 1];
+    struct range_node *spares[DEPTH_MAX + 1] = {NULL};
     if (*root == NULL) {
         *root = node_new(true);
         if (*root == NULL)
             return ERR_MEMORY;
     }
     find_path(*root, type, p->extra->range, &path);
-    if (make_spares(&path, spares) < 0)
+    size_t full = count_full(&path);
+    bool grows = full == path.depth;
+    if (make_spares(spares, full + grows) < 0)
         return ERR_MEMORY;
     union item item = {.posting = p};
-    struct range_node **spare = spares;
-    size_t level = path.depth;
-    size_t at = path.at[level - 1];
-    while (level-- > 0 && path.nodes[level]->count == NODE_MAX) {
-        node_split(type, path.nodes[level], *spare, at, item);
-        item.child = *spare++;
-        if (level == 0) {
-            *root = *spare;
-            node_put(type, *root, 0, (union item){.child = path.nodes[0]});
-            node_put(type, *root, 1, item);
-            return 0;
+    size_t level = path.depth - 1;
+    size_t at = path.at[level];
+    for (size_t i = 0; i < full; i++) {
+        ASSERT(spares[i] != NULL);
+        node_split(type, path.nodes[level], spares[i], at, item);
+        item.child = spares[i];
+        if (level > 0) {
+            level--;
+            at = path.at[level] + 1;
+            node_refresh(type, path.nodes[level], path.at[level]);
         }
-        node_refresh(type, path.nodes[level - 1], path.at[level - 1]);
-        at = path.at[level - 1] + 1;
+    }
+    if (grows) {
+        ASSERT(spares[full] != NULL);
+        *root = spares[full];
+        node_put(type, *root, 0, (union item){.child = path.nodes[0]});
+        node_put(type, *root, 1, item);
+        return 0;
     }
     node_put(type, path.nodes[level], at, item);
     while (level-- > 0)

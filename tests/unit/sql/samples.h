@@ -154,11 +154,12 @@ static const char *const samples_numeric[] = {"0",
                                               "1e1000000000",
                                               NULL};
 static const char *const samples_text[] = {
-    "",     "a",     "B",    "abc",   "ABC",  "a b",    "100%_x\\y", "line\nbreak",
-    "a%",   "%",     "_",    "a_c",   "%b%",  "\\%",    "a\\",       "%a\\",
-    "\\",   "aXbXc", "%X%c", "é",     "Ünï",  "日本語", "__",        "_é",
-    "a   ", "   ",   "x'y",  "\"q\"", "NULL", "{a,b}",  "%_%",       "a%c",
-    "a#%c", "#",     "##",   "t",     "1",    "x",      NULL};
+    "",     "a",     "B",    "abc",  "ABC",   "a b",    "100%_x\\y", "line\nbreak",
+    "a%",   "%",     "_",    "a_c",  "%b%",   "\\%",    "a\\",       "%a\\",
+    "\\",   "aXbXc", "%X%c", "é",    "Ünï",   "日本語", "__",        "_é",
+    "a   ", "   ",   "ÀéÉß", "İıIi", "Σσς ǅ", "𐐀𐐨ÿŸ",   "x'y",       "\"q\"",
+    "NULL", "{a,b}", "%_%",  "a%c",  "a#%c",  "#",      "##",        "t",
+    "1",    "x",     NULL};
 static const char *const samples_uuid[] = {"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
                                            "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11",
                                            "{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}",

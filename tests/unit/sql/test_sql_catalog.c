@@ -66,7 +66,7 @@ static void check(const struct row *row)
     struct sql_value v = {.null = false};
     struct arena arena;
     struct err err = {.code = 0};
-    struct sql_call call = {&arena, &err, types, f->count};
+    struct sql_call call = {&arena, &err, types, f->count, NULL};
     struct buf out;
 
     arena_init(&arena, 1u << 20);
@@ -162,7 +162,9 @@ static const struct row operators[] = {
      {"ab", "a\\"},
      V(BOOL),
      "!LIKE pattern must not end with escape character"},
+    {SQL_OPERATOR, "~~", {V(TEXT), V(TEXT)}, {"", "%\\"}, V(BOOL), "f"},
     {SQL_OPERATOR, "~~*", {V(TEXT), V(TEXT)}, {"aBc", "AB%"}, V(BOOL), "t"},
+    {SQL_OPERATOR, "~", {V(TEXT), V(TEXT)}, {"a", ""}, V(BOOL), "t"},
     {SQL_OPERATOR, "~~*", {V(TEXT), V(TEXT)}, {"\xC3\xA9", "%"}, V(BOOL), "?"},
     {SQL_OPERATOR, "~", {V(TEXT), V(TEXT)}, {"xaab", "a{2}(b|c)$"}, V(BOOL), "t"},
     {SQL_OPERATOR, "~", {V(TEXT), V(TEXT)}, {"x", "(x)\\1"}, V(BOOL), "?"},
@@ -333,7 +335,7 @@ static void starve(const struct row *row, size_t max_bytes)
     struct arena plenty;
     struct arena little;
     struct err err = {.code = 0};
-    struct sql_call call = {&little, &err, types, f->count};
+    struct sql_call call = {&little, &err, types, f->count, NULL};
 
     arena_init(&plenty, 1u << 20);
     arena_init(&little, max_bytes);

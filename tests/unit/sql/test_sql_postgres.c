@@ -444,7 +444,7 @@ static void ask_call(const struct sql_function *f)
     struct sql_value v = {.null = false};
     struct arena arena;
     struct err err = {.code = 0};
-    struct sql_call call = {&arena, &err, types, count};
+    struct sql_call call = {&arena, &err, types, count, NULL};
     struct buf sql;
     struct buf ours;
     bool null = false;

@@ -49,7 +49,8 @@ static const struct sql_column columns[] = {
             .type_name = {"inet", 4}},
     [WEIRD] = {.name = {"We\"ird \xc3\xbc", 9}, .type = PLAIN(SQL_INT4)},
     [SECRET] = {.name = {"secret", 6}, .type = PLAIN(SQL_INT4), .hidden = true}};
-static const struct sql_table table = {columns, COLUMNS, SQL_COLLATION_DETERMINISTIC};
+static const struct sql_table table = {columns, COLUMNS, SQL_COLLATION_DETERMINISTIC,
+                                       NULL};
 
 /* ---- helpers ---- */
 
@@ -254,6 +255,42 @@ static void types_are_resolved_or_refused(void **state)
 }
 
 /* ---- canonical form ---- */
+
+static void the_type_of_else_comes_first(void **state)
+{
+    (void)state;
+    prints(
+        "title = CASE WHEN b THEN 'x'::text ELSE 'a '::bpchar END",
+        "(\"title\" = ((CASE WHEN \"b\" THEN 'x'::bpchar ELSE 'a '::bpchar END))::text)");
+}
+
+/* As Postgres does before it looks at rows. */
+static void constants_under_collate_are_computed(void **state)
+{
+    (void)state;
+    prints("b OR 'a' COLLATE \"C\" = 'b'", "\"b\"");
+    prints("title = ('a' COLLATE \"C\" || 'b')",
+           "(\"title\" = ('ab'::text COLLATE \"C\"))");
+    refuses(
+        "b OR '100%' COLLATE \"C\" LIKE 'a' ESCAPE 'a'",
+        "At location 24: Failed to apply function to constant arguments: LIKE pattern "
+        "must not end with escape character");
+}
+
+/* What could be evaluated for no row is refused with the clause. */
+static void hopeless_constants_are_refused(void **state)
+{
+    (void)state;
+    refuses("title COLLATE \"C\" ~ '(a)\\1'",
+            "At location 18: the regular expression \"(a)\\1\" is not supported here");
+    refuses(
+        "title::jsonb < '\"x\"'",
+        "At location 13: < depends on the database's collation, which is not supported");
+    refuses("extract(julian FROM date '2024-01-01' + id) = 1",
+            "At location 0: the unit \"julian\" is not supported here");
+    refuses("date_trunc('weeks', timestamp 'epoch' + id * interval '1 day') IS NULL",
+            "At location 0: the unit \"weeks\" is not supported here");
+}
 
 static void constants_and_casts_are_written_out(void **state)
 {
@@ -782,6 +819,9 @@ int main(void)
         TEST(a_text_has_a_size_and_is_utf8),
         TEST(references_are_to_columns_by_their_names),
         TEST(types_are_resolved_or_refused),
+        TEST(the_type_of_else_comes_first),
+        TEST(constants_under_collate_are_computed),
+        TEST(hopeless_constants_are_refused),
         TEST(constants_and_casts_are_written_out),
         TEST(variants_are_the_same_clause),
         TEST(parameters_are_literals),

@@ -41,7 +41,8 @@ static const struct sql_column columns[COLUMNS] = {
     [NUMS] = {.name = NAME("nums"), .type = ARRAY_OF(SQL_INT4)},
     [V] = {.name = NAME("v"), .type = PLAIN(SQL_VARCHAR), .collation_oid = 100},
 };
-static const struct sql_table table = {columns, COLUMNS, SQL_COLLATION_DETERMINISTIC};
+static const struct sql_table table = {columns, COLUMNS, SQL_COLLATION_DETERMINISTIC,
+                                       NULL};
 
 /* The stream's order is another one, and it has a column that the table has not. */
 static struct decode_column stream_columns[COLUMNS + 1];

@@ -9,10 +9,10 @@
 
 #include "support/alloc_faults.h"
 
-#include "server/route/filter.c"
-#include "server/route/group.c"
-#include "server/route/range.c"
-#include "server/route/table.c"
+#include "server/route/filter.c" // NOLINT(bugprone-suspicious-include)
+#include "server/route/group.c"  // NOLINT(bugprone-suspicious-include)
+#include "server/route/range.c"  // NOLINT(bugprone-suspicious-include)
+#include "server/route/table.c"  // NOLINT(bugprone-suspicious-include)
 
 #include "clauses.h"
 

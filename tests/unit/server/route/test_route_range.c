@@ -10,7 +10,7 @@
 
 #include "support/alloc_faults.h"
 
-#include "server/route/range.c"
+#include "server/route/range.c" // NOLINT(bugprone-suspicious-include)
 
 #define RANGES 3000
 #define STEPS  30000
