@@ -43,8 +43,11 @@ export interface Asked {
 const UP_TO_DATE = '{"headers":{"control":"up-to-date"';
 const MAX_SERVED_PER_HANDLE = 5000;
 
+/** Without the clause: those that mean the same are one shape, and the rows are compared anyway. */
 function shapeOf(params: Params): string {
-    return JSON.stringify(Object.entries(params).filter(([, v]) => v !== undefined).sort());
+    return JSON.stringify(Object.entries(params).filter(([name, v]) => {
+        return v !== undefined && name !== 'where' && !name.startsWith('params');
+    }).sort());
 }
 
 function hashOf(text: string): string {
