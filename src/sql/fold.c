@@ -611,6 +611,45 @@ static struct sql_expr *fold_collated(struct resolve *r, const struct sql_expr *
     return expr_new(r, &again, &e, 1);
 }
 
+static bool is_choice(enum expr_kind kind)
+{
+    return kind == EXPR_CASE || kind == EXPR_COALESCE || kind == EXPR_GREATEST ||
+           kind == EXPR_LEAST;
+}
+
+/* Whether what is left of a choice (CASE, COALESCE, …) has the collation that the whole has by
+ * all that it might have chosen from. */
+static bool keeps_collation(struct resolve *r, const struct sql_expr *node,
+                            const struct sql_expr *left)
+{
+    const struct expr_collation *whole = &node->collation;
+    struct expr_collation now = left->collation;
+    struct sql_expr **results;
+    size_t count = 0;
+
+    if (!is_choice(node->kind) || type_category(type_element(left->type)) != 'S')
+        return true;
+    if (expr_is_const(left)) /* as when it is read again, printed */
+        now = left->type.base == SQL_NAME
+                  ? (struct expr_collation){COLLATION_IMPLICIT, SQL_COLLATION_C, 950}
+                  : (struct expr_collation){.strength = COLLATION_NONE};
+    if (is_choice(left->kind)) {
+        results = arena_calloc(r->arena, left->count, sizeof(struct sql_expr *));
+        if (!results)
+            return resolve_memory(r) != NULL;
+        for (size_t i = 0; i < left->count; i++) {
+            if (left->kind != EXPR_CASE || i % 2 == 1 || i + 1 == left->count)
+                results[count++] = left->args[i];
+        }
+        collation_combine(results, count, &now);
+    }
+    if (now.kind == SQL_COLLATION_DEFAULT && whole->kind == SQL_COLLATION_DEFAULT)
+        return now.strength == COLLATION_CONFLICT ||
+               whole->strength != COLLATION_CONFLICT;
+    return now.kind == whole->kind && now.oid == whole->oid &&
+           now.strength == whole->strength;
+}
+
 static struct sql_expr **copied(struct resolve *r, struct sql_expr **args, size_t count)
 {
     struct sql_expr **copy = arena_calloc(r->arena, count, sizeof(struct sql_expr *));
@@ -627,6 +666,7 @@ struct sql_expr *expr_make(struct resolve *r, const struct sql_expr *node,
                            struct sql_expr **args, size_t count)
 {
     struct sql_expr **own;
+    struct sql_expr *e;
 
     if (r->rc != 0)
         return NULL;
@@ -635,5 +675,6 @@ struct sql_expr *expr_make(struct resolve *r, const struct sql_expr *node,
         return resolve_memory(r);
     if (node->kind != EXPR_COLLATE && take_off_collate(own, count))
         return fold_collated(r, node, own, count);
-    return fold_node(r, node, own, count);
+    e = fold_node(r, node, own, count);
+    return e && !keeps_collation(r, node, e) ? expr_new(r, node, args, count) : e;
 }

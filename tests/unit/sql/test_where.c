@@ -264,6 +264,17 @@ static void the_type_of_else_comes_first(void **state)
         "(\"title\" = ((CASE WHEN \"b\" THEN 'x'::bpchar ELSE 'a '::bpchar END))::text)");
 }
 
+/* A branch that can't be taken has a say in the collation, and so stays if it is the one. */
+static void choices_keep_their_collation(void **state)
+{
+    (void)state;
+    prints(
+        "CASE WHEN NULL THEN tc ELSE title END < 'a'",
+        "((CASE WHEN NULL::boolean THEN (\"tc\")::text ELSE \"title\" END) < 'a'::text)");
+    prints("CASE WHEN NULL THEN title ELSE tc END < 'a'", "((\"tc\")::text < 'a'::text)");
+    prints("coalesce('a', title) = tc", "((\"tc\")::text = 'a'::text)");
+}
+
 /* As Postgres does before it looks at rows. */
 static void constants_under_collate_are_computed(void **state)
 {
@@ -819,6 +830,7 @@ int main(void)
         TEST(a_text_has_a_size_and_is_utf8),
         TEST(references_are_to_columns_by_their_names),
         TEST(types_are_resolved_or_refused),
+        TEST(choices_keep_their_collation),
         TEST(the_type_of_else_comes_first),
         TEST(constants_under_collate_are_computed),
         TEST(hopeless_constants_are_refused),
