@@ -47,7 +47,10 @@ struct varint_reader {
 
 static inline struct varint_reader varint_reader_make(struct slice s)
 {
-    return (struct varint_reader){s.ptr, s.ptr + s.len, false};
+    /* No bytes may be at NULL, to which not even 0 may be added. */
+    const char *at = s.len > 0 ? s.ptr : "";
+
+    return (struct varint_reader){at, at + s.len, false};
 }
 
 static inline uint64_t varint_get(struct varint_reader *r)

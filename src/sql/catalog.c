@@ -275,6 +275,9 @@ static const struct sql_function functions[] = {
 
     F2("date_trunc", TEXT, TIMESTAMP, TIMESTAMP, sql_date_trunc),
     F2("date_trunc", TEXT, TIMESTAMPTZ, TIMESTAMPTZ, sql_date_trunc),
+    F2("date_trunc", TEXT, INTERVAL, INTERVAL, sql_interval_trunc),
+    F2("extract", TEXT, INTERVAL, NUMERIC, sql_extract),
+    F2("date_part", TEXT, INTERVAL, FLOAT8, sql_date_part),
     F2("extract", TEXT, DATE, NUMERIC, sql_extract),
     F2("extract", TEXT, TIME, NUMERIC, sql_extract),
     F2("extract", TEXT, TIMESTAMP, NUMERIC, sql_extract),

@@ -2,9 +2,12 @@
  * date_trunc, date_part and extract: timestamps cut to a unit, and their parts as numbers.
  *
  * extract gives a numeric (whole, or seconds with their fraction), date_part the same as a
- * float8. Parts of infinite values are left to Postgres, and so are those that depend on a
- * zone or are rarely asked for; they are refused.
+ * float8. Of infinite values those parts that rise with time are infinite, the others NULL. Parts
+ * that depend on a zone or are rarely asked for are left to Postgres, and so are those of intervals
+ * that differ between its versions (weeks; quarters of less than no months): they are refused.
  */
+
+#include <math.h>
 
 #include "sql/datetime.h"
 #include "sql/ops.h"
@@ -125,12 +128,38 @@ enum sql_failure sql_date_trunc(struct sql_call *call, const struct sql_value *a
     return sql_int_result(out, us);
 }
 
+/* Of each field what is a whole number of units, whatever its sign. */
+enum sql_failure sql_interval_trunc(struct sql_call *call, const struct sql_value *args,
+                                    struct sql_value *out)
+{
+    static const int64_t sizes[] = {1, 1000, US_PER_SECOND, US_PER_MINUTE, US_PER_HOUR};
+    static const int32_t months[] = {
+        [MONTH] = 1,    [QUARTER] = 3,    [YEAR] = 12,
+        [DECADE] = 120, [CENTURY] = 1200, [MILLENNIUM] = 12000};
+    enum unit unit = unit_of(args[0].s);
+    struct sql_interval i = args[1].interval;
+
+    if (unit > MILLENNIUM || unit == WEEK)
+        return no_unit(call, args[0].s);
+    if (unit <= HOUR)
+        i.us -= i.us % sizes[unit];
+    else
+        i.us = 0;
+    if (unit >= MONTH) {
+        i.days = 0;
+        i.months -= i.months % months[unit];
+    }
+    out->interval = i;
+    return SQL_FINE;
+}
+
 /* ---- parts ---- */
 
-/* A part is value / 10^decimals, shown with so many decimals. */
+/* A part is value / 10^decimals, shown with so many decimals; unless it is infinite or none. */
 struct part {
     int64_t value;
     int decimals;
+    int infinite; /* -1, 1; or 2: NULL */
 };
 
 static bool clock_part(enum unit unit, int64_t us, struct part *part)
@@ -139,19 +168,19 @@ static bool clock_part(enum unit unit, int64_t us, struct part *part)
 
     switch ((int)unit) {
     case MICROSECONDS:
-        *part = (struct part){in_minute, 0};
+        *part = (struct part){.value = in_minute};
         return true;
     case MILLISECONDS:
-        *part = (struct part){in_minute, 3};
+        *part = (struct part){.value = in_minute, .decimals = 3};
         return true;
     case SECOND:
-        *part = (struct part){in_minute, 6};
+        *part = (struct part){.value = in_minute, .decimals = 6};
         return true;
     case MINUTE:
-        *part = (struct part){us / US_PER_MINUTE % 60, 0};
+        *part = (struct part){.value = us / US_PER_MINUTE % 60};
         return true;
     case HOUR:
-        *part = (struct part){us / US_PER_HOUR, 0};
+        *part = (struct part){.value = us / US_PER_HOUR};
         return true;
     default:
         return false;
@@ -215,36 +244,93 @@ static bool date_part(enum unit unit, int64_t days, struct part *part)
     default:
         return false;
     }
-    *part = (struct part){v, 0};
+    *part = (struct part){.value = v};
     return true;
 }
 
-static bool find_part(const struct sql_call *call, enum unit unit, int64_t v,
-                      struct part *part)
+static bool infinite_part(enum unit unit, bool date, bool negative, struct part *part)
+{
+    if (unit == NO_UNIT || (date && unit <= HOUR))
+        return false;
+    part->infinite = unit == ISOYEAR || unit == EPOCH || (unit >= YEAR && unit < DOW)
+                         ? (negative ? -1 : 1)
+                         : 2;
+    return true;
+}
+
+/* A year has 365.25 days here. */
+static bool interval_epoch(struct sql_interval i, struct part *part)
+{
+    int64_t quarter_days = INT64_C(1461) * (i.months / 12) +
+                           INT64_C(120) * (i.months % 12) + INT64_C(4) * i.days;
+
+    *part = (struct part){.decimals = 6};
+    return !__builtin_mul_overflow(quarter_days, US_PER_DAY / 4, &part->value) &&
+           !__builtin_add_overflow(part->value, i.us, &part->value);
+}
+
+static bool interval_part(enum unit unit, struct sql_interval i, struct part *part)
+{
+    *part = (struct part){.value = 0};
+    switch ((int)unit) {
+    case DAY:
+        part->value = i.days;
+        return true;
+    case MONTH:
+        part->value = i.months % 12;
+        return true;
+    case QUARTER:
+        part->value = i.months % 12 / 3 + 1;
+        return i.months >= 0;
+    case YEAR:
+        part->value = i.months / 12;
+        return true;
+    case DECADE:
+        part->value = i.months / 120;
+        return true;
+    case CENTURY:
+        part->value = i.months / 1200;
+        return true;
+    case MILLENNIUM:
+        part->value = i.months / 12000;
+        return true;
+    case EPOCH:
+        return interval_epoch(i, part);
+    default:
+        return clock_part(unit, i.us, part);
+    }
+}
+
+static bool find_part(const struct sql_call *call, enum unit unit,
+                      const struct sql_value *of, struct part *part)
 {
     enum sql_base base = call->types[1].base;
     const int64_t epoch_days = 10957; /* 1970 to 2000 */
+    int64_t v = of->i;
 
+    *part = (struct part){.value = 0};
+    if (base == SQL_INTERVAL)
+        return interval_part(unit, of->interval, part);
     if (base == SQL_DATE) {
         if (date_infinite(v))
-            return false;
+            return infinite_part(unit, true, v < 0, part);
         if (unit == EPOCH) {
-            *part = (struct part){(v + epoch_days) * 86400, 0};
+            *part = (struct part){.value = (v + epoch_days) * 86400};
             return true;
         }
         return date_part(unit, v, part);
     }
     if (base == SQL_TIME) {
         if (unit == EPOCH) {
-            *part = (struct part){v, 6};
+            *part = (struct part){.value = v, .decimals = 6};
             return true;
         }
         return clock_part(unit, v, part);
     }
     if (timestamp_infinite(v))
-        return false;
+        return infinite_part(unit, false, v < 0, part);
     if (unit == EPOCH) {
-        *part = (struct part){0, 6};
+        *part = (struct part){.value = 0, .decimals = 6};
         return !__builtin_add_overflow(v, epoch_days * US_PER_DAY, &part->value);
     }
     return clock_part(unit, floor_mod(v, US_PER_DAY), part) ||
@@ -273,8 +359,15 @@ enum sql_failure sql_extract(struct sql_call *call, const struct sql_value *args
     struct part part;
     char text[40];
 
-    if (!find_part(call, unit_of(args[0].s), args[1].i, &part))
+    if (!find_part(call, unit_of(args[0].s), &args[1], &part))
         return no_unit(call, args[0].s);
+    if (part.infinite == 2) {
+        out->null = true;
+        return SQL_FINE;
+    }
+    if (part.infinite != 0)
+        return sql_result_in(call, SQL_NUMERIC,
+                             slice_of(part.infinite > 0 ? "Infinity" : "-Infinity"), out);
     return sql_result_in(call, SQL_NUMERIC, print_part(part, text, sizeof(text)), out);
 }
 
@@ -292,14 +385,32 @@ static double float_part(enum unit unit, struct part part)
     return part.decimals == 0 ? (double)part.value : (double)part.value / 1e6;
 }
 
+/* Field by field, as Postgres rounds. */
+static double interval_epoch_float(struct sql_interval i)
+{
+    double seconds = (double)i.us / 1e6;
+
+    seconds += 365.25 * 86400 * (double)(i.months / 12);
+    seconds += 30.0 * 86400 * (double)(i.months % 12);
+    return seconds + 86400.0 * (double)i.days;
+}
+
 enum sql_failure sql_date_part(struct sql_call *call, const struct sql_value *args,
                                struct sql_value *out)
 {
     enum unit unit = unit_of(args[0].s);
     struct part part;
 
-    if (!find_part(call, unit, args[1].i, &part))
+    if (call->types[1].base == SQL_INTERVAL && unit == EPOCH)
+        return sql_float_result(out, interval_epoch_float(args[1].interval));
+    if (!find_part(call, unit, &args[1], &part))
         return no_unit(call, args[0].s);
+    if (part.infinite == 2) {
+        out->null = true;
+        return SQL_FINE;
+    }
+    if (part.infinite != 0)
+        return sql_float_result(out, part.infinite > 0 ? INFINITY : -INFINITY);
     if (call->types[1].base == SQL_DATE && args[1].i >= TIMESTAMP_END / US_PER_DAY)
         return sql_fail(call, "date out of range for timestamp");
     return sql_float_result(out, float_part(unit, part));

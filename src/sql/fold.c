@@ -267,6 +267,36 @@ static struct sql_expr *computed(struct resolve *r, const struct sql_expr *node,
     return e;
 }
 
+/* What one constant argument may make impossible for every row, such as a pattern that we don't
+ * know: it has to be refused with the clause, not when a row comes. Tried with an empty or zero
+ * value in the other's place, which none of these refuses. */
+static bool is_hopeless(struct resolve *r, const struct sql_expr *node,
+                        struct sql_expr **args, size_t count)
+{
+    static const struct {
+        sql_function_fn *fn;
+        size_t decisive;
+    } tried[] = {{sql_regex, 1},      {sql_not_regex, 1},     {sql_iregex, 1},
+                 {sql_not_iregex, 1}, {sql_ilike, 1},         {sql_not_ilike, 1},
+                 {sql_date_trunc, 0}, {sql_extract, 0},       {sql_date_part, 0},
+                 {sql_timezone, 0},   {sql_interval_trunc, 0}};
+    struct sql_call call = {r->arena, r->err, node->fn_types, count};
+    struct sql_value values[2] = {{0}, {0}};
+    struct sql_value out;
+
+    for (size_t i = 0; i < sizeof(tried) / sizeof(tried[0]); i++) {
+        size_t at = tried[i].decisive;
+
+        if (node->fn->fn != tried[i].fn || !expr_is_const(args[at]))
+            continue;
+        values[at] = args[at]->value;
+        if (at == 1)
+            values[0].s = SLICE_LIT("");
+        return node->fn->fn(&call, values, &out) != SQL_FINE;
+    }
+    return false;
+}
+
 static struct sql_expr *fold_call(struct resolve *r, const struct sql_expr *node,
                                   struct sql_expr **args, size_t count)
 {
@@ -277,6 +307,8 @@ static struct sql_expr *fold_call(struct resolve *r, const struct sql_expr *node
 
     if (node->fn->strict && any_null(args, count))
         return expr_null(r, node->type, node->enumeration, node->location);
+    if (is_hopeless(r, node, args, count))
+        return resolve_failed(r, node->location, r->err->code, NULL);
     if (!all_const(args, count) || node->collation.strength == COLLATION_EXPLICIT)
         return expr_new(r, node, args, count);
     values = values_of(r, args, count);

@@ -42,7 +42,7 @@ int sql_date_timestamp_cmp(const struct sql_value *date,
                            const struct sql_value *timestamp);
 
 /* datepart.c */
-sql_function_fn sql_date_trunc, sql_extract, sql_date_part;
+sql_function_fn sql_date_trunc, sql_interval_trunc, sql_extract, sql_date_part;
 
 /* array_ops.c */
 sql_function_fn sql_array_contains, sql_array_contained, sql_array_overlaps,

@@ -96,6 +96,9 @@ void sql_value_out(struct sql_type type, const struct sql_value *v, struct buf *
 int sql_value_cmp(struct sql_type type, const struct sql_value *a,
                   const struct sql_value *b);
 uint64_t sql_value_hash(struct sql_type type, const struct sql_value *v, uint64_t seed);
+/* Equal values have equal keys, and the less never has the greater. Of integers, dates and times
+ * a key is one value's only; of arrays, enums and jsonb all keys are 0. */
+uint64_t sql_value_sort_key(struct sql_type type, const struct sql_value *v);
 
 /* --- Operators, functions, casts (catalog.c) --- */
 

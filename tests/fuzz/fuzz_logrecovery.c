@@ -9,6 +9,8 @@
  * A built frame takes from the input: flags, bytes of data, bytes of index (each one byte), then
  * the data, each message of which gets its header, and the index as it is.
  *
+ * TMPDIR=/dev/shm makes it an order of magnitude faster: it is files that take the time.
+ *
  * Whatever is kept must be served: whole entries, in order, or found out as damaged; and the log
  * must take a next transaction.
  */
@@ -73,7 +75,7 @@ static void make_shape(const char *dir)
 static void write_segment(const char *dir, uint32_t n, uint32_t epoch, struct slice bytes)
 {
     char name[PATH_BYTES];
-    char path[128];
+    char path[200];
     int fd;
 
     shapelog_segment_name(name, n, epoch);
@@ -161,7 +163,7 @@ static void put_state(struct meta *meta, struct slice input)
 static void prepare(const char *dir, unsigned mode, struct slice input)
 {
     struct meta *meta;
-    char path[128];
+    char path[200];
 
     snprintf(path, sizeof(path), "%s/meta.sqlite", dir);
     ASSERT(shapelog_meta_open(path, &meta, NULL) == 0);
@@ -243,10 +245,12 @@ static void recover(const char *dir)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    char dir[] = "/tmp/coulomb-fuzz-log-XXXXXX";
+    const char *in = getenv("TMPDIR");
+    char dir[100];
 
     if (size == 0 || size > INPUT_MAX_BYTES)
         return 0;
+    snprintf(dir, sizeof(dir), "%s/coulomb-fuzz-log-XXXXXX", in ? in : "/tmp");
     ASSERT(mkdtemp(dir));
     make_shape(dir);
     prepare(dir, data[0], slice_make((const char *)data + 1, size - 1));

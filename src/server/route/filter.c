@@ -403,10 +403,9 @@ static int extra_new(struct group *g, const struct draft *d, struct posting *p,
     if (x == NULL)
         return err_set(err, ERR_MEMORY, "no memory for a where clause");
     p->extra = x;
+    p->verified = count > 0;
     extra_value(x, d, count);
-    g->random = g->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    if (d->place == PLACE_RANGE &&
-        range_new(d->cond, g->random ^ g->random >> 29, &x->range) < 0)
+    if (d->place == PLACE_RANGE && range_new(d->cond, &x->range) < 0)
         return err_set(err, ERR_MEMORY, "no memory for a where clause");
     for (const struct need *n = d->needs; n != NULL; n = n->next) {
         struct program *program = program_get(g, n->expr, err);

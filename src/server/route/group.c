@@ -98,8 +98,8 @@ int posting_put(struct group *g, struct posting *p, struct sql_type type)
     if (c == NULL)
         return ERR_MEMORY;
     if (place == PLACE_RANGE) {
-        p->extra->range->posting = p;
-        range_put(&c->ranges, c->type, p->extra->range);
+        if (range_put(&c->ranges, c->type, p) < 0)
+            return ERR_MEMORY;
     } else if (place == PLACE_NULL || place == PLACE_TRUE || place == PLACE_FALSE) {
         list_put(list_of(c, place), p);
     } else {
@@ -124,7 +124,7 @@ void posting_take(struct group *g, struct posting *p)
     ASSERT(c != NULL && c->postings > 0);
     c->postings--;
     if (place == PLACE_RANGE) {
-        range_remove(&c->ranges, c->type, p->extra->range);
+        range_remove(&c->ranges, c->type, p);
     } else if (place == PLACE_NULL || place == PLACE_TRUE || place == PLACE_FALSE) {
         list_take(list_of(c, place), p);
     } else {
@@ -166,7 +166,6 @@ struct group *group_new(uint32_t oid, const struct sql_table *table, uint64_t se
     g->oid = oid;
     g->table = table;
     g->seed = seed;
-    g->random = seed | 1;
     g->row.table = table;
     g->row.get = group_get;
     g->row.ctx = g;

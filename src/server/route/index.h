@@ -76,6 +76,7 @@ struct posting {
     uint32_t index;       /* its place in the filter's postings */
     uint16_t column;
     uint8_t place; /* enum place */
+    bool verified; /* it has programs, which have a say */
     struct posting *prev;
     uint64_t key; /* the integer itself, a hash, or the place in the scan */
 };
@@ -129,40 +130,39 @@ void key_table_fini(struct key_table *t);
 void list_put(struct posting **head, struct posting *p);
 void list_take(struct posting **head, struct posting *p);
 
-/* --- range.c: an interval tree --- */
+/* --- range.c: a B-tree of ranges --- */
 
-/* What a search reads comes first, 64 bytes. Keys order ends as their values do, but
- * that different values may have the same: then the values decide, unless they are integers. */
+/* Keys order ends as their values do (sql_value_sort_key), but that different values may have
+ * the same: then the values decide. A low end that is missing has key 0, a high one UINT64_MAX. Of
+ * integers, dates and times both ends belong to the range, none counts as missing, and there
+ * are no values. */
 struct range {
-    struct range *left;
-    struct range *right;
-    const struct range *last_of; /* the one of this subtree that ends last */
-    uint64_t last_key;           /* its high_key, or UINT64_MAX when that is missing */
-    uint64_t left_key; /* left's last_key, 0 without: most searches needn't look there */
     uint64_t low_key;
     uint64_t high_key;
+    struct arena *arena; /* of values that are not plain, or NULL */
     bool low_missing;
     bool low_open; /* the value itself is outside */
     bool high_missing;
     bool high_open;
-    struct sql_value low_value;
-    struct sql_value high_value;
-    struct posting *posting;
-    uint64_t priority;
-    struct arena *arena; /* of values that are not plain, or NULL */
+    struct sql_value values[]; /* low, high */
 };
+
+struct range_node;
 
 struct range_found {
     int (*hit)(void *ctx, struct posting *p);
     void *ctx;
 };
 
-int range_new(const struct sql_cond *cond, uint64_t priority, struct range **out);
-void range_free(struct range *n);
-void range_put(struct range **root, struct sql_type type, struct range *n);
-void range_remove(struct range **root, struct sql_type type, struct range *n);
-int range_stab(struct range *root, struct sql_type type, const struct sql_value *at,
-               const struct range_found *found);
+int range_new(const struct sql_cond *cond, struct range **out); /* ERR_MEMORY */
+void range_free(struct range *r);                               /* NULL is fine */
+/* p->extra->range into the tree and out of it. *root is NULL without any. ERR_MEMORY: nothing has
+ * changed. */
+int range_put(struct range_node **root, struct sql_type type, struct posting *p);
+void range_remove(struct range_node **root, struct sql_type type, struct posting *p);
+/* Ends with what `hit` returned, unless that was 0. */
+int range_stab(const struct range_node *root, struct sql_type type,
+               const struct sql_value *at, const struct range_found *found);
 
 /* --- group.c --- */
 
@@ -177,7 +177,7 @@ struct column {
     struct posting *is_null;
     struct posting *is_true;
     struct posting *is_false;
-    struct range *ranges;
+    struct range_node *ranges;
 };
 
 struct group {
@@ -194,7 +194,6 @@ struct group {
     size_t scan_len;
     size_t scan_cap;
     uint64_t seed;
-    uint64_t random;
     bool *reads; /* columns that some filter has read */
     /* Of the row being matched: */
     const struct decode_relation *relation; /* what order is of */

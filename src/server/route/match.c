@@ -89,7 +89,7 @@ static int verify(void *ctx, struct posting *p)
     if ((f->state & pr->side) != 0)
         return 0;
     const struct err *failed = NULL;
-    size_t count = p->extra == NULL ? 0 : p->extra->program_count;
+    size_t count = p->verified ? p->extra->program_count : 0;
     for (size_t i = 0; i < count; i++) {
         struct program *program = p->extra->programs[i];
         if (program_run(pr, program) < 0)

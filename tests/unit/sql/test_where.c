@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -517,15 +518,33 @@ static void columns_are_listed(void **state)
 
 /* ---- hostile texts ---- */
 
-/* As many of `unit` as fit, between. */
-static void hostile(const char *before, const char *unit, const char *middle,
-                    const char *after)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define STACK_BYTES  ((size_t)8 << 20)
+#define PARSE_MAX_MS 4000
+#else
+#define STACK_BYTES  ((size_t)1 << 20)
+#define PARSE_MAX_MS 250
+#endif
+
+static double cpu_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* As many of `unit` as fit, between. Measured: at most 80 ms. */
+static void hostile_sized(size_t size, const char *before, const char *unit,
+                          const char *middle, const char *after)
 {
     size_t each = strlen(unit) + strlen(after);
-    size_t count = (SQL_WHERE_MAX_BYTES - strlen(before) - strlen(middle)) / each;
+    size_t count = (size - strlen(before) - strlen(middle)) / each;
     const struct sql_expr *e;
     struct buf text;
     struct err err = {0};
+    double begun;
+    int rc;
 
     for (size_t n = count; n > 0; n /= 7) {
         buf_init(&text, ARENA_MAX);
@@ -536,7 +555,11 @@ static void hostile(const char *before, const char *unit, const char *middle,
         for (size_t i = 0; i < n; i++)
             buf_puts(&text, after);
         arena_reset(&arena);
-        if (sql_where_parse(buf_slice(&text), &table, NULL, &arena, &e, &err) == 0) {
+        begun = cpu_ms();
+        rc = sql_where_parse(buf_slice(&text), &table, NULL, &arena, &e, &err);
+        if (cpu_ms() - begun > PARSE_MAX_MS)
+            fail_msg("%zu of %s: %.0f ms", n, unit, cpu_ms() - begun);
+        if (rc == 0) {
             struct sql_program *p = NULL;
 
             if (sql_program_new(e, &table, &p, &err) == 0)
@@ -547,6 +570,69 @@ static void hostile(const char *before, const char *unit, const char *middle,
         }
         buf_fini(&text);
     }
+}
+
+static void hostile(const char *before, const char *unit, const char *middle,
+                    const char *after)
+{
+    hostile_sized(SQL_WHERE_MAX_BYTES, before, unit, middle, after);
+}
+
+/* What the issue names: the text as it is, and with an end that makes it an expression. */
+static void hostile_texts_are_refused(void **state)
+{
+    static const char *const units[] = {"1+",         "NOT ",     "(",
+                                        "CASE WHEN ", "id=1 OR ", "title||"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        struct buf text;
+        struct err err = {0};
+        const struct sql_expr *e;
+
+        buf_init(&text, ARENA_MAX);
+        while (text.len + strlen(units[i]) <= SQL_WHERE_MAX_BYTES)
+            buf_puts(&text, units[i]);
+        assert_int_equal(
+            sql_where_parse(buf_slice(&text), &table, NULL, &arena, &e, &err),
+            ERR_INVALID);
+        buf_fini(&text);
+        hostile("", units[i], i == 5 ? "title" : "b", "");
+    }
+}
+
+/* In each position of a clause: short texts don't need more than they may. */
+static void *parse_deep_and_short(void *arg)
+{
+    static const char *const units[] = {
+        "(", "NOT ", "- ", "1+", "1::int2::", "@-", "CASE WHEN ", "b[", "ARRAY[", "f("};
+
+    (void)arg;
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        hostile_sized(SQL_WHERE_SHORT_BYTES, "", units[i], "1", "");
+        hostile_sized(SQL_WHERE_SHORT_BYTES, "", units[i], "b",
+                      strchr(units[i], '(')   ? ")"
+                      : strchr(units[i], '[') ? "]"
+                                              : "");
+    }
+    hostile_sized(SQL_WHERE_SHORT_BYTES, "b", " IS NULL", "", "");
+    hostile_sized(SQL_WHERE_SHORT_BYTES, "id", "::a", "", "");
+    hostile_sized(SQL_WHERE_SHORT_BYTES, "", "(b=", "b", ")");
+    hostile_sized(SQL_WHERE_SHORT_BYTES, "", "(SELECT ", "b", ")");
+    return NULL;
+}
+
+static void short_texts_need_little_stack(void **state)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(pthread_attr_init(&attr), 0);
+    assert_int_equal(pthread_attr_setstacksize(&attr, STACK_BYTES), 0);
+    assert_int_equal(pthread_create(&thread, &attr, parse_deep_and_short, NULL), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(pthread_attr_destroy(&attr), 0);
 }
 
 static void hostile_texts_are_refused_or_work(void **state)
@@ -681,6 +767,8 @@ int main(void)
         TEST(leaves_are_told_apart),
         TEST(ranges_and_prefixes_are_found),
         TEST(columns_are_listed),
+        TEST(hostile_texts_are_refused),
+        TEST(short_texts_need_little_stack),
         TEST(hostile_texts_are_refused_or_work),
         TEST(nested_between_is_bounded),
         TEST(a_full_arena_is_an_error),

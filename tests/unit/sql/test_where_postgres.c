@@ -2,12 +2,20 @@
  * what Postgres says, both of the clause as written and of the text that the tree prints; what
  * can't be decided is refused, and counted.
  *
- *   - the 258 recorded clauses (../shared/golden/where-evaluation.json, where it is), over their
- *     rows, also against the ids recorded there
- *   - random clauses over a table of our own, from a grammar of everything that is resolved
+ *   - the 258 recorded clauses (where-evaluation.json of $COULOMB_GOLDEN or ../shared/golden,
+ *     if it is there), over their rows, also against the ids recorded there; those refused are
+ *     listed here
+ *   - random clauses (random_clause.h), some of their literals as parameters, over random tables
+ *     and rows of our own, under the collation C and under libc's of en_US.UTF-8
  *
- * WHERE_SEED=n repeats a run, WHERE_CLAUSES=n makes more, WHERE_SHOW=1 shows what is refused. */
+ * WHERE_SEED=n repeats a run, WHERE_COMPARISONS=n (each of a clause as written with a row, under
+ * each collation) makes it longer, WHERE_SHOW=1 shows what is refused. */
 
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <locale.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +23,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <libpq-fe.h>
@@ -22,30 +33,30 @@
 #include "sql/expr.h"
 #include "support/pgcluster.h"
 #include "unit/sql/cond_holds.h"
+#include "unit/sql/samples.h"
+/* Behind the samples, whose functions have a parameter of the name of its `below`. */
+#include "unit/sql/random_clause.h"
 #include "json/json.h"
 
-#define COLUMNS_MAX   40
-#define ROWS_MAX      20
-#define GOLDEN        "../shared/golden/where-evaluation.json"
-#define GOLDEN_MAX    ((size_t)1 << 20)
-#define ARENA_MAX     ((size_t)64 << 20)
-#define CLAUSE_LENGTH 2000
+#define COLUMNS_MAX       40
+#define ROWS_MAX          20
+#define FIXED_ROWS        6
+#define RANDOM_ROWS       10
+#define CLAUSES_PER_TABLE 100
+#define PARAMS_MAX        8
+#define GOLDEN_MAX        ((size_t)1 << 20)
+#define ARENA_MAX         ((size_t)64 << 20)
+#define CLAUSE_LENGTH     2000
 
 static PGconn *connection;
 static struct pgcluster *cluster;
 static enum sql_collation database = SQL_COLLATION_DETERMINISTIC;
-static uint64_t random_state = 7;
 static unsigned wrong;
 static unsigned long compared;
 static unsigned long refused;
 static unsigned long accepted;
 static unsigned long undecided; /* rows whose values nothing here can read */
-
-static uint32_t below(uint32_t n)
-{
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(random_state >> 33) % n;
-}
+static unsigned long missed;    /* refused, but Postgres evaluates it */
 
 static PGresult *run(const char *sql, const char *a, const char *b)
 {
@@ -124,6 +135,13 @@ static void unload(struct world *w)
 
 /* ---- one clause ---- */
 
+/* A clause as it comes to us, with parameters. */
+struct given {
+    struct buf text;
+    struct slice values[PARAMS_MAX];
+    struct sql_params params;
+};
+
 static const char *name_of(enum sql_verdict v)
 {
     static const char *const names[] = {"f", "t", "n", "!"};
@@ -145,15 +163,17 @@ static void check_conditions(struct world *w, const char *clause, const char *pr
                              struct arena *scratch)
 {
     struct sql_value values[COLUMNS_MAX];
+    struct err err;
     bool holds;
 
     for (size_t i = 0; i < w->table.count; i++) {
         struct slice text;
 
         values[i] = (struct sql_value){.null = true};
-        if (get(w, i, &text) && w->columns[i].type.base != SQL_OTHER)
-            assert_int_equal(
-                sql_value_in(w->columns[i].type, text, scratch, &values[i], NULL), 0);
+        if (get(w, i, &text) && w->columns[i].type.base != SQL_OTHER &&
+            sql_value_in(w->columns[i].type, text, scratch, &values[i], &err) != 0)
+            fail_msg("%s of row %d: %.*s: %s", w->columns[i].name.ptr, w->row + 1,
+                     (int)text.len, text.ptr, err.message);
     }
     holds = cond_holds(cond, values);
     if ((!holds && v == SQL_IS_TRUE) || (holds && cond->exact && v != SQL_IS_TRUE))
@@ -168,7 +188,6 @@ static void compare(struct world *w, const char *table, const char *clause,
                     const struct sql_program *program, const struct sql_cond *cond,
                     bool ids[ROWS_MAX])
 {
-    char sql[200];
     struct sql_value values[COLUMNS_MAX];
     unsigned char states[COLUMNS_MAX];
     struct arena arena;
@@ -176,9 +195,8 @@ static void compare(struct world *w, const char *table, const char *clause,
         .table = &w->table, .get = get, .ctx = w, .values = values, .states = states};
     PGresult *theirs;
 
-    (void)snprintf(sql, sizeof(sql), "SELECT verdict($1, $2, id) FROM %s ORDER BY id",
-                   table);
-    theirs = run(sql, text, table);
+    theirs = run("SELECT verdicts($1, $2)", text, table);
+    assert_int_equal(PQntuples(theirs), w->row_count);
     arena_init(&arena, ARENA_MAX);
     row.arena = &arena;
     for (w->row = 0; w->row < w->row_count; w->row++) {
@@ -192,10 +210,13 @@ static void compare(struct world *w, const char *table, const char *clause,
         ids[w->row] = v == SQL_IS_TRUE;
         if (v != SQL_IS_ERROR)
             check_conditions(w, clause, printed, cond, v, &arena);
-        compared++;
+        compared += text == clause;
         if (v == SQL_IS_ERROR &&
             (err.code == ERR_UNSUPPORTED || err.code == ERR_MEMORY)) {
             undecided++;
+            if (getenv("WHERE_SHOW"))
+                print_message("undecided, Postgres %s: %s: %s\n", answer, clause,
+                              err.message);
             continue;
         }
         if (text == clause && (*answer == '!' || v == SQL_IS_ERROR))
@@ -234,19 +255,22 @@ static void round_trip(struct world *w, const char *clause, const char *printed)
 }
 
 /* With what Postgres says for the first row: an error there too, or not. */
-static void show_refused(const char *table, const char *clause, const char *why)
+static void look_at_refused(const char *table, const char *clause, const char *why)
 {
     PGresult *theirs = run("SELECT verdict($1, $2, 1)", clause, table);
+    const char *answer = PQgetvalue(theirs, 0, 0);
 
-    print_message("refused, Postgres %s: %s: %s\n", PQgetvalue(theirs, 0, 0), clause,
-                  why);
+    missed += *answer != '!';
+    if (getenv("WHERE_SHOW"))
+        print_message("refused, Postgres %s: %s: %s\n", answer, clause, why);
     PQclear(theirs);
 }
 
-/* False: refused. */
+/* False: refused. given is the clause if NULL. */
 static bool check(struct world *w, const char *table, const char *clause,
-                  bool ids[ROWS_MAX])
+                  const struct given *given, bool ids[ROWS_MAX])
 {
+    struct slice text = slice_of(given ? given->text.ptr : clause);
     struct arena arena;
     const struct sql_expr *e;
     struct sql_program *program;
@@ -256,7 +280,8 @@ static bool check(struct world *w, const char *table, const char *clause,
     bool ok;
 
     arena_init(&arena, ARENA_MAX);
-    ok = sql_where_parse(slice_of(clause), &w->table, NULL, &arena, &e, &err) == 0;
+    ok = sql_where_parse(text, &w->table, given ? &given->params : NULL, &arena, &e,
+                         &err) == 0;
     if (ok) {
         accepted++;
         buf_init(&printed, ARENA_MAX);
@@ -272,8 +297,7 @@ static bool check(struct world *w, const char *table, const char *clause,
         buf_fini(&printed);
     } else {
         refused++;
-        if (getenv("WHERE_SHOW"))
-            show_refused(table, clause, err.message);
+        look_at_refused(table, clause, err.message);
     }
     arena_fini(&arena);
     return ok;
@@ -281,28 +305,56 @@ static bool check(struct world *w, const char *table, const char *clause,
 
 static void report(const char *what)
 {
-    print_message("%s: %lu clauses accepted, %lu refused, %lu comparisons, %lu "
-                  "undecided, %u wrong\n",
-                  what, accepted, refused, compared, undecided, wrong);
+    print_message(
+        "%s: %lu clauses accepted, %lu refused (%lu of them Postgres evaluates), "
+        "%lu comparisons, %lu undecided, %u wrong\n",
+        what, accepted, refused, missed, compared, undecided, wrong);
     assert_int_equal(wrong, 0);
-    accepted = refused = compared = undecided = 0;
+    accepted = refused = missed = compared = undecided = 0;
 }
 
 /* ---- the recorded clauses ---- */
+
+/* What we refuse of it, listed in tests/PROTOCOL.md, too. */
+static const struct {
+    const char *where;
+    const char *why;
+} refusals[] = {
+    {"t > 'a'", "the order of a collation other than C"},
+    {"t < 'a'", "the order of a collation other than C"},
+    {"ch > 'a'", "the order of a collation other than C"},
+    {"t ILIKE 'b'", "the case of a collation other than C"},
+    {"t NOT ILIKE 'b'", "the case of a collation other than C"},
+    {"t ~~* 'A%'", "the case of a collation other than C"},
+    {"lower(t) = 'b'", "the case of a collation other than C"},
+    {"upper(t) = 'A'", "the case of a collation other than C"},
+    {"lower(vc) = '\xc3\xbcn\xc3\xaf'", "the case of a collation other than C"},
+    {"tz > ts", "depends on the time zone of the session"},
+    {"ilike(t,'B')", "Postgres has no such function"},
+    {"NULL", "Postgres takes it for text in the place it is put to, too"},
+    {"i = '2147483648'", "Postgres refuses it, too"},
+};
 
 struct golden {
     struct world world;
     char where[CLAUSE_LENGTH];
     char member[100];
     bool ids[ROWS_MAX];
-    bool has_ids, in_ids;
+    bool has_ids;
+    unsigned accepted;
     char *create, *rows;
 };
 
 static char *read_golden(size_t *len)
 {
-    FILE *f = fopen(GOLDEN, "rb");
+    const char *folder = getenv("COULOMB_GOLDEN");
+    char path[500];
+    FILE *f;
     char *text;
+
+    (void)snprintf(path, sizeof(path), "%s/where-evaluation.json",
+                   folder ? folder : "../shared/golden");
+    f = fopen(path, "rb");
 
     if (!f)
         return NULL;
@@ -331,7 +383,15 @@ static void check_recorded(struct golden *g)
     bool ids[ROWS_MAX] = {false};
     unsigned long before = undecided;
 
-    if (!check(&g->world, "w", g->where, ids) || !g->has_ids || undecided > before)
+    if (!check(&g->world, "w", g->where, NULL, ids)) {
+        for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+            if (strcmp(g->where, refusals[i].where) == 0)
+                return;
+        }
+        fail_msg("refused: %s", g->where);
+    }
+    g->accepted++;
+    if (!g->has_ids || undecided > before)
         return;
     for (int i = 0; i < g->world.row_count; i++) {
         if (ids[i] != g->ids[i + 1] && ++wrong <= 40)
@@ -393,6 +453,7 @@ static void recorded_clauses_choose_the_rows_that_postgres_chooses(void **state)
     assert_int_equal(event, JSON_END);
     json_reader_fini(&r);
     unload(&g->world);
+    assert_int_equal(g->accepted + sizeof(refusals) / sizeof(refusals[0]), 258);
     free(g->create);
     free(g->rows);
     free(text);
@@ -400,407 +461,7 @@ static void recorded_clauses_choose_the_rows_that_postgres_chooses(void **state)
     report("recorded clauses");
 }
 
-/* ---- random clauses ---- */
-
-static const char *pick(const char *const *list, size_t count)
-{
-    return list[below((uint32_t)count)];
-}
-
-#define PICK(...)                                                                        \
-    pick((const char *const[]){__VA_ARGS__},                                             \
-         sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
-
-// NOLINTBEGIN(misc-no-recursion): depth counts down
-
-static void put_boolean(struct buf *out, unsigned depth);
-
-static void put_int(struct buf *out, unsigned depth)
-{
-    uint32_t kind = below(depth > 0 ? 14 : 4);
-
-    if (kind < 2) {
-        buf_puts(out, PICK("i2", "i4", "i8", "j4"));
-    } else if (kind < 4) {
-        buf_puts(out, PICK("0", "1", "2", "-1", "3", "NULL::int4", "2147483647", "'7'",
-                           "1::int2", "-32768", "3000000000", "'2'::int8"));
-    } else if (kind < 8) {
-        buf_putc(out, '(');
-        put_int(out, depth - 1);
-        buf_printf(out, " %s ", PICK("+", "-", "*", "/", "%", "&", "|", "#"));
-        put_int(out, depth - 1);
-        buf_putc(out, ')');
-    } else if (kind == 8) {
-        buf_puts(out, PICK("- ", "@ ", "~ ", "+ "));
-        put_int(out, depth - 1);
-    } else if (kind == 9) {
-        buf_printf(out, "%s(", PICK("coalesce", "greatest", "least"));
-        put_int(out, depth - 1);
-        buf_puts(out, ", ");
-        put_int(out, depth - 1);
-        buf_putc(out, ')');
-    } else if (kind == 10) {
-        buf_puts(out, "CASE WHEN ");
-        put_boolean(out, depth - 1);
-        buf_puts(out, " THEN ");
-        put_int(out, depth - 1);
-        buf_puts(out, " ELSE ");
-        put_int(out, depth - 1);
-        buf_puts(out, " END");
-    } else if (kind == 11) {
-        buf_puts(out, "length(t)");
-    } else if (kind == 12) {
-        buf_puts(out, "nullif(");
-        put_int(out, depth - 1);
-        buf_puts(out, ", ");
-        put_int(out, depth - 1);
-        buf_putc(out, ')');
-    } else {
-        buf_putc(out, '(');
-        put_int(out, depth - 1);
-        buf_printf(out, ")::%s", PICK("int8", "int4", "int2"));
-    }
-}
-
-static void put_number(struct buf *out, unsigned depth)
-{
-    switch (below(5)) {
-    case 0:
-        buf_puts(out, PICK("f4", "f8", "n", "n2"));
-        break;
-    case 1:
-        buf_puts(out, PICK("0.5", "2.50", "1e3", "'NaN'::float8", "'Infinity'::float8",
-                           "-1.5", "'0.1'::float4", "1.0", "'NaN'::numeric"));
-        break;
-    default:
-        put_int(out, depth);
-        break;
-    }
-}
-
-static void put_text(struct buf *out, unsigned depth)
-{
-    switch (below(depth > 0 ? 9 : 4)) {
-    case 0:
-    case 1:
-        buf_puts(out, PICK("t", "tc", "vc", "ch", "nm"));
-        break;
-    case 2:
-    case 3:
-        buf_puts(out,
-                 PICK("'a'", "''", "'B'", "'a  '", "'100%'", "'\xc3\xa9'", "NULL::text",
-                      "'a\\b'", "'it''s'", "'a'::bpchar", "'ab'::varchar(1)"));
-        break;
-    case 4:
-        buf_putc(out, '(');
-        put_text(out, depth - 1);
-        buf_puts(out, " || ");
-        put_text(out, depth - 1);
-        buf_putc(out, ')');
-        break;
-    case 5:
-        buf_puts(out, "coalesce(");
-        put_text(out, depth - 1);
-        buf_puts(out, ", ");
-        put_text(out, depth - 1);
-        buf_putc(out, ')');
-        break;
-    case 6:
-        put_int(out, depth - 1);
-        buf_puts(out, "::text");
-        break;
-    case 7:
-        buf_puts(out, PICK("lower(t COLLATE \"C\")", "upper(tc)", "concat(t, vc, ch)",
-                           "e::text", "b::text", "u::text", "f8::text", "n::text",
-                           "d::text", "ts::text", "iv::text", "j::text"));
-        break;
-    default:
-        put_text(out, depth - 1);
-        buf_printf(out, "::%s",
-                   PICK("text", "varchar", "bpchar", "varchar(2)", "char(3)"));
-        break;
-    }
-}
-
-static void put_interval(struct buf *out, unsigned depth)
-{
-    if (depth > 0 && below(3) == 0) {
-        buf_puts(out, PICK("(ts - timestamp '2024-01-01')", "(tz - tz)", "(tm - tm)",
-                           "justify_hours(iv)", "(- iv)", "(iv * 2)"));
-        return;
-    }
-    buf_puts(out,
-             PICK("iv", "iv", "interval '1 day'", "interval '-1 month 2 days 03:04:05'",
-                  "'PT24H'::interval", "NULL::interval", "'30 days'"));
-}
-
-static void put_time(struct buf *out, unsigned depth)
-{
-    if (depth > 0 && below(3) == 0) {
-        buf_putc(out, '(');
-        put_time(out, depth - 1);
-        buf_puts(out, PICK(" + ", " - "));
-        put_interval(out, 0);
-        buf_putc(out, ')');
-        return;
-    }
-    buf_puts(out,
-             PICK("ts", "d", "tz", "tm", "date '2024-01-31'", "'2024-02-29 12:00'",
-                  "timestamp 'infinity'", "'2024-01-31T10:00:00Z'::timestamptz",
-                  "time '10:00'", "(d + 1)", "(ts AT TIME ZONE 'UTC')", "d::timestamp",
-                  "ts::date", "'-infinity'::date", "NULL::date", "'epoch'"));
-}
-
-static void put_array(struct buf *out, unsigned depth)
-{
-    switch (below(depth > 0 ? 6 : 3)) {
-    case 0:
-        buf_puts(out, PICK("ia", "ia", "ta"));
-        break;
-    case 1:
-        buf_puts(out,
-                 PICK("'{1,2}'", "'{}'::int4[]", "ARRAY[1,NULL,3]", "'{{1,2},{3,4}}'",
-                      "ARRAY['a','b']", "'{a,\"a b\",NULL}'::text[]",
-                      "'[0:1]={1,2}'::int4[]", "ARRAY[i4, j4]", "ARRAY[t, tc]"));
-        break;
-    case 2:
-        buf_puts(out, PICK("ia[1:2]", "ia[:1]", "ta[2:]", "(ARRAY[i4, 1])[1:1]",
-                           "ia[1][1:2]"));
-        break;
-    default:
-        buf_putc(out, '(');
-        put_array(out, depth - 1);
-        buf_puts(out, " || ");
-        put_array(out, depth - 1);
-        buf_putc(out, ')');
-        break;
-    }
-}
-
-static void put_array_test(struct buf *out, unsigned depth)
-{
-    switch (below(5)) {
-    case 0:
-        buf_puts(out, PICK("i4", "1", "ia[1]", "3", "i8", "NULL", "ia[i2]", "ia[1][2]"));
-        buf_printf(out, " %s %s(", PICK("=", "<>", "<", ">="), PICK("ANY", "ALL"));
-        put_array(out, depth);
-        buf_putc(out, ')');
-        break;
-    case 1:
-        buf_puts(out,
-                 PICK("array_ndims(ia) = 1", "ta[1] = 'a'", "cardinality(ta) > 1",
-                      "'a' = ANY(ta)", "ia::text = '{1,2}'", "array_length(ia, 1) = i4",
-                      "e = ANY('{x,y}')", "i4 = ANY('{1,2,NULL}')", "ia IS NULL",
-                      "ia::text[] = ta", "ia::int8[] @> ARRAY[3::int8]"));
-        break;
-    default:
-        put_array(out, depth);
-        buf_printf(out, " %s ", PICK("=", "<>", "@>", "<@", "&&", "<", "="));
-        put_array(out, depth);
-        break;
-    }
-}
-
-static void put_json_test(struct buf *out)
-{
-    buf_puts(out, PICK("j", "j", "(j -> 'a')", "(j -> 0)", "(j #> '{a,b}')",
-                       "'{\"a\":1}'::jsonb"));
-    switch (below(4)) {
-    case 0:
-        buf_printf(out, " ->> %s",
-                   PICK("'a' = '1'", "'a' IS NULL", "0 LIKE '%1%'", "'b' = t"));
-        break;
-    case 1:
-        buf_printf(out, " ? %s", PICK("'a'", "t", "'b'"));
-        break;
-    default:
-        buf_printf(out, " %s %s", PICK("=", "@>", "<@", "<>"),
-                   PICK("'{\"a\": 1}'", "'{}'", "'[1]'", "j", "'null'", "'1.0'",
-                        "'{\"a\": {\"b\": [1, 2]}}'"));
-        break;
-    }
-}
-
-static void put_function_test(struct buf *out)
-{
-    buf_puts(
-        out,
-        PICK("extract(year FROM ts) = 2024", "extract(month FROM d) > 1",
-             "date_trunc('month', ts) = '2024-01-01'", "date_part('dow', d) = 4",
-             "extract(epoch FROM iv) >= 86400", "t ~ '^a'", "vc !~ 'b'", "abs(i4) = 1",
-             "t ~* 'A'", "round(n2, 1) = 2.5", "round(n) = 1", "mod(i4, 2) = 1",
-             "floor(f8) = 0", "ceil(n2) = 3", "char_length(vc) > 1", "sqrt(f8) > 1",
-             "(i4, t) = (1, 'a')", "(i4, b) <> (2, true)", "sign(n) = -1",
-             "octet_length(by) = 1", "starts_with(t, 'a')", "tm > '10:00:00'",
-             "int4(b) = 1", "text(i4) = '1'", "power(f8, 2) = 1", "|/ f8 = 1",
-             "n % 2 = 1", "d - date '2024-01-01' = 30", "array_append(ia, 9) @> '{9}'",
-             "'x' = t || ch", "ia[array_lower(ia, 1)] = 1", "n ^ 2 = 1",
-             "length(t) = ANY(ia)", "e::text = ANY(ta)", "b IN (true, NULL)", "f4 = 0.1",
-             "f4 = '0.1'", "f4 IN (0.1, 3)", "i8 IN (1.0, 3)", "n2 IN ('2.5', 0)",
-             "vc IN ('a', 'b')", "ch IN ('a', 'ab ')",
-             "ts IN ('2024-01-31 10:00', 'infinity')", "iv IN ('1 day', '30 days')"));
-}
-
-static void put_comparison(struct buf *out, unsigned depth)
-{
-    void (*operand)(struct buf *, unsigned) = below(3) == 0   ? put_text
-                                              : below(3) == 0 ? put_time
-                                              : below(3) == 0 ? put_interval
-                                              : below(2) == 0 ? put_number
-                                                              : put_int;
-
-    if (below(6) == 0) {
-        put_array_test(out, depth);
-        return;
-    }
-    if (below(12) == 0) {
-        put_json_test(out);
-        return;
-    }
-    if (below(8) == 0) {
-        put_function_test(out);
-        return;
-    }
-    switch (below(9)) {
-    case 0:
-        operand(out, depth);
-        buf_printf(out, " %s (", PICK("IN", "NOT IN"));
-        for (uint32_t i = 0, n = 1 + below(4); i < n; i++) {
-            buf_puts(out, i > 0 ? ", " : "");
-            operand(out, below(2) ? 0 : depth);
-        }
-        buf_putc(out, ')');
-        break;
-    case 1:
-        operand(out, depth);
-        buf_printf(
-            out, " %s ",
-            PICK("BETWEEN", "NOT BETWEEN", "BETWEEN SYMMETRIC", "NOT BETWEEN SYMMETRIC"));
-        operand(out, 0);
-        buf_puts(out, " AND ");
-        operand(out, 0);
-        break;
-    case 2:
-        operand(out, depth);
-        buf_puts(out, PICK(" IS NULL", " IS NOT NULL"));
-        break;
-    case 3:
-        operand(out, depth);
-        buf_puts(out, PICK(" IS DISTINCT FROM ", " IS NOT DISTINCT FROM "));
-        operand(out, depth);
-        break;
-    case 4:
-        put_text(out, depth);
-        buf_printf(out, " %s ", PICK("LIKE", "NOT LIKE", "~~"));
-        buf_puts(out, PICK("'a%'", "'%a%'", "'_'", "'100\\%'", "''", "'a_b'", "'%'",
-                           "'!%%' ESCAPE '!'", "vc"));
-        break;
-    case 5:
-        operand(out, 0);
-        buf_printf(out, " %s %s(ARRAY[", PICK("=", "<>", "="), PICK("ANY", "ALL"));
-        operand(out, 0);
-        buf_puts(out, ", ");
-        operand(out, 0);
-        buf_puts(out, "])");
-        break;
-    default:
-        operand(out, depth);
-        buf_printf(out, " %s ", PICK("=", "<>", "<", "<=", ">", ">=", "=", "="));
-        operand(out, depth);
-        if (operand == put_text && below(3) == 0)
-            buf_puts(out, " COLLATE \"C\"");
-        break;
-    }
-}
-
-static void put_boolean(struct buf *out, unsigned depth)
-{
-    uint32_t kind = below(depth > 0 ? 12 : 5);
-
-    buf_putc(out, '(');
-    if (kind < 3) {
-        put_comparison(out, depth > 0 ? depth - 1 : 0);
-    } else if (kind == 3) {
-        buf_puts(out, PICK("b", "b", "true", "false", "NULL::bool", "e = 'x'", "e <> 'y'",
-                           "u = 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'", "b = 't'",
-                           "e IN ('x', 'y')", "by = '\\x01'"));
-    } else if (kind == 4) {
-        buf_puts(out, PICK("i4 = 1", "t = 'a'", "i8 > 0", "1 < i4", "'a' = vc"));
-    } else if (kind < 10) {
-        put_boolean(out, depth - 1);
-        for (uint32_t i = 0, n = 1 + below(2); i < n; i++) {
-            buf_puts(out, kind < 8 ? " AND " : " OR ");
-            put_boolean(out, depth - 1);
-        }
-    } else if (kind == 10) {
-        buf_puts(out, "NOT ");
-        put_boolean(out, depth - 1);
-    } else {
-        put_boolean(out, depth - 1);
-        buf_printf(out, " IS %s%s", PICK("", "NOT "), PICK("TRUE", "FALSE", "UNKNOWN"));
-    }
-    buf_putc(out, ')');
-}
-
-// NOLINTEND(misc-no-recursion)
-
-static void random_clauses_agree_with_postgres(void **state)
-{
-    unsigned count = getenv("WHERE_CLAUSES")
-                         ? (unsigned)strtoul(getenv("WHERE_CLAUSES"), NULL, 10)
-                         : 1500;
-    struct world w;
-
-    (void)state;
-    PQclear(run("CREATE TABLE r (id int4, b bool, i2 int2, i4 int4, j4 int4, i8 int8, f4 "
-                "float4, f8 float8, n numeric, n2 numeric(6,2), t text, tc text COLLATE "
-                "\"C\", vc varchar(20), ch char(3), nm name, u uuid, e w_e, by bytea, d "
-                "date, tm time, ts timestamp, "
-                "tz timestamptz, iv interval, ia int4[], ta text[], j jsonb)",
-                NULL, NULL));
-    PQclear(run(
-        "INSERT INTO r VALUES (1, true, 1, 1, 2, 1, 0.1, 0.1, 1, 2.5, 'a', 'a', 'a', "
-        "'a', "
-        "'a', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'x', '\\x01', '2024-01-31', "
-        "'10:00', '2024-01-31 10:00', '2024-01-31 10:00+00', '1 day', '{1,2}', '{a,b}', "
-        "'{\"a\": 1, \"b\": null}'), "
-        "(2, false, 0, 2, 2, -1, 'NaN', 'NaN', 'NaN', 0, '', '', '', '', '', "
-        "'00000000-0000-0000-0000-000000000000', 'y', '\\x', '2024-02-29', "
-        "'23:59:59.5', '2024-02-29 23:59:59.5', '2024-02-29 23:59:59.5+02', '1 month', "
-        "'{}', '{}', '[1, \"1\", null]'), "
-        "(3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, "
-        "NULL, "
-        "NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL), "
-        "(4, true, -32768, -2147483648, 0, -9223372036854775808, '-Infinity', "
-        "'Infinity', "
-        "2.50, -1.5, 'B', 'B', 'b', 'ab', 'Zz', 'ffffffff-ffff-ffff-ffff-ffffffffffff', "
-        "'y', '\\xff', '1970-01-01', '00:00', '1970-01-01', '1970-01-01 00:00+00', "
-        "'30 days', '{null,3}', '{null,\"a b\"}', '{\"a\": {\"b\": [1, 2]}}'), "
-        "(5, false, 32767, 2147483647, 7, 9223372036854775807, 3, 1000, 1000000, 9.99, "
-        "'100%', E'it''s', E'a\\\\b', 'a', E'\\u00e9', NULL, 'x', NULL, "
-        "'0044-03-15 BC', '24:00', 'infinity', 'infinity', '-1 day 02:00', "
-        "'{{1,2},{3,4}}', '{A}', '1.0'), "
-        "(6, NULL, 3, 3, NULL, 3, -0.0, -0.0, -0.1, 0.5, E'a\\nb', E'\\u00e9', 'a  ', "
-        "E'\\u00e9', 'a  ', NULL, NULL, NULL, '2024-03-01', '10:00', '2024-03-01', "
-        "'2024-03-01', '24:00:00', '[2:3]={3,4}', E'{\\u00e9}', '\"x\"')",
-        NULL, NULL));
-    load(&w, "r");
-    for (unsigned i = 0; i < count; i++) {
-        bool ids[ROWS_MAX];
-        struct buf clause;
-
-        buf_init(&clause, 100000);
-        put_boolean(&clause, below(4));
-        buf_putc(&clause, '\0');
-        assert_int_equal(clause.failed, 0);
-        (void)check(&w, "r", clause.ptr, ids);
-        buf_fini(&clause);
-    }
-    unload(&w);
-    report("random clauses");
-}
-
-/* ---- setting up ---- */
+/* ---- the databases ---- */
 
 /* A database with that collation, set up as the sessions are whose text comes in. */
 static void connect_to(const char *name, const char *collation)
@@ -821,7 +482,8 @@ static void connect_to(const char *name, const char *collation)
     connection = PQconnectdb(sql);
     if (PQstatus(connection) != CONNECTION_OK)
         fail_msg("%s", PQerrorMessage(connection));
-    PQclear(run("SELECT set_config('datestyle', 'ISO', false), "
+    PQclear(run("SELECT set_config('client_min_messages', 'warning', false), "
+                "set_config('datestyle', 'ISO', false), "
                 "set_config('timezone', 'UTC', false), "
                 "set_config('intervalstyle', 'iso_8601', false), "
                 "set_config('bytea_output', 'hex', false), "
@@ -836,21 +498,285 @@ static void connect_to(const char *name, const char *collation)
             "row_id || ' OFFSET 0) AS s' INTO r; "
             "RETURN r; EXCEPTION WHEN others THEN RETURN '!' || SQLERRM; END $$",
             NULL, NULL));
+    /* All rows at once, which is faster; one by one where some raise errors. */
+    PQclear(run(
+        "CREATE FUNCTION verdicts(clause text, tab text) RETURNS SETOF text "
+        "LANGUAGE plpgsql AS $$ DECLARE r text[]; BEGIN "
+        "EXECUTE 'SELECT array_agg(CASE WHEN v THEN ''t'' WHEN NOT v THEN ''f'' ELSE "
+        "''n'' END ORDER BY id) FROM (SELECT id, (' || clause || ') AS v FROM ' || tab "
+        "|| ' OFFSET 0) AS s' INTO r; "
+        "RETURN QUERY SELECT unnest(r); EXCEPTION WHEN others THEN "
+        "RETURN QUERY EXECUTE 'SELECT verdict($1, $2, id) FROM ' || tab || ' ORDER BY "
+        "id' USING clause, tab; END $$",
+        NULL, NULL));
+    PQclear(run("CREATE FUNCTION put(name text, value text, row_id int4) RETURNS void "
+                "LANGUAGE plpgsql AS $$ BEGIN EXECUTE format('UPDATE r SET %I = %L WHERE "
+                "id = %s', name, value, row_id); EXCEPTION WHEN others THEN NULL; END $$",
+                NULL, NULL));
 }
 
-static void clauses_agree_under_collation_c(void **state)
+/* libc's locale is made where there is none, by the tool that comes with Postgres's package
+ * `locales`, in a folder of our own, which the server is told of by its environment. */
+static char locales[] = "/tmp/coulomb-locales-XXXXXX";
+
+static int remove_entry(const char *path, const struct stat *st, int type,
+                        struct FTW *ftw)
 {
-    PQfinish(connection);
-    connect_to("with_c", "C");
-    database = SQL_COLLATION_C;
-    random_clauses_agree_with_postgres(state);
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
 }
+
+static void provide_locale(void)
+{
+    locale_t there = newlocale(LC_ALL_MASK, "en_US.UTF-8", (locale_t)0);
+    char path[sizeof(locales) + 20];
+    int status;
+    pid_t child;
+
+    if (there != (locale_t)0) {
+        freelocale(there);
+        *locales = '\0';
+        return;
+    }
+    assert_non_null(mkdtemp(locales));
+    assert_int_equal(chmod(locales, 0755), 0);
+    (void)snprintf(path, sizeof(path), "%s/en_US.UTF-8", locales);
+    child = fork();
+    if (child == 0) {
+        (void)execlp("localedef", "localedef", "-i", "en_US", "-f", "UTF-8", path,
+                     (char *)NULL);
+        _exit(127);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (status != 0)
+        fail_msg("no locale en_US.UTF-8, and localedef can't make it");
+    assert_int_equal(setenv("LOCPATH", locales, 1), 0);
+}
+
+/* ---- random clauses ---- */
+
+static const char fixed_rows[] =
+    "INSERT INTO r VALUES (1, true, 1, 1, 2, 1, 0.1, 0.1, 1, 2.5, 'a', 'a', 'a', "
+    "'a', "
+    "'a', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'x', '\\x01', '2024-01-31', "
+    "'10:00', '2024-01-31 10:00', '2024-01-31 10:00+00', '1 day', '{1,2}', '{a,b}', "
+    "'{1.0,2}', '{1,2}', '{2024-01-31}', '{\"a\": 1, \"b\": null}'), "
+    "(2, false, 0, 2, 2, -1, 'NaN', 'NaN', 'NaN', 0, '', '', '', '', '', "
+    "'00000000-0000-0000-0000-000000000000', 'y', '\\x', '2024-02-29', "
+    "'23:59:59.5', '2024-02-29 23:59:59.5', '2024-02-29 23:59:59.5+02', '1 month', "
+    "'{}', '{}', '{}', '{}', '{}', '[1, \"1\", null]'), "
+    "(3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, "
+    "NULL, "
+    "NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, "
+    "NULL), "
+    "(4, true, -32768, -2147483648, 0, -9223372036854775808, '-Infinity', "
+    "'Infinity', "
+    "2.50, -1.5, 'B', 'B', 'b', 'ab', 'Zz', 'ffffffff-ffff-ffff-ffff-ffffffffffff', "
+    "'y', '\\xff', '1970-01-01', '00:00', '1970-01-01', '1970-01-01 00:00+00', "
+    "'30 days', '{null,3}', '{null,\"a b\"}', '{NaN,null}', '{NaN,-0}', "
+    "'{null,infinity}', '{\"a\": {\"b\": [1, 2]}}'), "
+    "(5, false, 32767, 2147483647, 7, 9223372036854775807, 3, 1000, 1000000, 9.99, "
+    "'100%', E'it''s', E'a\\\\b', 'a', E'\\u00e9', NULL, 'x', NULL, "
+    "'0044-03-15 BC', '24:00', 'infinity', 'infinity', '-1 day 02:00', "
+    "'{{1,2},{3,4}}', '{A}', '{{1,2.50}}', '{Infinity}', '{2024-02-29,2024-03-01}', "
+    "'1.0'), "
+    "(6, NULL, 3, 3, NULL, 3, -0.0, -0.0, -0.1, 0.5, E'a\\nb', E'\\u00e9', 'a  ', "
+    "E'\\u00e9', 'a  ', NULL, NULL, NULL, '2024-03-01', '10:00', '2024-03-01', "
+    "'2024-03-01', '24:00:00', '[2:3]={3,4}', E'{\\u00e9}', '{-1.5}', '{0.1}', "
+    "'{-infinity}', '\"x\"')";
+
+static const struct random_column {
+    const char *name;
+    enum sql_base base;
+    bool array;
+} random_columns[] = {{"b", SQL_BOOL, false},         {"i2", SQL_INT2, false},
+                      {"i4", SQL_INT4, false},        {"j4", SQL_INT4, false},
+                      {"i8", SQL_INT8, false},        {"f4", SQL_FLOAT4, false},
+                      {"f8", SQL_FLOAT8, false},      {"n", SQL_NUMERIC, false},
+                      {"n2", SQL_NUMERIC, false},     {"t", SQL_TEXT, false},
+                      {"tc", SQL_TEXT, false},        {"vc", SQL_VARCHAR, false},
+                      {"ch", SQL_BPCHAR, false},      {"nm", SQL_NAME, false},
+                      {"u", SQL_UUID, false},         {"e", SQL_ENUM, false},
+                      {"by", SQL_BYTEA, false},       {"d", SQL_DATE, false},
+                      {"tm", SQL_TIME, false},        {"ts", SQL_TIMESTAMP, false},
+                      {"tz", SQL_TIMESTAMPTZ, false}, {"iv", SQL_INTERVAL, false},
+                      {"ia", SQL_INT4, true},         {"ta", SQL_TEXT, true},
+                      {"na", SQL_NUMERIC, true},      {"fa", SQL_FLOAT8, true},
+                      {"da", SQL_DATE, true},         {"j", SQL_JSONB, false}};
+
+/* Values that the types don't take are left NULL; lengths and precisions are random. */
+static void make_random_table(void)
+{
+    char sql[1500];
+    char sample[SAMPLE_MAX];
+    const char *collation = below(4) == 0 ? "COLLATE \"C\"" : "";
+
+    PQclear(run("DROP TABLE IF EXISTS r", NULL, NULL));
+    (void)snprintf(
+        sql, sizeof(sql),
+        "CREATE TABLE r (id int4, b bool, i2 int2, i4 int4, j4 int4, i8 int8, "
+        "f4 float4, f8 float8, n numeric, n2 numeric(%u,2), t text %s, tc text "
+        "COLLATE \"C\", vc varchar(%u) %s, ch char(%u), nm name, u uuid, e w_e, "
+        "by bytea, d date, tm time(%u), ts timestamp(%u), tz timestamptz, iv "
+        "interval, ia int4[], ta text[], na numeric[], fa float8[], da date[], "
+        "j jsonb)",
+        5 + below(10), collation, 4 + below(20), collation, 2 + below(5), below(7),
+        below(7));
+    PQclear(run(sql, NULL, NULL));
+    PQclear(run(fixed_rows, NULL, NULL));
+    for (unsigned id = FIXED_ROWS + 1; id <= FIXED_ROWS + RANDOM_ROWS; id++) {
+        (void)snprintf(sql, sizeof(sql), "INSERT INTO r (id) VALUES (%u)", id);
+        PQclear(run(sql, NULL, NULL));
+    }
+    for (size_t c = 0; c < sizeof(random_columns) / sizeof(random_columns[0]); c++) {
+        const struct random_column *column = &random_columns[c];
+        struct sql_type type = {
+            .base = column->base, .array = column->array, .typmod = -1};
+        size_t count = 0;
+
+        while (sample_fixed(type, count))
+            count++;
+        for (unsigned id = FIXED_ROWS + 1; id <= FIXED_ROWS + RANDOM_ROWS; id++) {
+            const char *value = sample;
+
+            if (below(7) == 0)
+                continue;
+            if (below(3) == 0)
+                sample_random(type, below, sample, sizeof(sample));
+            else
+                value = sample_fixed(type, below((uint32_t)count));
+            (void)snprintf(sql, sizeof(sql), "SELECT put('%s', $1, %u)", column->name,
+                           id);
+            PQclear(run(sql, value, NULL));
+        }
+    }
+    /* Rounding to timestamp(n) may pass the last moment: Postgres then prints what it can't read. */
+    PQclear(
+        run("UPDATE r SET ts = NULL WHERE ts > '294276-12-31 23:59:59.999999' AND ts < "
+            "'infinity'",
+            NULL, NULL));
+}
+
+/* Some of the literals as parameters: ours is the clause with them. Values are as they are
+ * between the quotes. A literal behind a word may belong to it (date '…'), unless the word is one
+ * of these. */
+static bool may_be_a_parameter(const char *clause, const char *quote)
+{
+    static const char *const words[] = {"LIKE", "ILIKE", "ESCAPE", "AND",  "OR",
+                                        "THEN", "ELSE",  "WHEN",   "FROM", "IN"};
+    const char *end = quote;
+    const char *begin;
+
+    while (end > clause && end[-1] == ' ')
+        end--;
+    begin = end;
+    while (begin > clause && (isalnum((unsigned char)begin[-1]) || begin[-1] == '_'))
+        begin--;
+    for (size_t i = 0; begin < end && i < sizeof(words) / sizeof(words[0]); i++) {
+        if (strlen(words[i]) == (size_t)(end - begin) &&
+            memcmp(words[i], begin, (size_t)(end - begin)) == 0)
+            return true;
+    }
+    return begin == end && end > clause && end[-1] != '\'' && end[-1] != '"';
+}
+
+static void take_parameters(const char *clause, struct given *g)
+{
+    const char *at = clause;
+
+    while (*at) {
+        const char *end = at + 1;
+        struct buf value;
+
+        if (*at == '"' || *at != '\'') {
+            buf_putc(&g->text, *at++);
+            continue;
+        }
+        buf_init(&value, 1000);
+        while (*end != '\'' || end[1] == '\'') {
+            buf_putc(&value, *end);
+            end += *end == '\'' ? 2 : 1;
+        }
+        end++;
+        if (g->params.count < PARAMS_MAX && below(4) == 0 &&
+            may_be_a_parameter(clause, at)) {
+            g->values[g->params.count].len = value.len;
+            g->values[g->params.count].ptr = buf_take(&value, NULL);
+            buf_printf(&g->text, "$%zu", ++g->params.count);
+        } else {
+            buf_put(&g->text, at, (size_t)(end - at));
+        }
+        buf_fini(&value);
+        at = end;
+    }
+    buf_putc(&g->text, '\0');
+    assert_int_equal(g->text.failed, 0);
+}
+
+static void check_random_clause(struct world *w)
+{
+    bool ids[ROWS_MAX];
+    struct given g = {.params.values = g.values};
+    struct buf clause;
+
+    buf_init(&clause, 100000);
+    buf_init(&g.text, 100000);
+    put_boolean(&clause, below(4));
+    buf_putc(&clause, '\0');
+    assert_int_equal(clause.failed, 0);
+    take_parameters(clause.ptr, &g);
+    (void)check(w, "r", clause.ptr, &g, ids);
+    for (size_t i = 0; i < g.params.count; i++)
+        free((char *)(uintptr_t)g.values[i].ptr);
+    buf_fini(&g.text);
+    buf_fini(&clause);
+}
+
+static void random_clauses_agree(const char *name, const char *collation,
+                                 enum sql_collation kind)
+{
+    const char *wanted = getenv("WHERE_COMPARISONS");
+    unsigned long count = wanted ? strtoul(wanted, NULL, 10) : 20000;
+
+    PQfinish(connection);
+    connect_to(name, collation);
+    database = kind;
+    while (compared < count) {
+        struct world w;
+
+        make_random_table();
+        load(&w, "r");
+        for (unsigned i = 0; i < CLAUSES_PER_TABLE && compared < count; i++)
+            check_random_clause(&w);
+        unload(&w);
+        if (wrong > 40)
+            break;
+    }
+    report(collation);
+}
+
+static void clauses_agree_under_c(void **state)
+{
+    (void)state;
+    random_clauses_agree("with_c", "C", SQL_COLLATION_C);
+}
+
+static void clauses_agree_under_en_us(void **state)
+{
+    (void)state;
+    random_clauses_agree("with_en_us", "en_US.UTF-8", SQL_COLLATION_DETERMINISTIC);
+}
+
+/* ---- setting up ---- */
 
 static int set_up(void **state)
 {
     (void)state;
     if (getenv("WHERE_SEED"))
         random_state = strtoull(getenv("WHERE_SEED"), NULL, 10);
+    provide_locale();
     cluster = pgcluster_new(NULL);
     connect_to("with_utf8", "C.UTF-8");
     return 0;
@@ -861,6 +787,8 @@ static int tear_down(void **state)
     (void)state;
     PQfinish(connection);
     pgcluster_free(cluster);
+    if (*locales)
+        nftw(locales, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     return 0;
 }
 
@@ -868,8 +796,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recorded_clauses_choose_the_rows_that_postgres_chooses),
-        cmocka_unit_test(random_clauses_agree_with_postgres),
-        cmocka_unit_test(clauses_agree_under_collation_c),
+        cmocka_unit_test(clauses_agree_under_c),
+        cmocka_unit_test(clauses_agree_under_en_us),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
