@@ -81,6 +81,11 @@ int sql_where_parse(struct slice text, const struct sql_table *table,
                     const struct sql_params *params, struct arena *arena,
                     const struct sql_expr **out, struct err *err);
 
+/* The same for a text that sql_expr_print made of a tree over such a table: whatever its length,
+ * which is more than that of what it was made from. */
+int sql_where_reparse(struct slice printed, const struct sql_table *table,
+                      struct arena *arena, const struct sql_expr **out, struct err *err);
+
 /* Both hold, e.g. a shape's clause and its subset's (spec 1.7), of the same table. */
 int sql_expr_and(const struct sql_expr *a, const struct sql_expr *b, struct arena *arena,
                  const struct sql_expr **out, struct err *err);

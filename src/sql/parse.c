@@ -194,6 +194,7 @@ static bool has_long_chain(const char *text)
 struct parse {
     struct resolve *r;
     struct sql_expr *root;
+    bool printed; /* by sql_expr_print: never deep */
 };
 
 static void parse_text(struct parse *p)
@@ -221,7 +222,7 @@ static void *parse_thread(void *arg)
 {
     struct parse *p = arg;
 
-    if (has_long_chain(p->r->text))
+    if (!p->printed && has_long_chain(p->r->text))
         resolve_refuse(p->r, (int)WHERE_PREFIX_BYTES, "the expression is too complex");
     else
         parse_text(p);
@@ -249,9 +250,9 @@ static int run_on_large_stack(void *(*fn)(void *), void *arg, struct err *err)
 
 /* ---- entry ---- */
 
-static int check_text(struct slice text, struct err *err)
+static int check_text(struct slice text, bool printed, struct err *err)
 {
-    if (text.len > SQL_WHERE_MAX_BYTES)
+    if (!printed && text.len > SQL_WHERE_MAX_BYTES)
         return err_set(err, ERR_INVALID,
                        "the where-clause is bigger than maximum size (%u bytes)",
                        SQL_WHERE_MAX_BYTES);
@@ -278,9 +279,9 @@ static int check_params(const struct sql_params *params, struct err *err)
     return 0;
 }
 
-int sql_where_parse(struct slice text, const struct sql_table *table,
-                    const struct sql_params *params, struct arena *arena,
-                    const struct sql_expr **out, struct err *err)
+static int parse_any(struct slice text, const struct sql_table *table,
+                     const struct sql_params *params, bool printed, struct arena *arena,
+                     const struct sql_expr **out, struct err *err)
 {
     static const struct sql_params none = {0};
     struct err own = {0};
@@ -288,8 +289,8 @@ int sql_where_parse(struct slice text, const struct sql_table *table,
                         .params = params ? params : &none,
                         .arena = arena,
                         .err = err ? err : &own};
-    struct parse p = {&r, NULL};
-    int rc = check_text(text, r.err);
+    struct parse p = {.r = &r, .printed = printed};
+    int rc = check_text(text, printed, r.err);
 
     *out = NULL;
     rc = rc ? rc : check_params(params, r.err);
@@ -307,4 +308,17 @@ int sql_where_parse(struct slice text, const struct sql_table *table,
         rc = run_on_large_stack(parse_thread, &p, r.err);
     *out = p.root;
     return rc ? rc : r.rc;
+}
+
+int sql_where_parse(struct slice text, const struct sql_table *table,
+                    const struct sql_params *params, struct arena *arena,
+                    const struct sql_expr **out, struct err *err)
+{
+    return parse_any(text, table, params, false, arena, out, err);
+}
+
+int sql_where_reparse(struct slice printed, const struct sql_table *table,
+                      struct arena *arena, const struct sql_expr **out, struct err *err)
+{
+    return parse_any(printed, table, NULL, true, arena, out, err);
 }

@@ -746,10 +746,37 @@ static void threads_parse_side_by_side(void **state)
     }
 }
 
+static void what_was_printed_is_read_back_whatever_its_length(void **state)
+{
+    (void)state;
+    struct buf text;
+    const struct sql_expr *back;
+    struct err err = {0};
+
+    buf_init(&text, SQL_WHERE_MAX_BYTES);
+    buf_puts(&text, "n IN (0");
+    for (int i = 1; i < 2500; i++)
+        buf_printf(&text, ",%d.5", i);
+    buf_puts(&text, ") AND n > 0");
+    for (int i = 0; i < 60; i++)
+        buf_puts(&text, " + id * 2 * id * 2");
+    buf_putc(&text, '\0');
+    assert_int_equal(text.failed, 0);
+    const char *first = printed(parse(text.ptr));
+    assert_true(strlen(first) > SQL_WHERE_MAX_BYTES);
+    assert_int_equal(sql_where_parse(slice_of(first), &table, NULL, &arena, &back, &err),
+                     ERR_INVALID);
+    if (sql_where_reparse(slice_of(first), &table, &arena, &back, &err) != 0)
+        fail_msg("%s", err.message);
+    assert_string_equal(printed(back), first);
+    buf_fini(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+        TEST(what_was_printed_is_read_back_whatever_its_length),
         TEST(grammar_errors_count_from_the_wrapped_text),
         TEST(only_one_expression_is_taken),
         TEST(a_text_has_a_size_and_is_utf8),
