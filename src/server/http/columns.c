@@ -7,7 +7,7 @@ static int refuse(struct param_errors *errors, const char *field, const char *te
 {
     if (!text)
         return ERR_MEMORY;
-    errors->items[0] = (struct param_error){field, text};
+    errors->items[0] = (struct param_error){.field = field, .text = text};
     errors->count = 1;
     return ERR_INVALID;
 }
@@ -169,10 +169,6 @@ int params_check_table(const struct shape_params *p, const struct table *table,
             errors, "where",
             "where clauses are not supported by this version yet; leave 'where' "
             "out to sync the whole table");
-    if (p->subset)
-        return refuse(errors, "subset",
-                      "subsets are not supported by this version yet; leave them out to "
-                      "sync the whole shape");
     out->columns = arena_calloc(arena, table->column_count ? table->column_count : 1,
                                 sizeof *out->columns);
     if (!out->columns)

@@ -53,9 +53,21 @@ struct param_value {
     struct param_item *last;
 };
 
+/* X(enum, name): the members of a subset (1.7), in a query behind "subset__". */
+#define SUBSET_PARAMS(X)                                                                 \
+    X(WHERE, "where")                                                                    \
+    X(PARAMS, "params")                                                                  \
+    X(ORDER_BY, "order_by")                                                              \
+    X(LIMIT, "limit")                                                                    \
+    X(OFFSET, "offset")
+
+#define SUBSET_PARAM_ENUM(id, name) SUBSET_##id,
+enum subset_param { SUBSET_PARAMS(SUBSET_PARAM_ENUM) SUBSET_PARAM_COUNT };
+
 struct params {
     struct param_value values[PARAM_COUNT];
-    bool subset;         /* a subset is asked for */
+    struct param_value subset_values[SUBSET_PARAM_COUNT];
+    bool subset;         /* a subset is asked for, if only by a name that means nothing */
     bool subset_invalid; /* the body's member "subset" is no object */
 };
 
@@ -63,17 +75,17 @@ struct params {
 int params_add_query(struct params *p, struct arena *arena, struct slice query);
 /* The parameter of a plain name, or PARAM_COUNT. */
 enum param params_find(struct slice name);
-/* "subset__where" and its like: those that make a subset request. */
-bool params_is_subset_name(struct slice name);
 /* Appends to a LIST or MAP; false when memory is out. */
 bool params_add_item(struct param_value *value, struct arena *arena,
                      struct param_item item);
 
-#define PARAM_ERRORS_MAX 12
+#define PARAM_ERRORS_MAX 20
 
 struct param_error {
     const char *field;
     const char *text;
+    bool in_subset; /* a member of errors.subset */
+    bool bare;      /* a text instead of a list of one */
 };
 
 struct param_errors {
@@ -101,7 +113,7 @@ struct shape_params {
     /* What waits for the table: later rules. */
     const char *params_error;
     bool where;
-    bool subset;
+    const struct subset_params *subset; /* subset_params.h; NULL: none is asked for */
 };
 
 enum params_use { PARAMS_READ, PARAMS_DELETE };

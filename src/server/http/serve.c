@@ -184,9 +184,15 @@ static bool look(struct shape_request *r)
     r->permit = admission_swap(&http->admission, r->permit);
     uint64_t last = shapes_last_lsn(http->config.shapes);
     shapelog_extent(log, &extent);
+    bool ahead = r->offset_kind != OFFSET_KIND_NOW && !r->after.before_all &&
+                 offset_cmp(extent.latest, r->after) < 0;
+    if (r->subset && (!ahead || shapes_caught_up(http->config.shapes))) {
+        subset_begin(r, &extent);
+        return true;
+    }
     if (r->offset_kind == OFFSET_KIND_NOW)
         return now(r, last, extent.latest);
-    if (!r->after.before_all && offset_cmp(extent.latest, r->after) < 0)
+    if (ahead)
         return wait_ahead(r);
     int rc = shapelog_locate(log, r->after, &r->found, NULL);
     if (rc != 0 && rc != ERR_CORRUPT) {
@@ -221,7 +227,7 @@ void serve_timeout(struct shape_request *r)
     static const struct param_errors out_of_bounds = {
         .items = {{"offset", "out of bounds for this shape"}}, .count = 1};
 
-    if (r->state == REQUEST_STARTING) {
+    if (r->state == REQUEST_STARTING || r->state == REQUEST_SUBSET) {
         shape_request_message(r, OBS_REFUSED_SNAPSHOT_ERROR, 503,
                               "Snapshot timed out while waiting for its first row",
                               HTTP_RETRY_SNAPSHOT_S, true);

@@ -32,6 +32,7 @@ static struct evtimer_queue *queue_of(struct shape_request *r, enum request_stat
     case REQUEST_SERVICE:
         return &loop->ready;
     case REQUEST_STARTING:
+    case REQUEST_SUBSET:
         return &loop->start;
     case REQUEST_AHEAD:
         return shapes_caught_up(loop->http->config.shapes) ? &loop->ahead : &loop->replay;
@@ -44,6 +45,7 @@ static struct evtimer_queue *queue_of(struct shape_request *r, enum request_stat
     case REQUEST_STREAMING:
     case REQUEST_TAIL:
     case REQUEST_SSE_STREAMING:
+    case REQUEST_SUBSET_STREAMING:
     case REQUEST_ANSWERED:
         return NULL;
     }
@@ -117,6 +119,7 @@ static void on_finish(void *ctx, bool complete)
 
     (void)complete;
     shape_request_enter(r, REQUEST_ANSWERED);
+    subset_leave(r);
     admission_leave(&http->admission, r->permit);
     r->permit = PERMIT_NONE;
     if (!r->parked)
@@ -317,8 +320,8 @@ static void keep_parameters(struct shape_request *r)
 
     r->offset_kind = p->offset_kind;
     r->after = p->offset;
-    r->live = p->live;
-    r->sse = p->sse;
+    r->live = p->live && !p->subset; /* a subset is answered at once */
+    r->sse = p->sse && !p->subset;
     if (p->cursor.len < sizeof r->cursor) {
         if (p->cursor.len > 0)
             memcpy(r->cursor, p->cursor.ptr, p->cursor.len);
@@ -456,13 +459,22 @@ static bool wants_log_after(const struct shape_request *r)
 static void find_shape(struct shape_request *r)
 {
     struct shapes *shapes = r->loop->http->config.shapes;
+    struct param_errors errors = {.count = 0};
+    int rc;
 
     if (wants_log_after(r) && handle_fits(r)) {
-        found(r, r->handle_shape);
+        rc = subset_prepare(r, shape_definition(r->handle_shape), &errors);
+        if (rc == 0)
+            found(r, r->handle_shape);
+        else
+            checked(r, rc, &errors);
         return;
     }
-    if (shape_request_define(r) != 0) {
-        shape_request_internal(r);
+    rc = shape_request_define(r);
+    if (rc == 0)
+        rc = subset_prepare(r, r->def, &errors);
+    if (rc != 0) {
+        checked(r, rc, &errors);
         return;
     }
     struct shape *shape = shapes_by_def(shapes, r->def);
@@ -584,6 +596,8 @@ void shape_request_resume(struct shape_request *r)
     case REQUEST_ASKING:
     case REQUEST_STREAMING:
     case REQUEST_SSE_STREAMING:
+    case REQUEST_SUBSET:
+    case REQUEST_SUBSET_STREAMING:
     case REQUEST_ANSWERED:
         return;
     }
@@ -613,6 +627,7 @@ void shape_request_stop(struct shape_request *r)
     case REQUEST_ASKING:
     case REQUEST_STARTING:
     case REQUEST_AHEAD:
+    case REQUEST_SUBSET:
         shape_request_message(r, OBS_REFUSED_NOT_READY, 503,
                               "Timeout waiting for stack restart", HTTP_RETRY_NOT_READY_S,
                               false);
@@ -627,6 +642,7 @@ void shape_request_stop(struct shape_request *r)
     case REQUEST_NEW:
     case REQUEST_STREAMING:
     case REQUEST_TAIL:
+    case REQUEST_SUBSET_STREAMING:
     case REQUEST_ANSWERED:
         return;
     }

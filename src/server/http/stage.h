@@ -75,6 +75,7 @@ uint64_t http_loop_unique(struct http_loop *loop);
  *   new ──▶ SERVICE ◀──────────────┘                        │
  *                 └──▶ STARTING, AHEAD, LIVE (wait for the shape) ──▶ STREAMING ◀─▶ TAIL
  *                                                           ├──▶ SSE ◀─▶ SSE_STREAMING
+ *                                                           ├──▶ SUBSET ──▶ SUBSET_STREAMING
  *   every state ──reply──▶ ANSWERED ──evreq finishes──▶ freed (after ASKING's answer) */
 enum request_state {
     REQUEST_NEW,
@@ -87,6 +88,8 @@ enum request_state {
     REQUEST_TAIL,          /* wait: a chunk that still grows */
     REQUEST_SSE,           /* wait, sse_beat, sse_end: nothing to send */
     REQUEST_SSE_STREAMING, /* sse_end */
+    REQUEST_SUBSET,        /* start: a job was submitted, nothing has come of it yet */
+    REQUEST_SUBSET_STREAMING,
     REQUEST_ANSWERED
 };
 
@@ -122,6 +125,7 @@ struct shape_request {
     struct selection selection;
     struct shape_def *def;
     struct shape *handle_shape; /* of the request's handle */
+    struct subset *subset;      /* subset.c; NULL: the log is asked for */
 
     /* From then on. */
     struct shape *shape;
@@ -191,6 +195,15 @@ void sse_beat(struct shape_request *r);
 void sse_close(struct shape_request *r);
 /* Writes the messages of a part of a body as events. */
 void sse_split(struct sse_splitter *s, struct slice part, struct buf *out);
+
+/* subset.c: makes r->subset of the request's clauses, if it asks for a subset; def is the shape's.
+ * 0; ERR_INVALID with *errors filled; ERR_RETRY: no thread to parse on; ERR_MEMORY. */
+int subset_prepare(struct shape_request *r, const struct shape_def *def,
+                   struct param_errors *errors);
+/* Answers with it; the shape's snapshot has begun. */
+void subset_begin(struct shape_request *r, const struct shapelog_extent *extent);
+/* The request has ended: cancels the query. Sets r->subset to NULL. */
+void subset_leave(struct shape_request *r);
 
 /* delete.c: with r->table set when the request names one. */
 void delete_run(struct shape_request *r);

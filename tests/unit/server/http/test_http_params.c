@@ -263,10 +263,6 @@ static void enumerated_values_and_params(void **state)
         {"&where=id%3D1", "where: where clauses are not supported by this version yet; "
                           "leave 'where' out to "
                           "sync the whole table"},
-        {"&subset__limit=1",
-         "subset: subsets are not supported by this version yet; leave them "
-         "out to sync the whole shape"},
-        {"&subset__limit=&subset__x=1", ""},
         {"&unknown=1&cache-buster=x&expired_handle=y", ""},
         {"&offset=now", ""},
         {"&x=%zz&&&y", ""},

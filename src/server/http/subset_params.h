@@ -1,0 +1,36 @@
+/* What a subset request asks for besides its shape (shape-protocol.md 1.7): the rules that need no
+ * table. Everything lives in the caller's arena. */
+#ifndef COULOMB_SERVER_HTTP_SUBSET_PARAMS_H
+#define COULOMB_SERVER_HTTP_SUBSET_PARAMS_H
+
+#include "server/http/params.h"
+#include "sql/expr.h"
+#include "json/json.h"
+
+struct subset_params {
+    struct slice where; /* empty: none */
+    struct sql_params values;
+    struct slice order_by; /* empty: none */
+    bool has_limit;
+    int64_t limit;  /* above 0 */
+    int64_t offset; /* 0 and above */
+    /* What is wrong with them, but for values of a wrong kind: later rules, behind the table's. */
+    struct param_errors errors;
+};
+
+/* The member of a plain name, or SUBSET_PARAM_COUNT. */
+enum subset_param subset_params_find(struct slice name);
+/* Whether a body's member of the name is one of a subset's, when the body has no "subset":
+ * that includes two which mean nothing here. */
+bool subset_params_is_member(struct slice name);
+/* The rest of an object of values, behind its brace, as a MAP of texts: a number or flag by its
+ * literal, null as the empty text, a list or object as its JSON. ERR_INVALID: bad JSON. */
+int subset_params_read_values(struct json_reader *r, struct arena *arena,
+                              struct param_value *out);
+
+/* *out is NULL when no subset is asked for. Adds to *errors what is of a wrong kind; 0 or
+ * ERR_MEMORY. */
+int subset_params_check(const struct params *p, struct arena *arena,
+                        const struct subset_params **out, struct param_errors *errors);
+
+#endif
