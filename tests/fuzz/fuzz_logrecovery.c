@@ -75,7 +75,7 @@ static void make_shape(const char *dir)
 static void write_segment(const char *dir, uint32_t n, uint32_t epoch, struct slice bytes)
 {
     char name[PATH_BYTES];
-    char path[200];
+    char path[256];
     int fd;
 
     shapelog_segment_name(name, n, epoch);

@@ -9,15 +9,20 @@
 #include "server/http/body.h"
 #include "server/http/query.h"
 #include "server/http/respond.h"
+#include "server/http/subset_params.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct table *model(void)
+static struct table *model(void)
 {
     static struct table_column columns[] = {
-        {.name = {"id", 2}, .type_name = {"int4", 4}, .pk_index = 0, .not_null = true},
-        {.name = {"v", 1}, .type_name = {"text", 4}, .pk_index = -1},
-        {.name = {"g", 1}, .type_name = {"int4", 4}, .pk_index = -1, .generated = true}};
+        {.name = {"id", 2}, .type_name = {"int4", 4}, .type_oid = 23, .not_null = true},
+        {.name = {"v", 1}, .type_name = {"text", 4}, .type_oid = 25, .pk_index = -1},
+        {.name = {"g", 1},
+         .type_name = {"int4", 4},
+         .type_oid = 23,
+         .pk_index = -1,
+         .generated = true}};
     static uint16_t pk[] = {0};
     static const struct table table = {.schema = {"public", 6},
                                        .name = {"t", 1},
@@ -27,7 +32,13 @@ static const struct table *model(void)
                                        .columns = columns,
                                        .pk = pk};
 
-    return &table;
+    static struct table *made;
+
+    if (!made)
+        made = table_copy(&table);
+    if (!made)
+        abort();
+    return made;
 }
 
 static void refuse(const struct param_errors *errors)
@@ -52,6 +63,17 @@ static void check(const struct params *params, struct arena *arena)
     int rc = params_check(params, PARAMS_READ, arena, &shape, &errors);
     if (rc == 0)
         rc = params_check_table(&shape, model(), arena, &selection, &errors);
+    if (rc == 0) {
+        struct shape_where *where = NULL;
+
+        rc = params_check_where(&shape, model(), arena, &where, &errors);
+        shape_where_release(where);
+    }
+    if (rc == 0 && shape.subset) {
+        struct subset_clauses clauses;
+
+        rc = subset_params_resolve(&shape, model(), &selection, arena, &clauses, &errors);
+    }
     if (rc == ERR_INVALID)
         refuse(&errors);
     else if (rc == 0 && (selection.count == 0 || selection.count > 3))

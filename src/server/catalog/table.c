@@ -225,7 +225,8 @@ static bool enum_same(const struct sql_enum *a, const struct sql_enum *b)
 bool table_column_sql_same(const struct table_column *a, const struct table_column *b)
 {
     return a->type_oid == b->type_oid && a->typmod == b->typmod &&
-           a->base_oid == b->base_oid && a->base_typmod == b->base_typmod &&
+           a->base_oid == b->base_oid &&
+           (a->base_oid == 0 || a->base_typmod == b->base_typmod) &&
            a->collation == b->collation && a->collation_oid == b->collation_oid &&
            enum_same(a->enum_type, b->enum_type);
 }

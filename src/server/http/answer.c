@@ -106,7 +106,7 @@ int answer_ask_shape(struct shape_request *r)
 
     if (!a)
         return ERR_MEMORY;
-    shapes_get(r->loop->http->config.shapes, r->def, on_shape, a);
+    shapes_get(r->loop->http->config.shapes, r->def, r->where, on_shape, a);
     return 0;
 }
 

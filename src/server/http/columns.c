@@ -164,11 +164,6 @@ int params_check_table(const struct shape_params *p, const struct table *table,
         return rc;
     if (p->params_error)
         return refuse(errors, "params", p->params_error);
-    if (p->where)
-        return refuse(
-            errors, "where",
-            "where clauses are not supported by this version yet; leave 'where' "
-            "out to sync the whole table");
     out->columns = arena_calloc(arena, table->column_count ? table->column_count : 1,
                                 sizeof *out->columns);
     if (!out->columns)
@@ -178,6 +173,49 @@ int params_check_table(const struct shape_params *p, const struct table *table,
         if (listed[i])
             out->columns[out->count++] = i;
     return 0;
+}
+
+int params_refuse_where(const struct err *err, struct arena *arena,
+                        struct param_errors *errors)
+{
+    return refuse(errors, "where", arena_dup(arena, slice_of(err->message)));
+}
+
+/* Postgres doesn't tell of them: snapshots could filter by them, the stream could not. */
+static int check_where_generated(const struct shape_where *where, struct arena *arena,
+                                 struct param_errors *errors)
+{
+    const struct table *table = where->table;
+    struct names generated;
+
+    names_init(&generated,
+               "The following columns are generated and cannot be used in the "
+               "where clause: ");
+    for (size_t i = 0; i < where->column_count; i++)
+        if (table->columns[where->columns[i]].generated)
+            names_add(&generated, table->columns[where->columns[i]].name);
+    return names_refuse(&generated, "", arena, errors, "where");
+}
+
+int params_check_where(const struct shape_params *p, struct table *table,
+                       struct arena *arena, struct shape_where **out,
+                       struct param_errors *errors)
+{
+    struct err err = {0};
+
+    *out = NULL;
+    if (p->where.len == 0)
+        return 0;
+    int rc = shape_where_parse(table, p->where, &p->params, out, &err);
+    if (rc == ERR_INVALID || rc == ERR_UNSUPPORTED || rc == ERR_LIMIT)
+        return params_refuse_where(&err, arena, errors);
+    if (rc == 0)
+        rc = check_where_generated(*out, arena, errors);
+    if (rc != 0) {
+        shape_where_release(*out);
+        *out = NULL;
+    }
+    return rc;
 }
 
 int params_table_missing(const struct shape_params *p, struct arena *arena,

@@ -192,14 +192,35 @@ static const char *check_param_keys(const struct param_value *value)
                : "Parameters must be numbered sequentially, starting from 1";
 }
 
-static void cast_params(const struct params *p, struct shape_params *out,
-                        struct param_errors *errors)
+/* Keys are known to be 1..count. */
+static int order_params(const struct param_value *value, struct arena *arena,
+                        struct sql_params *out)
+{
+    size_t count = 0;
+
+    for (const struct param_item *i = value->items; i; i = i->next)
+        count++;
+    struct slice *values = arena_calloc(arena, count + 1, sizeof *values);
+    if (!values)
+        return ERR_MEMORY;
+    for (const struct param_item *i = value->items; i; i = i->next) {
+        uint64_t n = 0;
+
+        slice_to_u64(i->key, &n);
+        values[n - 1] = i->value;
+    }
+    *out = (struct sql_params){values, count};
+    return 0;
+}
+
+static int cast_params(const struct params *p, struct arena *arena,
+                       struct shape_params *out, struct param_errors *errors)
 {
     const struct param_value *value = &p->values[PARAM_PARAMS];
 
     if (value->kind == PARAM_ABSENT ||
         (value->kind == PARAM_TEXT && is_blank(value->text)))
-        return;
+        return 0;
     bool valid = value->kind == PARAM_MAP;
     for (const struct param_item *i = value->items; i; i = i->next)
         valid = valid && i->is_text;
@@ -207,6 +228,7 @@ static void cast_params(const struct params *p, struct shape_params *out,
         add_error(errors, "params", "is invalid");
     else
         out->params_error = check_param_keys(value);
+    return valid && !out->params_error ? order_params(value, arena, &out->params) : 0;
 }
 
 static void cast_enums(const struct params *p, struct shape_params *out,
@@ -340,14 +362,15 @@ int params_check(const struct params *p, enum params_use use, struct arena *aren
     *out = (struct shape_params){.offset = OFFSET_BEFORE_ALL};
     errors->count = 0;
     struct slice table = text_of(p, PARAM_TABLE, "table", errors);
-    out->where = text_of(p, PARAM_WHERE, "where", errors).len > 0;
+    out->where = text_of(p, PARAM_WHERE, "where", errors);
     out->handle = text_of(p, PARAM_HANDLE, "handle", errors);
     out->cursor = p->values[PARAM_CURSOR].text;
     if (use == PARAMS_READ)
         text_of(p, PARAM_OFFSET, "offset", errors);
     cast_enums(p, out, errors);
     cast_flags(p, use, out, errors);
-    cast_params(p, out, errors);
+    if (cast_params(p, arena, out, errors) != 0)
+        return ERR_MEMORY;
     cast_list(p, PARAM_COLUMNS, "columns", errors);
     cast_list(p, PARAM_QUERYABLE, "queryable_columns", errors);
     if (use == PARAMS_READ) {

@@ -8,6 +8,7 @@
 #include "base/offset.h"
 #include "server/http/ident.h"
 #include "server/shape/def.h"
+#include "server/shape/where.h"
 
 /* X(enum, name): the parameters that mean something here; all others are ignored. */
 #define PARAMS(X)                                                                        \
@@ -112,7 +113,8 @@ struct shape_params {
     enum shape_log_mode log_mode;
     /* What waits for the table: later rules. */
     const char *params_error;
-    bool where;
+    struct sql_params params;           /* in order, unless params_error */
+    struct slice where;                 /* empty: none */
     const struct subset_params *subset; /* subset_params.h; NULL: none is asked for */
 };
 
@@ -128,10 +130,17 @@ struct selection {
     bool all; /* neither `columns` nor `queryable_columns` was given */
 };
 
-/* The rules that need the table, and those behind them. As params_check. */
+/* The rules that need the table, up to the clause's. As params_check. */
 int params_check_table(const struct shape_params *p, const struct table *table,
                        struct arena *arena, struct selection *out,
                        struct param_errors *errors);
+/* The clause: *out is NULL when there is none. As params_check; ERR_RETRY. */
+int params_check_where(const struct shape_params *p, struct table *table,
+                       struct arena *arena, struct shape_where **out,
+                       struct param_errors *errors);
+/* An error of the clause, in the words of err. ERR_INVALID, or ERR_MEMORY. */
+int params_refuse_where(const struct err *err, struct arena *arena,
+                        struct param_errors *errors);
 /* The error of a table that does not exist. */
 int params_table_missing(const struct shape_params *p, struct arena *arena,
                          struct param_errors *errors);

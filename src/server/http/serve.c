@@ -70,6 +70,13 @@ void serve_gone(struct shape_request *r)
         failure.http_status != 409) {
         bool known = failure.http_status == 503;
 
+        if (failure.http_status == 400) { /* the clause, on a row that there is */
+            shape_request_invalid(
+                r,
+                &(struct param_errors){
+                    .items = {{.field = "where", .text = failure.message}}, .count = 1});
+            return;
+        }
         shape_request_message(r, OBS_REFUSED_SNAPSHOT_ERROR, failure.http_status,
                               failure.message, known ? HTTP_RETRY_SNAPSHOT_S : 0, known);
         return;
@@ -225,7 +232,8 @@ void serve_timeout(struct shape_request *r)
 {
     const struct shapes *shapes = r->loop->http->config.shapes;
     static const struct param_errors out_of_bounds = {
-        .items = {{"offset", "out of bounds for this shape"}}, .count = 1};
+        .items = {{.field = "offset", .text = "out of bounds for this shape"}},
+        .count = 1};
 
     if (r->state == REQUEST_STARTING || r->state == REQUEST_SUBSET) {
         shape_request_message(r, OBS_REFUSED_SNAPSHOT_ERROR, 503,

@@ -94,10 +94,12 @@ static void release_resolution(struct shape_request *r)
         table_release(r->table);
     if (r->def)
         shape_def_release(r->def);
+    shape_where_release(r->where);
     if (r->handle_shape)
         shape_release(r->handle_shape);
     r->table = NULL;
     r->def = NULL;
+    r->where = NULL;
     r->handle_shape = NULL;
 }
 
@@ -233,11 +235,14 @@ static void catalog_unreachable(struct shape_request *r, const struct err *err)
                           false);
 }
 
-/* Memory or input: whatever params_check and its like return. */
+/* Memory, threads or input: whatever params_check and its like return. */
 static void checked(struct shape_request *r, int rc, const struct param_errors *errors)
 {
     if (rc == ERR_INVALID)
         shape_request_invalid(r, errors);
+    else if (rc == ERR_RETRY)
+        shape_request_message(r, OBS_REFUSED_NOT_READY, 503,
+                              "Failed to create shape, please retry", 1, false);
     else
         shape_request_internal(r);
 }
@@ -414,18 +419,56 @@ void shape_request_wait_service(struct shape_request *r)
         list_push(&r->loop->service_waits, &r->service_link);
 }
 
+/* Whether the clause needn't be parsed to know that it is the handle's shape's. */
+static bool where_is_known(struct shape_request *r)
+{
+    const struct shape *shape = r->handle_shape;
+
+    if (r->params->where.len == 0)
+        return true;
+    r->where_words = shapes_where_hash(r->loop->http->config.shapes, r->params->where,
+                                       &r->params->params);
+    return !r->where && shape && shape_definition(shape)->table == r->table &&
+           shape_knows_where(shape, r->where_words);
+}
+
+static int parse_where(struct shape_request *r, struct param_errors *errors)
+{
+    return r->where
+               ? 0
+               : params_check_where(r->params, r->table, &r->arena, &r->where, errors);
+}
+
 int shape_request_define(struct shape_request *r)
 {
+    struct param_errors errors;
+
     if (r->def)
         return 0;
+    int rc = parse_where(r, &errors);
+    if (rc != 0)
+        return rc;
     const struct shape_spec spec = {
         .table = r->table,
         .selected = r->selection.all ? NULL : r->selection.columns,
         .selected_count = r->selection.all ? 0 : r->selection.count,
         .replica = r->params->replica,
         .log_mode = r->params->log_mode,
+        .where = r->where ? r->where->text : slice_make(NULL, 0),
+        .where_columns = r->where ? r->where->columns : NULL,
+        .where_count = r->where ? r->where->column_count : 0,
     };
     return shape_def_new(&spec, &r->def, NULL);
+}
+
+static bool where_fits(const struct shape_request *r, const struct shape_def *def)
+{
+    if (!r->where) /* there is none, or it is known to be this one */
+        return (def->where.len > 0) == (r->params->where.len > 0);
+    if (!slice_eq(r->where->text, def->where))
+        return false;
+    shape_tell_where(r->handle_shape, r->where_words);
+    return true;
 }
 
 /* Whether the shape of the request's handle is the one asked for. */
@@ -440,7 +483,8 @@ static bool handle_fits(const struct shape_request *r)
            def->log_mode == r->params->log_mode &&
            def->selected_count == r->selection.count &&
            memcmp(def->selected, r->selection.columns,
-                  r->selection.count * sizeof *def->selected) == 0;
+                  r->selection.count * sizeof *def->selected) == 0 &&
+           where_fits(r, def);
 }
 
 static void found(struct shape_request *r, struct shape *shape)
@@ -459,27 +503,18 @@ static bool wants_log_after(const struct shape_request *r)
 static void find_shape(struct shape_request *r)
 {
     struct shapes *shapes = r->loop->http->config.shapes;
-    struct param_errors errors = {.count = 0};
-    int rc;
 
     if (wants_log_after(r) && handle_fits(r)) {
-        rc = subset_prepare(r, shape_definition(r->handle_shape), &errors);
-        if (rc == 0)
-            found(r, r->handle_shape);
-        else
-            checked(r, rc, &errors);
+        found(r, r->handle_shape);
         return;
     }
-    rc = shape_request_define(r);
-    if (rc == 0)
-        rc = subset_prepare(r, r->def, &errors);
-    if (rc != 0) {
-        checked(r, rc, &errors);
+    if (shape_request_define(r) != 0) {
+        shape_request_internal(r);
         return;
     }
     struct shape *shape = shapes_by_def(shapes, r->def);
     if (shape && shape_state(shape) != SHAPE_GONE) {
-        if (wants_log_after(r))
+        if (wants_log_after(r) && shape != r->handle_shape)
             shape_request_refetch(r, shape_handle(shape));
         else
             found(r, shape);
@@ -492,10 +527,21 @@ static void find_shape(struct shape_request *r)
         shape_release(shape);
 }
 
+/* The sequencer's refusal. */
+static void refuse_where(struct shape_request *r, const struct err *err)
+{
+    struct param_errors errors;
+
+    checked(r, params_refuse_where(err, &r->arena, &errors), &errors);
+}
+
 void shape_request_shape(struct shape_request *r, struct shape *shape,
                          const struct err *err)
 {
-    if (err || !shape)
+    if (err && (err->code == ERR_INVALID || err->code == ERR_UNSUPPORTED ||
+                err->code == ERR_LIMIT))
+        refuse_where(r, err);
+    else if (err || !shape)
         shape_request_message(r, OBS_REFUSED_NOT_READY, 503,
                               "Failed to create shape, please retry", 1, false);
     else if (wants_log_after(r))
@@ -504,11 +550,31 @@ void shape_request_shape(struct shape_request *r, struct shape *shape,
         found(r, shape);
 }
 
+/* Without asking the handle's shape. */
+static void look_up_table(struct shape_request *r)
+{
+    table_release(r->table);
+    shape_where_release(r->where);
+    r->table = NULL;
+    r->where = NULL;
+    r->handle_table = false;
+    r->catalog_table = true;
+    resolve(r);
+}
+
 static void table_known(struct shape_request *r)
 {
     struct param_errors errors = {.count = 0};
     int rc = params_check_table(r->params, r->table, &r->arena, &r->selection, &errors);
 
+    if (rc == 0 && !where_is_known(r))
+        rc = parse_where(r, &errors);
+    if (rc == 0)
+        rc = subset_prepare(r, &errors);
+    if (rc == ERR_INVALID && r->handle_table) {
+        look_up_table(r); /* it may be another one by now */
+        return;
+    }
     if (rc != 0)
         checked(r, rc, &errors);
     else if (r->removal)
@@ -537,13 +603,15 @@ static bool table_of_handle(struct shape_request *r)
 {
     struct table *table;
 
-    if (r->removal || !r->handle_shape || shape_state(r->handle_shape) == SHAPE_GONE)
+    if (r->removal || r->catalog_table || !r->handle_shape ||
+        shape_state(r->handle_shape) == SHAPE_GONE)
         return false;
     table = shape_definition(r->handle_shape)->table;
     if (!slice_eq(table->schema, r->params->table.schema) ||
         !slice_eq(table->name, r->params->table.name))
         return false;
     r->table = table_retain(table);
+    r->handle_table = true;
     return true;
 }
 

@@ -111,11 +111,13 @@ struct shape_request {
     struct list link;
     enum request_state state;
     enum permit permit;
-    bool asking;  /* an answer will come: don't free */
-    bool removal; /* DELETE */
-    bool parked;  /* has waited for changes: not timed */
-    bool expired; /* the long poll is over: answer whatever there is */
-    bool counted; /* in the gauge of live readers */
+    bool asking;        /* an answer will come: don't free */
+    bool removal;       /* DELETE */
+    bool handle_table;  /* table is what the handle's shape has for it */
+    bool catalog_table; /* which would not do */
+    bool parked;        /* has waited for changes: not timed */
+    bool expired;       /* the long poll is over: answer whatever there is */
+    bool counted;       /* in the gauge of live readers */
     int64_t began_us;
 
     /* Until the shape is found. */
@@ -123,6 +125,8 @@ struct shape_request {
     struct shape_params *params;
     struct table *table;
     struct selection selection;
+    struct shape_where *where; /* the clause, once it had to be parsed */
+    struct shapes_where_hash where_words;
     struct shape_def *def;
     struct shape *handle_shape; /* of the request's handle */
     struct subset *subset;      /* subset.c; NULL: the log is asked for */
@@ -196,10 +200,10 @@ void sse_close(struct shape_request *r);
 /* Writes the messages of a part of a body as events. */
 void sse_split(struct sse_splitter *s, struct slice part, struct buf *out);
 
-/* subset.c: makes r->subset of the request's clauses, if it asks for a subset; def is the shape's.
- * 0; ERR_INVALID with *errors filled; ERR_RETRY: no thread to parse on; ERR_MEMORY. */
-int subset_prepare(struct shape_request *r, const struct shape_def *def,
-                   struct param_errors *errors);
+/* subset.c: makes r->subset of the request's clauses, if it asks for a subset; the shape's has been
+ * parsed, or is known to be that of the handle's shape. 0; ERR_INVALID with *errors filled;
+ * ERR_RETRY: no thread to parse on; ERR_MEMORY. */
+int subset_prepare(struct shape_request *r, struct param_errors *errors);
 /* Answers with it; the shape's snapshot has begun. */
 void subset_begin(struct shape_request *r, const struct shapelog_extent *extent);
 /* The request has ended: cancels the query. Sets r->subset to NULL. */

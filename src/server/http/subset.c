@@ -66,7 +66,7 @@ struct part {
 
 /* --- Life --- */
 
-static struct subset *subset_new(struct http_loop *loop)
+static struct subset *subset_new(struct shape_request *r)
 {
     struct subset *s = calloc(1, sizeof *s);
     pthread_condattr_t monotonic;
@@ -74,7 +74,8 @@ static struct subset *subset_new(struct http_loop *loop)
     if (!s)
         return NULL;
     atomic_init(&s->refs, 1);
-    s->loop = loop;
+    s->loop = r->loop;
+    s->request = r;
     list_init(&s->parts);
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_init(&monotonic);
@@ -125,108 +126,54 @@ void subset_leave(struct shape_request *r)
 
 /* --- The query --- */
 
-/* The table as the subset's clauses may see it: only queryable columns, and of enums any label,
- * since Postgres will judge. */
-static struct sql_table *visible_table(const struct shape_request *r, struct arena *arena)
-{
-    const struct sql_table *all = table_sql(r->table);
-    const struct shape_params *p = r->params;
-    struct sql_table *t = arena_alloc(arena, sizeof *t);
-    struct sql_column *columns = arena_calloc(arena, all->count, sizeof *columns);
-    struct sql_enum *enums = arena_calloc(arena, all->count, sizeof *enums);
-
-    if (!t || !columns || !enums)
-        return NULL;
-    *t = *all;
-    t->columns = columns;
-    for (size_t i = 0; i < all->count; i++) {
-        columns[i] = all->columns[i];
-        columns[i].hidden = p->has_queryable;
-        if (!all->columns[i].enumeration)
-            continue;
-        enums[i] = *all->columns[i].enumeration;
-        enums[i].any_label = true;
-        columns[i].enumeration = &enums[i];
-    }
-    for (size_t i = 0; p->has_queryable && i < p->queryable.count; i++) {
-        int column = table_column_index(r->table, p->queryable.names[i]);
-
-        if (column >= 0)
-            columns[column].hidden = false;
-    }
-    return t;
-}
-
-static int refuse(struct shape_request *r, const char *field, const char *text,
-                  struct param_errors *errors)
-{
-    const char *copy = arena_dup(&r->arena, slice_of(text));
-
-    if (!copy)
-        return ERR_MEMORY;
-    errors->items[0] = (struct param_error){field, copy, .in_subset = true};
-    errors->count = 1;
-    return ERR_INVALID;
-}
-
-/* What sql said of a clause. */
-static int refuse_clause(struct shape_request *r, const char *field,
-                         const struct err *err, struct param_errors *errors)
-{
-    static const char sub[] = SQL_NO_SUBQUERIES;
-    size_t len = strlen(err->message);
-    bool is_sub =
-        len >= sizeof sub - 1 && strcmp(err->message + len - (sizeof sub - 1), sub) == 0;
-
-    if (err->code == ERR_MEMORY || err->code == ERR_RETRY)
-        return err->code;
-    return refuse(r, field,
-                  is_sub ? "Subqueries are not allowed in subsets" : err->message,
-                  errors);
-}
-
 static char *printed(struct buf *text)
 {
     buf_putc(text, '\0');
     return buf_take(text, NULL);
 }
 
-/* The shape's clause and the subset's: both hold. */
-static int make_where(struct shape_request *r, const struct shape_def *def,
-                      const struct sql_table *visible, struct subset *s,
-                      struct param_errors *errors)
+/* NULL: every row. ERR_INVALID: what an earlier version printed, and this one doesn't read. */
+static int clause_of_shape(struct shape_request *r, const struct sql_expr **out)
 {
-    const struct subset_params *p = r->params->subset;
-    const struct sql_expr *expr = NULL;
-    struct err err = {0};
-    struct buf text;
-
-    if (p->where.len > 0 &&
-        sql_where_parse(p->where, visible, &p->values, &r->arena, &expr, &err) != 0)
-        return refuse_clause(r, "where", &err, errors);
-    (void)def; /* CLAUSE */
-    buf_init(&text, SQL_MAX_BYTES);
-    if (expr)
-        sql_expr_print(expr, visible, &text);
-    s->where = printed(&text);
-    return s->where ? 0 : ERR_MEMORY;
+    *out = r->where ? r->where->expr : NULL;
+    if (r->where || r->params->where.len == 0)
+        return 0;
+    return sql_where_reparse(shape_definition(r->handle_shape)->where,
+                             table_sql(r->table), &r->arena, out, NULL);
 }
 
-static int make_window(struct shape_request *r, const struct shape_def *def,
-                       const struct sql_table *visible, struct subset *s,
-                       struct param_errors *errors)
+/* The shape's clause and the subset's: both hold. */
+static int make_where(struct shape_request *r, const struct sql_expr *own,
+                      struct param_errors *errors)
 {
-    const struct subset_params *p = r->params->subset;
-    struct sql_order order = {0};
+    const struct sql_expr *expr;
     struct err err = {0};
     struct buf text;
+    int rc = clause_of_shape(r, &expr);
 
-    if (p->order_by.len > 0 &&
-        sql_order_parse(p->order_by, visible, def->selected, def->selected_count,
-                        &r->arena, &order, &err) != 0)
-        return refuse_clause(r, "order_by", &err, errors);
+    if (rc == 0 && expr && own)
+        rc = sql_expr_and(expr, own, &r->arena, &expr, &err);
+    else if (own)
+        expr = own;
+    if (rc == ERR_INVALID && err.code != 0) /* too complex, both together */
+        return subset_params_refuse("where", &err, &r->arena, errors);
+    if (rc != 0)
+        return rc == ERR_RETRY ? rc : ERR_MEMORY;
     buf_init(&text, SQL_MAX_BYTES);
-    sql_order_print(&order, visible, &text);
+    if (expr)
+        sql_expr_print(expr, table_sql(r->table), &text);
+    r->subset->where = printed(&text);
+    return r->subset->where ? 0 : ERR_MEMORY;
+}
+
+static int make_window(struct shape_request *r, const struct sql_order *order)
+{
+    const struct subset_params *p = r->params->subset;
+    struct subset *s = r->subset;
+    struct buf text;
+
+    buf_init(&text, SQL_MAX_BYTES);
+    sql_order_print(order, table_sql(r->table), &text);
     s->order_by = printed(&text);
     if (!s->order_by)
         return ERR_MEMORY;
@@ -237,26 +184,23 @@ static int make_window(struct shape_request *r, const struct shape_def *def,
     return 0;
 }
 
-int subset_prepare(struct shape_request *r, const struct shape_def *def,
-                   struct param_errors *errors)
+int subset_prepare(struct shape_request *r, struct param_errors *errors)
 {
-    struct sql_table *visible;
-    int rc = 0;
+    struct subset_clauses clauses;
+    int rc;
 
     if (!r->params->subset || r->subset)
         return 0;
-    if (r->params->subset->errors.count > 0) {
-        *errors = r->params->subset->errors;
-        return ERR_INVALID;
-    }
-    r->subset = subset_new(r->loop);
-    visible = r->subset ? visible_table(r, &r->arena) : NULL;
-    if (!visible)
-        return ERR_MEMORY;
-    r->subset->request = r;
-    rc = make_where(r, def, visible, r->subset, errors);
+    rc = subset_params_resolve(r->params, r->table, &r->selection, &r->arena, &clauses,
+                               errors);
+    if (rc != 0)
+        return rc;
+    r->subset = subset_new(r);
+    rc = r->subset ? make_where(r, clauses.where, errors) : ERR_MEMORY;
     if (rc == 0)
-        rc = make_window(r, def, visible, r->subset, errors);
+        rc = make_window(r, &clauses.order);
+    if (rc != 0)
+        subset_leave(r);
     return rc;
 }
 
@@ -435,8 +379,8 @@ static void reply_error(struct shape_request *r, const struct err *err)
     bool ordering = strcmp(err->sqlstate, "42883") == 0;
     struct param_errors errors = {.count = 0};
 
-    if (refused && refuse(r, ordering ? "order_by" : "where", err->message, &errors) ==
-                       ERR_INVALID) {
+    if (refused && subset_params_refuse(ordering ? "order_by" : "where", err, &r->arena,
+                                        &errors) == ERR_INVALID) {
         errors.items[0].bare = true;
         shape_request_invalid(r, &errors);
     } else if (err->code == ERR_CANCELLED) {

@@ -1,5 +1,5 @@
-/* What a subset request asks for besides its shape (shape-protocol.md 1.7): the rules that need no
- * table. Everything lives in the caller's arena. */
+/* What a subset request asks for besides its shape (shape-protocol.md 1.7): its parameters and
+ * their rules, those that need no table first. Everything lives in the caller's arena. */
 #ifndef COULOMB_SERVER_HTTP_SUBSET_PARAMS_H
 #define COULOMB_SERVER_HTTP_SUBSET_PARAMS_H
 
@@ -32,5 +32,19 @@ int subset_params_read_values(struct json_reader *r, struct arena *arena,
  * ERR_MEMORY. */
 int subset_params_check(const struct params *p, struct arena *arena,
                         const struct subset_params **out, struct param_errors *errors);
+
+struct subset_clauses {
+    const struct sql_expr *where; /* NULL: every row */
+    struct sql_order order;
+};
+
+/* The rules that need the table, and the errors of before. p->subset is not NULL. ERR_INVALID with
+ * *errors filled; ERR_RETRY: no thread to parse on; ERR_MEMORY. The clauses are the arena's. */
+int subset_params_resolve(const struct shape_params *p, const struct table *table,
+                          const struct selection *selection, struct arena *arena,
+                          struct subset_clauses *out, struct param_errors *errors);
+/* The one error of that field, in the words of err. ERR_INVALID, or ERR_MEMORY. */
+int subset_params_refuse(const char *field, const struct err *err, struct arena *arena,
+                         struct param_errors *errors);
 
 #endif

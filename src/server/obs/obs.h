@@ -70,6 +70,7 @@
     X(AHEAD, "storage_ahead", "the database went back to before what the storage holds") \
     X(CLUSTER, "other_cluster", "the database is another one or on another timeline")    \
     X(CORRUPT, "corrupt", "its stored bytes do not check out")                           \
+    X(CLAUSE, "where_undecided", "its where clause could not be decided for a change")   \
     X(STORAGE, "storage_failed", "its log could not be written")                         \
     X(EVICTED, "evicted", "the limit of shapes was reached")
 

@@ -287,6 +287,10 @@ static int apply_hit(struct sequencer *q, const struct route_hit *hit,
                            "the stream shows other columns or another name");
         return 0;
     }
+    if (hit->failed != NULL) {
+        clause_failed(q, shape, hit->failed);
+        return 0;
+    }
     const struct value *old = link_row(link, change->old, q->row_scratch[0]);
     const struct value *row = link_row(link, change->row, q->row_scratch[1]);
     if (hit->new_in && shape->strict_count > 0 && relax_header(q, shape, row) < 0) {
@@ -306,6 +310,7 @@ static int apply_change(void *ctx, const struct txn_change *change, struct err *
     size_t count;
     struct err why = {0};
     int rc = 0;
+    clause_drop_misfits(q, change->relation->oid);
     if (route_match(q->route, change, &hits, &count) < 0)
         return err_set(err, ERR_MEMORY, "no memory for routing a change");
     variants_next_change(&q->variants);
@@ -358,6 +363,9 @@ static int apply_relation(void *ctx, const struct decode_relation *relation,
      * stream is behind it may describe the table as it was before the shape's snapshot.
      */
     route_relation_changed(q->route, relation->oid);
+    rc = clause_described(q, relation, err);
+    if (rc < 0)
+        return rc;
     size_t count;
     struct route_entry *const *entries = route_entries(q->route, relation->oid, &count);
     for (size_t i = 0; i < count; i++) {

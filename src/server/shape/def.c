@@ -25,7 +25,7 @@ static int def_select(struct shape_def *def, const struct shape_spec *spec)
 {
     const struct table *t = spec->table;
     size_t count = spec->selected == NULL ? t->column_count : spec->selected_count;
-    def->selected = calloc(count == 0 ? 1 : count, sizeof *def->selected);
+    def->selected = calloc(count + spec->where_count + 1, sizeof *def->selected);
     if (def->selected == NULL)
         return ERR_MEMORY;
     for (size_t i = 0; i < count; i++)
@@ -33,6 +33,10 @@ static int def_select(struct shape_def *def, const struct shape_spec *spec)
     qsort(def->selected, count, sizeof *def->selected, uint16_cmp);
     def->selected_count = (uint16_t)count;
     def->all_columns = spec->selected == NULL;
+    def->where_columns = def->selected + count;
+    def->where_count = (uint16_t)spec->where_count;
+    for (size_t i = 0; i < spec->where_count; i++)
+        def->where_columns[i] = spec->where_columns[i];
     return 0;
 }
 
@@ -57,13 +61,18 @@ static void def_put_identity(struct buf *out, const struct shape_def *def)
     }
 }
 
-static int def_derive(struct shape_def *def)
+static int def_derive(struct shape_def *def, struct slice where)
 {
     struct buf text;
     buf_init(&text, SHAPE_DEF_TEXT_MAX);
     def_put_identity(&text, def);
+    if (where.len > 0)
+        buf_puts(&text, " where ");
+    buf_put_slice(&text, where);
     def->identity = buf_take(&text, &def->identity_len);
     buf_fini(&text);
+    if (def->identity != NULL)
+        def->where = slice_make(def->identity + def->identity_len - where.len, where.len);
 
     buf_init(&text, SHAPE_DEF_TEXT_MAX);
     table_put_schema(&text, def->table, def->selected, def->selected_count);
@@ -87,7 +96,7 @@ int shape_def_new(const struct shape_spec *spec, struct shape_def **out, struct 
     def->table = table_retain(spec->table);
     def->replica = spec->replica;
     def->log_mode = spec->log_mode;
-    if (def_select(def, spec) < 0 || def_derive(def) < 0) {
+    if (def_select(def, spec) < 0 || def_derive(def, spec->where) < 0) {
         shape_def_release(def);
         return err_set(err, ERR_MEMORY, "no memory for a shape's definition");
     }
@@ -107,6 +116,9 @@ static int def_over(const struct shape_def *def, struct table *table,
         .selected_count = def->selected_count,
         .replica = def->replica,
         .log_mode = def->log_mode,
+        .where = def->where,
+        .where_columns = def->where_columns,
+        .where_count = def->where_count,
     };
     return shape_def_new(&spec, out, err);
 }
@@ -160,10 +172,47 @@ struct slice shape_def_identity(const struct shape_def *def)
 
 /* --- The durable form ---
  *
- * {"version":1,"oid":N,"schema":"…","name":"…","kind":"r","partition":false,"has_pk":true,
+ * {"version":2,"oid":N,"schema":"…","name":"…","kind":"r","partition":false,"has_pk":true,
+ *  "collation":N,
  *  "columns":[{"name":"…","type":"…","type_oid":N,"typmod":N,"dims":N,"attnum":N,"pk":N,
- *              "not_null":b,"generated":b},…],
- *  "pk":[N,…],"children":[N,…],"all":b,"selected":[N,…],"replica":"…","log":"…"} */
+ *              "not_null":b,"generated":b,
+ *              "base":[oid,typmod],"collation":[kind,oid],
+ *              "enum":{"oid":N,"schema":"…","name":"…","labels":["…",…]}},…],
+ *  "pk":[N,…],"children":[N,…],"all":b,"selected":[N,…],"replica":"…","log":"…",
+ *  "where":"…","where_columns":[N,…]}
+ *
+ * base, collation, enum and both of where are left out where there is none. Kinds of collation
+ * are 0 the database's, 1 C, 2 deterministic, 3 other. */
+
+static int collation_number(enum sql_collation collation)
+{
+    switch (collation) {
+    case SQL_COLLATION_DEFAULT:
+        return 0;
+    case SQL_COLLATION_C:
+        return 1;
+    case SQL_COLLATION_DETERMINISTIC:
+        return 2;
+    case SQL_COLLATION_OTHER:
+        break;
+    }
+    return 3;
+}
+
+static void put_enum(struct buf *out, const struct sql_enum *e)
+{
+    buf_printf(out, ",\"enum\":{\"oid\":%u,\"schema\":", e->oid);
+    json_put_string(out, e->schema);
+    buf_puts(out, ",\"name\":");
+    json_put_string(out, e->name);
+    buf_puts(out, ",\"labels\":[");
+    for (size_t i = 0; i < e->label_count; i++) {
+        if (i > 0)
+            buf_putc(out, ',');
+        json_put_string(out, e->labels[i]);
+    }
+    buf_puts(out, "]}");
+}
 
 static void put_number_list(struct buf *out, const char *name, const uint32_t *wide,
                             const uint16_t *narrow, size_t count)
@@ -183,9 +232,17 @@ static void put_column(struct buf *out, const struct table_column *c)
     json_put_string(out, c->type_name);
     buf_printf(out,
                ",\"type_oid\":%u,\"typmod\":%d,\"dims\":%d,\"attnum\":%d,\"pk\":%d,"
-               "\"not_null\":%s,\"generated\":%s}",
+               "\"not_null\":%s,\"generated\":%s",
                c->type_oid, c->typmod, c->dims, c->attnum, c->pk_index,
                c->not_null ? "true" : "false", c->generated ? "true" : "false");
+    if (c->base_oid != 0)
+        buf_printf(out, ",\"base\":[%u,%d]", c->base_oid, c->base_typmod);
+    if (c->collation_oid != 0)
+        buf_printf(out, ",\"collation\":[%d,%u]", collation_number(c->collation),
+                   c->collation_oid);
+    if (c->enum_type != NULL)
+        put_enum(out, c->enum_type);
+    buf_putc(out, '}');
 }
 
 int shape_def_print(const struct shape_def *def, struct buf *out)
@@ -195,8 +252,11 @@ int shape_def_print(const struct shape_def *def, struct buf *out)
     json_put_string(out, t->schema);
     buf_puts(out, ",\"name\":");
     json_put_string(out, t->name);
-    buf_printf(out, ",\"kind\":\"%c\",\"partition\":%s,\"has_pk\":%s,\"columns\":[",
-               t->kind, t->is_partition ? "true" : "false", t->has_pk ? "true" : "false");
+    buf_printf(
+        out,
+        ",\"kind\":\"%c\",\"partition\":%s,\"has_pk\":%s,\"collation\":%d,\"columns\":[",
+        t->kind, t->is_partition ? "true" : "false", t->has_pk ? "true" : "false",
+        collation_number(t->collation));
     for (size_t i = 0; i < t->column_count; i++) {
         if (i > 0)
             buf_putc(out, ',');
@@ -207,9 +267,15 @@ int shape_def_print(const struct shape_def *def, struct buf *out)
     put_number_list(out, "children", t->children, NULL, t->child_count);
     buf_printf(out, ",\"all\":%s", def->all_columns ? "true" : "false");
     put_number_list(out, "selected", NULL, def->selected, def->selected_count);
-    buf_printf(out, ",\"replica\":\"%s\",\"log\":\"%s\"}",
+    buf_printf(out, ",\"replica\":\"%s\",\"log\":\"%s\"",
                def->replica == ENCODE_REPLICA_FULL ? "full" : "default",
                def->log_mode == SHAPE_LOG_CHANGES_ONLY ? "changes_only" : "full");
+    if (def->where.len > 0) {
+        buf_puts(out, ",\"where\":");
+        json_put_string(out, def->where);
+        put_number_list(out, "where_columns", NULL, def->where_columns, def->where_count);
+    }
+    buf_putc(out, '}');
     return out->failed;
 }
 
@@ -248,6 +314,17 @@ static bool column_fits(const struct table_column *was, const struct table *now,
     return true;
 }
 
+static bool where_column_fits(const struct table_column *was, const struct table *now,
+                              struct buf *why)
+{
+    if (!column_fits(was, now, why))
+        return false;
+    if (table_column_sql_same(was, &now->columns[table_column_index(now, was->name)]))
+        return true;
+    say(why, "column", was->name, "changed in what the where clause sees of it");
+    return false;
+}
+
 bool shape_def_fits(const struct shape_def *def, const struct table *now, struct buf *why)
 {
     const struct table *was = def->table;
@@ -262,6 +339,10 @@ bool shape_def_fits(const struct shape_def *def, const struct table *now, struct
     }
     for (size_t i = 0; i < def->selected_count; i++) {
         if (!column_fits(&was->columns[def->selected[i]], now, why))
+            return false;
+    }
+    for (size_t i = 0; i < def->where_count; i++) {
+        if (!where_column_fits(&was->columns[def->where_columns[i]], now, why))
             return false;
     }
     bool covers = def->all_columns || !was->has_pk;

@@ -16,6 +16,10 @@ struct shape_def {
     uint16_t *selected; /* ascending indexes into table->columns */
     uint16_t selected_count;
     bool all_columns; /* no explicit list was given */
+    struct slice
+        where; /* the canonical clause (where.h), within `identity`; empty: none */
+    uint16_t *where_columns; /* that it reads: ascending, behind `selected` */
+    uint16_t where_count;
     enum encode_replica replica;
     enum shape_log_mode log_mode;
     char *identity; /* definitions are the same iff these bytes are */
@@ -29,6 +33,10 @@ struct shape_spec {
     size_t selected_count;
     enum encode_replica replica;
     enum shape_log_mode log_mode;
+    struct slice
+        where; /* copied: of a struct shape_where, as are its columns; or empty */
+    const uint16_t *where_columns;
+    size_t where_count;
 };
 
 /* ERR_MEMORY only: names and columns have been checked by whoever resolved them. */
@@ -46,14 +54,17 @@ int shape_def_relaxed(const struct shape_def *def, const uint16_t *columns, size
 int shape_def_with_children(const struct shape_def *def, uint32_t *children, size_t count,
                             struct shape_def **out, struct err *err);
 
-/* The durable form (a JSON document, described in def.c) and back. ERR_CORRUPT. */
-#define SHAPE_DEF_VERSION  1
+/* The durable form (a JSON document, described in def.c) and back. ERR_CORRUPT. Version 1, from
+ * before clauses, is read too: it says nothing of collations, enums and domains, which only
+ * clauses need. */
+#define SHAPE_DEF_VERSION  2
 #define SHAPE_DEF_TEXT_MAX (8u << 20)
 int shape_def_print(const struct shape_def *def, struct buf *out);
 int shape_def_parse(struct slice text, struct shape_def **out, struct err *err);
 
 /* Whether a table as it is now still serves this definition: same OID, name and key, the
- * selected columns unchanged, and for "all columns" no other column. Whether a column may be
+ * selected columns unchanged, those that the clause reads in all that it can see (table_sql) as
+ * well, and for "all columns" no other column. Whether a column may be
  * null is no matter: the header follows the rows (apply.c). `why` (may be NULL)
  * gets a phrase such as: column "x" changed its type. */
 bool shape_def_fits(const struct shape_def *def, const struct table *now,

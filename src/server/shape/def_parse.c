@@ -53,7 +53,71 @@ static size_t read_list(const json_t *object, const char *name, uint32_t *wide,
     return count;
 }
 
-static void read_columns(const json_t *list, struct table_column *out, bool *good)
+/* A pair of numbers, left alone when the member is missing. */
+static void read_pair(const json_t *object, const char *name, int64_t *first,
+                      int64_t *second, bool *good)
+{
+    const json_t *pair = json_object_get(object, name);
+    if (pair == NULL)
+        return;
+    const json_t *a = json_array_get(pair, 0);
+    const json_t *b = json_array_get(pair, 1);
+    *good = *good && json_is_integer(a) && json_is_integer(b);
+    *first = (int64_t)json_integer_value(a);
+    *second = (int64_t)json_integer_value(b);
+}
+
+static enum sql_collation collation_of(int64_t number, bool *good)
+{
+    static const enum sql_collation kinds[] = {SQL_COLLATION_DEFAULT, SQL_COLLATION_C,
+                                               SQL_COLLATION_DETERMINISTIC,
+                                               SQL_COLLATION_OTHER};
+    if (number >= 0 && number < (int64_t)(sizeof kinds / sizeof kinds[0]))
+        return kinds[number];
+    *good = false;
+    return SQL_COLLATION_OTHER;
+}
+
+/* An owned copy, or NULL: there is none, or no memory (ERR_MEMORY). */
+static int read_enum(const json_t *object, const struct sql_enum **out, bool *good)
+{
+    const json_t *item = json_object_get(object, "enum");
+    const json_t *list = json_object_get(item, "labels");
+    if (item == NULL)
+        return 0;
+    struct sql_enum e = {
+        .oid = (uint32_t)read_number(item, "oid", 1, UINT32_MAX, good),
+        .schema = read_text(item, "schema", good),
+        .name = read_text(item, "name", good),
+        .label_count = json_array_size(list),
+    };
+    struct slice *labels = calloc(e.label_count + 1, sizeof *labels);
+    if (labels == NULL)
+        return ERR_MEMORY;
+    for (size_t i = 0; i < e.label_count; i++) {
+        const json_t *v = json_array_get(list, i);
+        *good = *good && json_is_string(v);
+        labels[i] = slice_make(json_string_value(v), json_string_length(v));
+    }
+    e.labels = labels;
+    *out = *good ? table_enum_copy(&e) : NULL;
+    free(labels);
+    return *out == NULL && *good ? ERR_MEMORY : 0;
+}
+
+static int read_facts(const json_t *item, struct table_column *c, bool *good)
+{
+    int64_t base_oid = 0, base_typmod = -1, kind = 0, collation = 0;
+    read_pair(item, "base", &base_oid, &base_typmod, good);
+    read_pair(item, "collation", &kind, &collation, good);
+    c->base_oid = (uint32_t)base_oid;
+    c->base_typmod = (int32_t)base_typmod;
+    c->collation = collation_of(kind, good);
+    c->collation_oid = (uint32_t)collation;
+    return read_enum(item, &c->enum_type, good);
+}
+
+static int read_columns(const json_t *list, struct table_column *out, bool *good)
 {
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *item = json_array_get(list, i);
@@ -68,7 +132,10 @@ static void read_columns(const json_t *list, struct table_column *out, bool *goo
             .not_null = read_flag(item, "not_null"),
             .generated = read_flag(item, "generated"),
         };
+        if (read_facts(item, &out[i], good) < 0)
+            return ERR_MEMORY;
     }
+    return 0;
 }
 
 /* Everything that a document says, in arrays as large as the document could need. */
@@ -76,6 +143,8 @@ struct def_document {
     struct table table; /* borrows from the document and the arrays below */
     uint16_t *selected;
     size_t selected_count;
+    uint16_t *where_columns;
+    size_t where_count;
 };
 
 static bool indexes_fit(const uint16_t *indexes, size_t count, size_t limit)
@@ -100,7 +169,7 @@ static int no_memory(struct err *err)
 static int read_document(const json_t *root, struct def_document *d, struct err *err)
 {
     bool good = true;
-    read_number(root, "version", SHAPE_DEF_VERSION, SHAPE_DEF_VERSION, &good);
+    int64_t version = read_number(root, "version", 1, SHAPE_DEF_VERSION, &good);
     const json_t *columns = json_object_get(root, "columns");
     size_t column_count = json_array_size(columns);
     struct slice kind = read_text(root, "kind", &good);
@@ -114,22 +183,30 @@ static int read_document(const json_t *root, struct def_document *d, struct err 
     t->replica_identity = 'f';
     t->is_partition = read_flag(root, "partition");
     t->has_pk = read_flag(root, "has_pk");
+    t->collation = version > 1
+                       ? collation_of(read_number(root, "collation", 0, 3, &good), &good)
+                       : SQL_COLLATION_DETERMINISTIC;
     t->column_count = (uint16_t)column_count;
     t->columns = calloc(column_count + 1, sizeof *t->columns);
     t->pk = calloc(column_count + 1, sizeof *t->pk);
     d->selected = calloc(column_count + 1, sizeof *d->selected);
     size_t children = json_array_size(json_object_get(root, "children"));
     t->children = calloc(children + 1, sizeof *t->children);
-    if (!t->columns || !t->pk || !d->selected || !t->children)
+    d->where_columns = calloc(column_count + 1, sizeof *d->where_columns);
+    if (!t->columns || !t->pk || !d->selected || !t->children || !d->where_columns ||
+        read_columns(columns, t->columns, &good) < 0)
         return no_memory(err);
-    read_columns(columns, t->columns, &good);
     t->pk_count = (uint16_t)read_list(root, "pk", NULL, t->pk, column_count, &good);
     t->child_count =
         (uint32_t)read_list(root, "children", t->children, NULL, children, &good);
     d->selected_count =
         read_list(root, "selected", NULL, d->selected, column_count, &good);
+    if (json_object_get(root, "where") != NULL)
+        d->where_count =
+            read_list(root, "where_columns", NULL, d->where_columns, column_count, &good);
     good = good && indexes_fit(t->pk, t->pk_count, column_count) &&
-           indexes_fit(d->selected, d->selected_count, column_count);
+           indexes_fit(d->selected, d->selected_count, column_count) &&
+           indexes_fit(d->where_columns, d->where_count, column_count);
     return good ? 0 : unreadable(err);
 }
 
@@ -142,6 +219,9 @@ static int def_from_document(const json_t *root, struct def_document *d,
     bool good = true;
     struct slice replica = read_text(root, "replica", &good);
     struct slice mode = read_text(root, "log", &good);
+    struct slice where = {NULL, 0};
+    if (json_object_get(root, "where") != NULL)
+        where = read_text(root, "where", &good);
     struct table *table = table_copy(&d->table);
     if (table == NULL)
         return no_memory(err);
@@ -153,10 +233,29 @@ static int def_from_document(const json_t *root, struct def_document *d,
                                                         : ENCODE_REPLICA_DEFAULT,
         .log_mode = slice_eq(mode, SLICE_LIT("changes_only")) ? SHAPE_LOG_CHANGES_ONLY
                                                               : SHAPE_LOG_FULL,
+        .where = where,
+        .where_columns = d->where_columns,
+        .where_count = d->where_count,
     };
     rc = good ? shape_def_new(&spec, out, err) : unreadable(err);
     table_release(table);
     return rc;
+}
+
+static void document_fini(struct def_document *d)
+{
+    for (size_t i = 0; d->table.columns && i < d->table.column_count; i++) {
+        union {
+            const struct sql_enum *borrowed;
+            void *owned;
+        } p = {.borrowed = d->table.columns[i].enum_type};
+        free(p.owned);
+    }
+    free(d->table.columns);
+    free(d->table.pk);
+    free(d->table.children);
+    free(d->selected);
+    free(d->where_columns);
 }
 
 /* jansson calls most of its failed allocations a syntax error: they are noted here. */
@@ -180,10 +279,7 @@ int shape_def_parse(struct slice text, struct shape_def **out, struct err *err)
         return allocation_failed ? no_memory(err) : unreadable(err);
     struct def_document d = {0};
     int rc = def_from_document(root, &d, out, err);
-    free(d.table.columns);
-    free(d.table.pk);
-    free(d.table.children);
-    free(d.selected);
+    document_fini(&d);
     json_decref(root);
     return rc;
 }

@@ -9,6 +9,7 @@
 #include "base/map.h"
 #include "server/route/route.h"
 #include "server/shape/sequencer.h"
+#include "server/shape/where.h"
 #include "server/snapshot/snapshot.h"
 
 /* --- The registry (shapes.c) --- */
@@ -24,6 +25,7 @@ struct shapes {
     struct map by_identity;
     struct watcher watchers[SHAPES_WATCHERS_MAX];
     unsigned watcher_count;
+    uint64_t where_seed;
     struct obs *obs;
     struct sequencer *sequencer; /* where questions are sent */
 
@@ -102,6 +104,7 @@ struct shape_link {
     const struct decode_relation *relation; /* that `order` was made for, or NULL */
     uint16_t *order; /* table column -> relation column; NULL: the same order */
     bool absent;     /* the catalog's last answer lacked it */
+    bool misfit;     /* the relation lacks what the clause reads (clause.c) */
 };
 
 struct shape_header {
@@ -125,11 +128,15 @@ struct shape {
     atomic_int state;              /* enum shape_state */
     atomic_uint_fast64_t watchers; /* bit n: watcher n wants one notification */
     atomic_int_fast64_t read_ms;   /* last read, monotonic; 0 never */
-    struct err failure;            /* written before state becomes GONE */
+    /* Of the clause in the words that it was last asked for with (shapes_where_hash); 0: none.
+     * Halves of two of them fit no third. */
+    atomic_uint_fast64_t where_hash[2];
+    struct err failure; /* written before state becomes GONE */
 
     /* The rest is the sequencer's. */
     struct shape_link *links;
     size_t link_count;
+    struct table *clause_table; /* with a clause: a reference (clause.c) */
     struct table_use *use;
     struct variant_class *class;
     uint16_t *strict; /* selected columns the header calls not_null, without the key's */
@@ -174,6 +181,8 @@ struct table_use {
 
     /* The sequencer's. */
     struct table *table; /* a reference: what the newest shape takes it for */
+    struct table
+        *clause_table;   /* a reference, or NULL: the newest that filters are made with */
     struct list in_idle; /* without shapes: waits to leave the publication */
     int64_t idle_since_ms;
     unsigned leaving;   /* jobs that may be taking it out */
@@ -221,6 +230,7 @@ enum mail_kind {
 struct mail_get {
     struct mail mail;
     struct shape_def *def;
+    struct shape_where *where; /* a reference, or NULL */
     shapes_answer_fn *fn;
     void *ctx;
 };
@@ -351,6 +361,7 @@ struct sequencer {
     size_t parent_shapes; /* shapes on partitioned tables */
     struct map arrivals;  /* OIDs of partitions to be asked about */
     bool arrivals_running;
+    struct map misfits; /* OIDs of relations with links that are misfits */
     struct map settled; /* OIDs of relations whose place the catalog has told */
     int64_t last_handle_us;
     int64_t next_reconcile_ms;
@@ -379,7 +390,10 @@ int sequencer_show(struct sequencer *q, struct err *err);
 int sequencer_storage_failed(struct sequencer *q, const struct err *why, struct err *err);
 
 /* lifecycle.c */
-struct shape *sequencer_make(struct sequencer *q, struct shape_def *def, struct err *err);
+/* `where` is the definition's clause as a tree, or NULL: its text is parsed, or it has none.
+ * ERR_INVALID, ERR_UNSUPPORTED, ERR_LIMIT: the clause is too complex to be followed. */
+struct shape *sequencer_make(struct sequencer *q, struct shape_def *def,
+                             const struct shape_where *where, struct err *err);
 /* A shapelog_restored_fn. */
 void sequencer_restored(void *ctx, struct shapelog_shape *log, struct slice definition);
 void sequencer_drop(struct sequencer *q, struct shape *shape,
@@ -394,15 +408,16 @@ void sequencer_evict(struct sequencer *q);
 /* Collects the shapes that have a link to the relation: a borrowed array of *count, or
  * NULL. */
 struct shape **sequencer_shapes_of(struct sequencer *q, uint32_t oid, size_t *count);
-/* Links the shape to one more relation (a partition). */
-int sequencer_link(struct sequencer *q, struct shape *shape, uint32_t oid);
+/* Links the shape to one more relation (a partition); `where` as in sequencer_make. */
+int sequencer_link(struct sequencer *q, struct shape *shape, uint32_t oid,
+                   const struct shape_where *where, struct err *err);
 /* Drops a shape whose snapshot can't be had. */
 void sequencer_fail_snapshot(struct sequencer *q, struct shape *shape,
                              const struct err *why);
 /* Stores the definition, which is the shape's own but for what may change under it
  * (def.h), and shows it as the header. ERR_MEMORY. */
 int sequencer_redefine(struct sequencer *q, struct shape *shape, struct shape_def *def);
-/* Takes its links out of the router. */
+/* Takes its links out of the router, and its filters. */
 void sequencer_unlink(struct sequencer *q, struct shape *shape);
 
 /* apply.c */
@@ -424,6 +439,8 @@ int join_buffer_put(struct sequencer *q, struct shape *shape, uint64_t op,
                     struct slice json);
 /* What would remove the shape, kept in the buffer until it is known whether the snapshot
  * comes before or after it. */
+#define JOIN_MARK_FIRST    JOIN_MARK_CLAUSE
+#define JOIN_MARK_CLAUSE   (UINT32_MAX - 3)
 #define JOIN_MARK_IDENTITY (UINT32_MAX - 2)
 #define JOIN_MARK_SCHEMA   (UINT32_MAX - 1)
 #define JOIN_MARK_TRUNCATE UINT32_MAX
@@ -463,6 +480,23 @@ void fresh_published(struct sequencer *q);
 void fresh_look(struct sequencer *q);
 void fresh_probe_if_due(struct sequencer *q, int64_t now_ms);
 void fresh_probed(struct sequencer *q, const struct mail_probed *m);
+
+/* clause.c */
+/* The shape's filter for one more relation, or NULL: it has no clause. `where` as in
+ * sequencer_make. */
+int clause_filter(struct sequencer *q, struct shape *shape, uint32_t oid,
+                  const struct shape_where *where, struct route_filter **out,
+                  struct err *err);
+/* The stream describes a relation: finds the links whose clause does not fit it. */
+int clause_described(struct sequencer *q, const struct decode_relation *relation,
+                     struct err *err);
+/* Before a change of the relation: removes the shapes of those links. */
+void clause_drop_misfits(struct sequencer *q, uint32_t oid);
+/* A reason, terminated, without what it quotes: that may be of a row, and is not for the log. */
+void clause_put_words(struct buf *out, const char *text);
+/* The open transaction, which has been decided for the shape, has a change on which its clause
+ * can't be. */
+void clause_failed(struct sequencer *q, struct shape *shape, const struct err *why);
 
 /* partitions.c */
 /* Finds whose partition the relation is, and links it to their shapes. Waits for Postgres

@@ -6,7 +6,7 @@
  *
  *   record := xid (4) lsn (8) op (8) length (4) json
  *
- * A length from JOIN_MARK_IDENTITY up has no json: it marks what would remove the shape.
+ * A length from JOIN_MARK_FIRST up has no json: it marks what would remove the shape.
  *
  * When the view is known each kept transaction is dropped (the snapshot holds it) or
  * appended.
@@ -103,6 +103,8 @@ enum obs_shape_reason join_mark_reason(uint32_t mark)
 {
     if (mark == JOIN_MARK_TRUNCATE)
         return OBS_SHAPE_TRUNCATE;
+    if (mark == JOIN_MARK_CLAUSE)
+        return OBS_SHAPE_CLAUSE;
     return mark == JOIN_MARK_SCHEMA ? OBS_SHAPE_SCHEMA : OBS_SHAPE_IDENTITY;
 }
 
@@ -210,12 +212,12 @@ static int join_replay(struct sequencer *q, struct shape *shape)
         uint64_t record_lsn = le(rest.ptr + 4, 8);
         uint64_t op = le(rest.ptr + 12, 8);
         uint32_t length = (uint32_t)le(rest.ptr + 20, 4);
-        size_t body = length >= JOIN_MARK_IDENTITY ? 0 : length;
+        size_t body = length >= JOIN_MARK_FIRST ? 0 : length;
         struct slice json = slice_make(rest.ptr + RECORD_HEADER, body);
         rest = slice_make(json.ptr + body, rest.len - RECORD_HEADER - body);
         if (apply_decide(q, shape, record_lsn, xid) == TXN_SKIP)
             continue;
-        if (length >= JOIN_MARK_IDENTITY) {
+        if (length >= JOIN_MARK_FIRST) {
             sequencer_drop(q, shape, join_mark_reason(length), NULL,
                            "while its snapshot began");
             return ERR_CANCELLED;

@@ -31,50 +31,79 @@ struct shape **sequencer_shapes_of(struct sequencer *q, uint32_t oid, size_t *co
     return q->scratch;
 }
 
+static int no_memory(struct err *err)
+{
+    return err_set(err, ERR_MEMORY, "no memory for a shape");
+}
+
 /* links is allocated with room for growth here only; entries are pointers into it, so it
  * is taken out of the router while it moves. */
-int sequencer_link(struct sequencer *q, struct shape *shape, uint32_t oid)
+int sequencer_link(struct sequencer *q, struct shape *shape, uint32_t oid,
+                   const struct shape_where *where, struct err *err)
 {
     for (size_t i = 0; i < shape->link_count; i++) {
         if (shape->links[i].route.oid == oid)
             return 0;
     }
+    struct route_filter *filter;
+    int rc = clause_filter(q, shape, oid, where, &filter, err);
+    if (rc < 0)
+        return rc;
     struct shape_link *links = calloc(shape->link_count + 1, sizeof *links);
-    if (links == NULL)
-        return ERR_MEMORY;
+    if (links == NULL) {
+        route_filter_release(q->route, filter);
+        return no_memory(err);
+    }
     for (size_t i = 0; i < shape->link_count; i++) {
         route_remove(q->route, &shape->links[i].route);
         links[i] = shape->links[i];
     }
-    links[shape->link_count] = (struct shape_link){.route.oid = oid, .shape = shape};
+    links[shape->link_count] =
+        (struct shape_link){.route = {.oid = oid, .filter = filter}, .shape = shape};
     free(shape->links);
     shape->links = links;
     size_t wanted = shape->link_count + 1;
     shape->link_count = 0;
     for (size_t i = 0; i < wanted; i++) {
         if (route_add(q->route, &links[i].route) < 0) {
-            for (size_t j = i; j < wanted; j++)
+            for (size_t j = i; j < wanted; j++) {
+                route_filter_release(q->route, links[j].route.filter);
                 free(links[j].order);
-            return ERR_MEMORY;
+            }
+            return no_memory(err);
         }
         shape->link_count++;
     }
     return 0;
 }
 
-static int link_table(struct sequencer *q, struct shape *shape)
+static int link_table(struct sequencer *q, struct shape *shape,
+                      const struct shape_where *where, struct err *err)
 {
     const struct table *t = shape->def->table;
-    int rc = sequencer_link(q, shape, t->oid);
+    struct shape_where *parsed = NULL;
+    int rc = 0;
+    if (where == NULL && shape->def->where.len > 0) {
+        rc = shape_where_reparse(shape->def->table, shape->def->where, &parsed, err);
+        where = parsed;
+    }
+    if (rc == 0)
+        rc = sequencer_link(q, shape, t->oid, where, err);
     for (size_t i = 0; rc == 0 && i < t->child_count; i++)
-        rc = sequencer_link(q, shape, t->children[i]);
+        rc = sequencer_link(q, shape, t->children[i], where, err);
+    shape_where_release(parsed);
     return rc;
 }
 
 void sequencer_unlink(struct sequencer *q, struct shape *shape)
 {
-    for (size_t i = 0; i < shape->link_count; i++)
+    for (size_t i = 0; i < shape->link_count; i++) {
         route_remove(q->route, &shape->links[i].route);
+        route_filter_release(q->route, shape->links[i].route.filter);
+        shape->links[i].route.filter = NULL;
+    }
+    table_release(shape->clause_table);
+    shape->clause_table = NULL;
 }
 
 /* --- Making and removing --- */
@@ -98,20 +127,23 @@ static struct shape *shape_new(struct sequencer *q, struct shape_def *def)
 }
 
 /* Everything that makes a shape known: table use, router, registry. */
-static int shape_register(struct sequencer *q, struct shape *shape)
+static int shape_register(struct sequencer *q, struct shape *shape,
+                          const struct shape_where *where, struct err *err)
 {
     shape->class = variants_join(&q->variants, shape->def);
     if (shape->class == NULL)
-        return ERR_MEMORY;
+        return no_memory(err);
     shape->use = table_use_get(q, shape->def->table);
-    if (shape->use == NULL || link_table(q, shape) < 0 ||
-        shapes_insert(&q->shapes, shape) < 0) {
+    int rc = shape->use == NULL ? no_memory(err) : link_table(q, shape, where, err);
+    if (rc == 0 && shapes_insert(&q->shapes, shape) < 0)
+        rc = no_memory(err);
+    if (rc < 0) {
         sequencer_unlink(q, shape);
         if (shape->use != NULL)
             table_use_put(q, shape->use);
         variants_leave(&q->variants, shape->class, shape->def);
         shape->class = NULL;
-        return ERR_MEMORY;
+        return rc;
     }
     q->parent_shapes += shape->def->table->kind == 'p';
     return 0;
@@ -156,11 +188,12 @@ int sequencer_redefine(struct sequencer *q, struct shape *shape, struct shape_de
     return rc;
 }
 
-struct shape *sequencer_make(struct sequencer *q, struct shape_def *def, struct err *err)
+struct shape *sequencer_make(struct sequencer *q, struct shape_def *def,
+                             const struct shape_where *where, struct err *err)
 {
     struct shape *shape = shape_new(q, def);
     if (shape == NULL) {
-        err_set(err, ERR_MEMORY, "no memory for a shape");
+        no_memory(err);
         return NULL;
     }
     shape_name(q, shape);
@@ -168,8 +201,7 @@ struct shape *sequencer_make(struct sequencer *q, struct shape_def *def, struct 
         shape_release(shape);
         return NULL;
     }
-    if (shape_register(q, shape) < 0) {
-        err_set(err, ERR_MEMORY, "no memory for a shape");
+    if (shape_register(q, shape, where, err) < 0) {
         shapelog_remove(shape->log);
         shape_release(shape);
         return NULL;
@@ -227,7 +259,13 @@ void sequencer_fail_snapshot(struct sequencer *q, struct shape *shape,
     bool plain = err.http_status == 409 || err.code == ERR_CANCELLED;
     if (!plain && err.http_status == 0)
         err.http_status = err.code == ERR_RETRY ? 503 : 500;
-    sequencer_drop(q, shape, OBS_SHAPE_SNAPSHOT, plain ? NULL : &err, err.message);
+    struct buf words;
+    buf_init(&words, sizeof err.message + 4096);
+    clause_put_words(&words, err.message);
+    bool of_a_row = err.http_status == 400;
+    const char *detail = !of_a_row ? err.message : words.failed ? "" : words.ptr;
+    sequencer_drop(q, shape, OBS_SHAPE_SNAPSHOT, plain ? NULL : &err, detail);
+    buf_fini(&words);
 }
 
 void sequencer_release_dropped(struct sequencer *q)
@@ -325,8 +363,8 @@ void sequencer_restored(void *ctx, struct shapelog_shape *log, struct slice defi
         if (rc < 0)
             err_set(&err, rc, "the stored view is not readable");
     }
-    if (rc == 0 && (rc = shape_register(q, shape)) < 0)
-        err_set(&err, rc, "no memory for a shape");
+    if (rc == 0)
+        rc = shape_register(q, shape, NULL, &err);
     if (rc == 0) { /* it was in the publication when it was made */
         atomic_store(&shape->use->ensured, true);
     } else {

@@ -90,8 +90,9 @@ static void drop_if_lacking(struct sequencer *q, struct shape *shape,
 static void link_arrival(struct sequencer *q, struct shape *shape,
                          const struct arrival *a)
 {
-    if (sequencer_link(q, shape, a->oid) < 0)
-        sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, "no memory");
+    struct err err = {0};
+    if (sequencer_link(q, shape, a->oid, NULL, &err) < 0)
+        sequencer_drop(q, shape, OBS_SHAPE_STORAGE, NULL, err.message);
 }
 
 static void store_arrival(struct sequencer *q, struct shape *shape,

@@ -146,6 +146,7 @@ static int preparation_snapshot(struct preparation *p, PGconn *conn, struct err 
         .plan = def->plan,
         .selected = def->selected,
         .selected_count = def->selected_count,
+        .where = def->where,
         .changes_only = def->log_mode == SHAPE_LOG_CHANGES_ONLY,
         .first_row_timeout_ms = p->q->config.first_row_timeout_ms,
         .obs = p->q->config.obs,

@@ -107,6 +107,7 @@ int sequencer_new(const struct sequencer_config *config, struct sequencer **out,
     variants_init(&q->variants);
     map_init(&q->tables);
     map_init(&q->arrivals);
+    map_init(&q->misfits);
     map_init(&q->settled);
     buf_init(&q->encoded, ENCODED_MAX);
     shapes_init(&q->shapes, q, config->obs);
@@ -163,6 +164,7 @@ void sequencer_free(struct sequencer *q)
     route_free(q->route);
     variants_fini(&q->variants);
     map_fini(&q->arrivals);
+    map_fini(&q->misfits);
     map_fini(&q->settled);
     shapes_fini(&q->shapes);
     if (q->mailbox.fd >= 0)
@@ -456,13 +458,14 @@ static void answer_get(struct sequencer *q, struct mail_get *m)
         struct slice identity = shape_def_identity(m->def);
         shape = map_get(&q->shapes.by_identity, identity);
         if (shape == NULL)
-            shape = sequencer_make(q, m->def, &err);
+            shape = sequencer_make(q, m->def, m->where, &err);
     }
     if (shape == NULL && err.message[0] != '\0')
         log_event(q->config.log, LOG_WARNING, "shape.not_created",
                   LOG_TEXT("reason", err.message));
     m->fn(m->ctx, shape, shape == NULL ? &err : NULL);
     shape_def_release(m->def);
+    shape_where_release(m->where);
     free(m);
 }
 

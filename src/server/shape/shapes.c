@@ -2,6 +2,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
+#include <xxhash.h>
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -20,6 +22,9 @@ void shapes_init(struct shapes *s, struct sequencer *q, struct obs *obs)
     map_init(&s->by_identity);
     s->sequencer = q;
     s->obs = obs;
+    if (getrandom(&s->where_seed, sizeof s->where_seed, GRND_NONBLOCK) !=
+        (ssize_t)sizeof s->where_seed)
+        s->where_seed = (uint64_t)(uintptr_t)s ^ (uint64_t)clock_mono_us();
     atomic_init(&s->service, SHAPES_STARTING);
     atomic_init(&s->fresh_ms, clock_mono_ms());
     atomic_init(&s->heard_ms, clock_mono_ms());
@@ -296,6 +301,40 @@ int shape_failure(const struct shape *shape, struct err *out)
     return out->code;
 }
 
+/* The text, then each parameter, hashed together with what came before it. */
+static XXH128_hash_t hash_on(XXH128_hash_t before, struct slice text, uint64_t seed)
+{
+    XXH128_hash_t own =
+        XXH3_128bits_withSeed(text.len > 0 ? text.ptr : "", text.len, seed);
+    const uint64_t chain[] = {before.low64, before.high64, own.low64, own.high64,
+                              text.len};
+    return XXH3_128bits_withSeed(chain, sizeof chain, seed);
+}
+
+struct shapes_where_hash shapes_where_hash(const struct shapes *s, struct slice text,
+                                           const struct sql_params *params)
+{
+    XXH128_hash_t h = hash_on((XXH128_hash_t){0, 0}, text, s->where_seed);
+    for (size_t i = 0; params != NULL && i < params->count; i++)
+        h = hash_on(h, params->values[i], s->where_seed);
+    return (struct shapes_where_hash){{h.low64, h.high64 == 0 ? 1 : h.high64}};
+}
+
+bool shape_knows_where(const struct shape *shape, struct shapes_where_hash words)
+{
+    return atomic_load_explicit(&shape->where_hash[0], memory_order_relaxed) ==
+               words.halves[0] &&
+           atomic_load_explicit(&shape->where_hash[1], memory_order_relaxed) ==
+               words.halves[1];
+}
+
+void shape_tell_where(struct shape *shape, struct shapes_where_hash words)
+{
+    for (int i = 0; i < 2; i++)
+        atomic_store_explicit(&shape->where_hash[i], words.halves[i],
+                              memory_order_relaxed);
+}
+
 void shape_touch(struct shape *shape)
 {
     atomic_store_explicit(&shape->read_ms, clock_mono_ms(), memory_order_relaxed);
@@ -303,7 +342,8 @@ void shape_touch(struct shape *shape)
 
 /* --- Asking --- */
 
-void shapes_get(struct shapes *s, struct shape_def *def, shapes_answer_fn *fn, void *ctx)
+void shapes_get(struct shapes *s, struct shape_def *def, struct shape_where *where,
+                shapes_answer_fn *fn, void *ctx)
 {
     struct mail_get *m = calloc(1, sizeof *m);
     struct err err = {0};
@@ -314,12 +354,14 @@ void shapes_get(struct shapes *s, struct shape_def *def, shapes_answer_fn *fn, v
     }
     m->mail.kind = MAIL_GET;
     m->def = shape_def_retain(def);
+    m->where = where == NULL ? NULL : shape_where_retain(where);
     m->fn = fn;
     m->ctx = ctx;
     if (mailbox_send(&s->sequencer->mailbox, &m->mail, false) < 0) {
         err_set(&err, ERR_RETRY, "too many shapes are being asked for at once");
         fn(ctx, NULL, &err);
         shape_def_release(m->def);
+        shape_where_release(m->where);
         free(m);
     }
 }

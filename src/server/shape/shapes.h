@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "server/obs/obs.h"
 #include "server/shape/def.h"
+#include "server/shape/where.h"
 #include "server/shapelog/shapelog.h"
 
 #define SHAPES_WATCHERS_MAX 64
@@ -73,6 +74,17 @@ enum shape_state shape_state(const struct shape *shape);
 /* For SHAPE_GONE: 0 when it was simply removed (409), else the failure of its snapshot
  * with the HTTP status and the message to give. */
 int shape_failure(const struct shape *shape, struct err *out);
+/* A clause in a request's own words, so that it need not be parsed for each of a client's requests:
+ * a hash of 128 bits with a secret seed. params may be NULL. */
+struct shapes_where_hash {
+    uint64_t halves[2];
+};
+struct shapes_where_hash shapes_where_hash(const struct shapes *s, struct slice text,
+                                           const struct sql_params *params);
+/* Whether the words were found to be the shape's clause, over its definition's table. It knows
+ * those that it was told of last. */
+bool shape_knows_where(const struct shape *shape, struct shapes_where_hash words);
+void shape_tell_where(struct shape *shape, struct shapes_where_hash words);
 /* Notes that a client read it, for eviction. */
 void shape_touch(struct shape *shape);
 
@@ -80,11 +92,13 @@ void shape_touch(struct shape *shape);
  * call returns when it can't be asked. --- */
 
 /* shape is borrowed for the call and err NULL; or shape is NULL and err tells why
- * (ERR_RETRY). */
+ * (ERR_RETRY; ERR_INVALID, ERR_UNSUPPORTED, ERR_LIMIT: its clause can't be followed). */
 typedef void shapes_answer_fn(void *ctx, struct shape *shape, const struct err *err);
 
-/* The shape of this definition, made when there is none (its snapshot starts at once). */
-void shapes_get(struct shapes *s, struct shape_def *def, shapes_answer_fn *fn, void *ctx);
+/* The shape of this definition, made when there is none (its snapshot starts at once). `where` is
+ * what the definition's clause was made from, or NULL. */
+void shapes_get(struct shapes *s, struct shape_def *def, struct shape_where *where,
+                shapes_answer_fn *fn, void *ctx);
 /* Removes it, if it still exists. */
 void shapes_remove(struct shapes *s, struct shape *shape, enum obs_shape_reason reason,
                    shapes_answer_fn *fn, void *ctx);

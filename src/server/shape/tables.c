@@ -42,6 +42,7 @@ void table_use_release(struct table_use *use)
         return;
     pthread_mutex_destroy(&use->lock);
     table_release(use->table);
+    table_release(use->clause_table);
     free(use);
 }
 

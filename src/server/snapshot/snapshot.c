@@ -431,6 +431,26 @@ static int read_lines(struct run *r)
     return rc;
 }
 
+/* With a condition: what Postgres calls an error of data is the condition's, on a row that there
+ * is, and whoever asked must hear it; a retry would meet the row again. What it can't find is not
+ * the table's, which was verified: asking anew would not help. */
+static int blame_where(struct err *err)
+{
+    static const char said[] = "Unexpected error while creating snapshot: ";
+
+    if (strncmp(err->sqlstate, "22", 2) == 0 || strncmp(err->sqlstate, "54", 2) == 0) {
+        struct err was = *err;
+        size_t skip = strncmp(was.message, said, sizeof said - 1) ? 0 : sizeof said - 1;
+
+        err_set(err, ERR_INVALID, "Postgres can't evaluate the clause on a row: %s",
+                was.message + skip);
+        err->http_status = 400;
+    } else if (strcmp(err->sqlstate, "42883") == 0) {
+        err->http_status = 500;
+    }
+    return err->code;
+}
+
 static int read_rows(struct run *r)
 {
     const char *sql = sql_make(r, put_copy);
@@ -449,6 +469,8 @@ static int read_rows(struct run *r)
         rc = session_finish(&r->session, NULL);
     if (rc == 0 && r->rows == 0)
         first_row(r);
+    if (rc == ERR_DB && r->request->where.len > 0 && !r->request->window)
+        rc = blame_where(r->session.err);
     return rc;
 }
 

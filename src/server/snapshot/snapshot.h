@@ -62,7 +62,7 @@ struct snapshot_request {
     const struct encode_plan *plan;
     const uint16_t *selected; /* ascending column indexes */
     size_t selected_count;
-    struct slice where;       /* the canonical text of the clause; empty: every row */
+    struct slice where;       /* a condition in SQL that the rows fulfil; empty: none */
     bool changes_only;        /* no rows, only snapshot-end */
     int first_row_timeout_ms; /* 30000 */
     struct obs *obs;          /* or NULL */
@@ -78,7 +78,8 @@ struct snapshot_window {
 };
 
 /* 0, or the error as shape-protocol.md 5.3 words it, with err->http_status: 503 for known
- * causes, 409 when the table or a column is gone, else 500 (ERR_DB); ERR_CANCELLED.
+ * causes, 409 when the table or a column is gone, 400 when the condition can't be evaluated on
+ * a row, else 500 (ERR_DB); ERR_CANCELLED.
  * Leaves the connection idle. */
 int snapshot_run(PGconn *conn, const struct snapshot_request *request,
                  const struct snapshot_sink *sink, struct err *err);

@@ -12,11 +12,12 @@
 #include "server/http/body.h"
 #include "server/http/query.h"
 #include "server/http/respond.h"
+#include "server/http/subset_params.h"
 
 static struct table_column items_columns[] = {
-    {.name = {"id", 2}, .type_name = {"int4", 4}, .pk_index = 0, .not_null = true},
-    {.name = {"title", 5}, .type_name = {"text", 4}, .pk_index = -1},
-    {.name = {"n", 1}, .type_name = {"int4", 4}, .pk_index = -1}};
+    {.name = {"id", 2}, .type_name = {"int4", 4}, .type_oid = 23, .not_null = true},
+    {.name = {"title", 5}, .type_name = {"text", 4}, .type_oid = 25, .pk_index = -1},
+    {.name = {"n", 1}, .type_name = {"int4", 4}, .type_oid = 23, .pk_index = -1}};
 static uint16_t items_pk[] = {0};
 static const struct table items = {.schema = {"public", 6},
                                    .name = {"v_items", 7},
@@ -36,7 +37,7 @@ static const struct table two = {
 static struct table_column gen_columns[] = {
     {.name = {"id", 2}, .pk_index = 0},
     {.name = {"a", 1}, .pk_index = -1},
-    {.name = {"b", 1}, .pk_index = -1, .generated = true}};
+    {.name = {"b", 1}, .type_oid = 23, .pk_index = -1, .generated = true}};
 static const struct table gen = {
     .column_count = 3, .pk_count = 1, .columns = gen_columns, .pk = items_pk};
 
@@ -48,8 +49,11 @@ struct outcome {
 };
 
 static void run(struct outcome *o, enum params_use use, const char *query,
-                const struct table *table)
+                const struct table *model)
 {
+    struct table *table = model ? table_copy(model) : NULL;
+    struct shape_where *where = NULL;
+    struct subset_clauses clauses;
     struct params params;
     struct param_errors errors = {.count = 0};
 
@@ -61,6 +65,13 @@ static void run(struct outcome *o, enum params_use use, const char *query,
     rc = params_check(&params, use, &o->arena, &o->shape, &errors);
     if (rc == 0 && table)
         rc = params_check_table(&o->shape, table, &o->arena, &o->selection, &errors);
+    if (rc == 0 && table)
+        rc = params_check_where(&o->shape, table, &o->arena, &where, &errors);
+    if (rc == 0 && table && o->shape.subset)
+        rc = subset_params_resolve(&o->shape, table, &o->selection, &o->arena, &clauses,
+                                   &errors);
+    shape_where_release(where);
+    table_release(table);
     assert_int_equal(rc, errors.count ? ERR_INVALID : 0);
     for (unsigned i = 0; i < errors.count; i++) {
         size_t n = strlen(o->errors);
@@ -217,7 +228,10 @@ static void columns_against_the_table(void **state)
         {"&columns=id,a", ""},
         {"&queryable_columns=id,a", ""},
         {"&columns=id,b", "columns: The following columns are generated and cannot be "
-                          "included in the shape: b"}};
+                          "included in the shape: b"},
+        {"&columns=id&where=b%3D1",
+         "where: The following columns are generated and cannot "
+         "be used in the where clause: b"}};
     struct outcome o;
 
     (void)state;
@@ -260,9 +274,38 @@ static void enumerated_values_and_params(void **state)
         {"&params[a]=1&columns=nope", MISSING "id"},
         {"&where=%20", ""},
         {"&where[a]=1", "where: is invalid"},
-        {"&where=id%3D1", "where: where clauses are not supported by this version yet; "
-                          "leave 'where' out to "
-                          "sync the whole table"},
+        {"&where=id%3D1", ""},
+        {"&where=id%3D$1&params[1]=7", ""},
+        {"&where=id%3D$1&params[1]=x",
+         "where: At location 3: invalid syntax for type int4: x"},
+        {"&where=id%3D$2&params[1]=7",
+         "where: At location 3: parameter $2 was not provided"},
+        {"&where=nope%3D1", "where: At location 0: unknown reference nope"},
+        {"&where=id", "where: WHERE clause must return a boolean"},
+        {"&where=nope&params[a]=1", KEYS},
+        {"&where=nope&columns=n", MISSING "id"},
+        {"&where=nope&subset__limit=1", "where: At location 0: unknown reference nope"},
+        {"&where=title%3D''&columns=id&queryable_columns=id", ""},
+        {"&subset__where=nope%3D1", "where: At location 0: unknown reference nope"},
+        {"&subset__where=n", "where: WHERE clause must return a boolean"},
+        {"&subset__where=n=$1&subset__params={\"1\":2}", ""},
+        {"&subset__where=n=$1", "where: At location 2: parameter $1 was not provided"},
+        {"&subset__where=n=$1&params[1]=1",
+         "where: At location 2: parameter $1 was not provided"},
+        {"&subset__where=id%20in%20(select%201)",
+         "where: Subqueries are not allowed in subsets"},
+        {"&subset__where=n=1&columns=id", ""},
+        {"&subset__where=n=1&queryable_columns=id,title",
+         "where: At location 0: unknown reference n"},
+        {"&subset__where=title=''&queryable_columns=id,title&columns=id", ""},
+        {"&subset__order_by=n&queryable_columns=id",
+         "order_by: At location 18: unknown reference n"},
+        {"&subset__order_by=2&columns=id",
+         "order_by: At location 18: ORDER BY position 2 is not in select list"},
+        {"&subset__order_by=2&columns=id,n&subset__limit=3", ""},
+        {"&subset__order_by=n,&subset__where=nope%3D1",
+         "where: At location 0: unknown reference nope"},
+        {"&subset__limit=1&columns=nope", MISSING "id"},
         {"&unknown=1&cache-buster=x&expired_handle=y", ""},
         {"&offset=now", ""},
         {"&x=%zz&&&y", ""},

@@ -219,7 +219,7 @@ static void a_shape_keeps_what_is_its_own(void **state)
     (void)state;
     run(&o, "table=t&offset=-1", "{\"where\":\"a\",\"subset\":{\"where\":\"b\"}}");
     assert_true(o.shape.subset && slice_eq(o.shape.subset->where, SLICE_LIT("b")));
-    assert_true(o.shape.where);
+    assert_true(slice_eq(o.shape.where, SLICE_LIT("a")));
     buf_fini(&o.text);
     arena_fini(&o.arena);
     run(&o, "table=t&offset=-1", "{\"subset\":{},\"offset\":\"now\",\"params\":{}}");

@@ -56,7 +56,11 @@ static struct table *make_table(void)
 static struct shape_def *make(struct table *t, const uint16_t *selected, size_t count,
                               enum encode_replica replica, enum shape_log_mode mode)
 {
-    struct shape_spec spec = {t, selected, count, replica, mode};
+    struct shape_spec spec = {.table = t,
+                              .selected = selected,
+                              .selected_count = count,
+                              .replica = replica,
+                              .log_mode = mode};
     struct shape_def *def = NULL;
     assert_int_equal(shape_def_new(&spec, &def, NULL), 0);
     return def;

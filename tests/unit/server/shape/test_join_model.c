@@ -371,7 +371,7 @@ static void subject_start(struct sequencer *q, struct subject *subject, int numb
     };
     struct shape_def *def = NULL;
     assert_int_equal(shape_def_new(&spec, &def, NULL), 0);
-    shapes_get(sequencer_shapes(q), def, got_shape, subject);
+    shapes_get(sequencer_shapes(q), def, NULL, got_shape, subject);
     shape_def_release(def);
     table_release(table);
     /* That the preparation found no Postgres, the sequencer never gets to hear. */
