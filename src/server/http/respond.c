@@ -299,7 +299,8 @@ void respond_subset_headers(struct evreq *req, const char *handle, const char *s
     evreq_add_header(req, "electric-handle", handle);
     offset_print(offset, text);
     evreq_add_header(req, "electric-offset", text);
-    evreq_add_header(req, "electric-schema", schema);
+    if (schema)
+        evreq_add_header(req, "electric-schema", schema);
 }
 
 size_t respond_up_to_date(uint64_t lsn, char out[RESPOND_UP_TO_DATE_MAX])

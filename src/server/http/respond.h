@@ -82,7 +82,7 @@ struct respond_log {
 /* The headers of a 200 or 304; the caller sends the body. */
 void respond_log_headers(struct evreq *req, const struct respond_config *config,
                          const struct respond_log *answer);
-/* The headers of a subset's 200. */
+/* The headers of a subset's 200; schema may be NULL. */
 void respond_subset_headers(struct evreq *req, const char *handle, const char *schema,
                             struct offset offset);
 /* The three-part ETag without its quotes; returns its length. */

@@ -44,6 +44,7 @@ struct subset {
     struct snapshot_window window;
     uint32_t mark;
     struct offset offset; /* told to the client */
+    bool live;            /* asked for: the head then tells no schema */
     bool opened;          /* the loop's: the head was sent */
     struct evloop_task task;
 
@@ -196,6 +197,8 @@ int subset_prepare(struct shape_request *r, struct param_errors *errors)
     if (rc != 0)
         return rc;
     r->subset = subset_new(r);
+    if (r->subset)
+        r->subset->live = r->params->live;
     rc = r->subset ? make_where(r, clauses.where, errors) : ERR_MEMORY;
     if (rc == 0)
         rc = make_window(r, &clauses.order);
@@ -416,8 +419,8 @@ static void open_answer(struct subset *s)
 
     s->opened = true;
     shape_request_enter(r, REQUEST_SUBSET_STREAMING);
-    respond_subset_headers(r->req, shape_handle(s->shape), shape_schema(s->shape),
-                           s->offset);
+    respond_subset_headers(r->req, shape_handle(s->shape),
+                           s->live ? NULL : shape_schema(s->shape), s->offset);
     evreq_start(r->req, 200);
 }
 
