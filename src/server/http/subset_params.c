@@ -167,7 +167,7 @@ static bool is_map_of_texts(const struct param_value *value)
 }
 
 static int check_values(const struct param_value *given, struct arena *arena,
-                        struct subset_params *s, struct param_errors *errors)
+                        struct subset_params *s)
 {
     struct param_value map = *given;
     const char *error = NULL;
@@ -178,8 +178,7 @@ static int check_values(const struct param_value *given, struct arena *arena,
     if (given->kind == PARAM_TEXT) {
         rc = read_text(given->text, arena, &map, &error);
     } else if (!is_map_of_texts(given)) {
-        add_error(errors, "params", IS_INVALID);
-        return 0;
+        error = IS_INVALID;
     }
     if (rc == 0 && !error)
         rc = order_values(&map, arena, &s->values, &error);
@@ -217,6 +216,8 @@ static bool check_number(const struct param_value *given, const char *field,
 
 static void check_ranges(struct subset_params *s, bool has_offset)
 {
+    if (s->errors.count > 0)
+        return;
     if (s->has_limit && s->limit <= 0)
         add_error(&s->errors, "limit", "must be greater than 0");
     if (s->offset < 0)
@@ -244,11 +245,12 @@ int subset_params_check(const struct params *p, struct arena *arena,
     s = arena_zalloc(arena, sizeof *s);
     if (!s)
         return ERR_MEMORY;
-    s->where = check_text(&given[SUBSET_WHERE], "where", errors);
-    s->order_by = check_text(&given[SUBSET_ORDER_BY], "order_by", errors);
-    s->has_limit = check_number(&given[SUBSET_LIMIT], "limit", errors, &s->limit);
-    bool has_offset = check_number(&given[SUBSET_OFFSET], "offset", errors, &s->offset);
-    int rc = check_values(&given[SUBSET_PARAMS], arena, s, errors);
+    struct param_errors *wrong = &s->errors;
+    s->where = check_text(&given[SUBSET_WHERE], "where", wrong);
+    s->order_by = check_text(&given[SUBSET_ORDER_BY], "order_by", wrong);
+    s->has_limit = check_number(&given[SUBSET_LIMIT], "limit", wrong, &s->limit);
+    bool has_offset = check_number(&given[SUBSET_OFFSET], "offset", wrong, &s->offset);
+    int rc = check_values(&given[SUBSET_PARAMS], arena, s);
     check_ranges(s, has_offset);
     *out = s;
     return rc;

@@ -14,7 +14,7 @@ struct subset_params {
     bool has_limit;
     int64_t limit;  /* above 0 */
     int64_t offset; /* 0 and above */
-    /* What is wrong with them, but for values of a wrong kind: later rules, behind the table's. */
+    /* What is wrong with them: later rules, behind the shape's. */
     struct param_errors errors;
 };
 
@@ -28,8 +28,8 @@ bool subset_params_is_member(struct slice name);
 int subset_params_read_values(struct json_reader *r, struct arena *arena,
                               struct param_value *out);
 
-/* *out is NULL when no subset is asked for. Adds to *errors what is of a wrong kind; 0 or
- * ERR_MEMORY. */
+/* *out is NULL when no subset is asked for. Adds to *errors only that the body's subset is no
+ * object; 0 or ERR_MEMORY. */
 int subset_params_check(const struct params *p, struct arena *arena,
                         const struct subset_params **out, struct param_errors *errors);
 

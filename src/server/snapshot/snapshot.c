@@ -437,15 +437,20 @@ static int read_lines(struct run *r)
 static int blame_where(struct err *err)
 {
     static const char said[] = "Unexpected error while creating snapshot: ";
+    static const char changed[] = "The table changed while its snapshot was made: ";
+    struct err was = *err;
 
     if (strncmp(err->sqlstate, "22", 2) == 0 || strncmp(err->sqlstate, "54", 2) == 0) {
-        struct err was = *err;
         size_t skip = strncmp(was.message, said, sizeof said - 1) ? 0 : sizeof said - 1;
 
         err_set(err, ERR_INVALID, "Postgres can't evaluate the clause on a row: %s",
                 was.message + skip);
         err->http_status = 400;
     } else if (strcmp(err->sqlstate, "42883") == 0) {
+        size_t skip =
+            strncmp(was.message, changed, sizeof changed - 1) ? 0 : sizeof changed - 1;
+
+        err_set(err, ERR_DB, "%s%s", said, was.message + skip);
         err->http_status = 500;
     }
     return err->code;

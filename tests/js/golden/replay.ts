@@ -375,7 +375,7 @@ class ScenarioRun {
             ? await this.stream(path, options, expected, actions)
             : await this.plain(path, options);
         await actions;
-        checkDuration(step, performance.now() - started);
+        checkDuration(step, expected, performance.now() - started);
         return answer;
     }
 
@@ -447,8 +447,8 @@ function bodyOf(body: unknown): unknown {
 }
 
 /** Only the order of magnitude: at once, or held for about as long as recorded. */
-function checkDuration(step: Step, tookMs: number): void {
-    const recorded = step.response!.took_ms;
+function checkDuration(step: Step, expected: Expected, tookMs: number): void {
+    const recorded = expected.tookMs;
     if (recorded === undefined || step.response!.writes) return;
     if (recorded >= 900 && tookMs < recorded * 0.5) {
         throw new Mismatch(`answered after ${Math.round(tookMs)} ms, recorded ${recorded} ms`);

@@ -18,7 +18,7 @@ import { Recorder } from '../support/recorder.js';
 import { Database, serverEnv } from '../support/suite.js';
 import { Disturber, WRITER } from './disturb.js';
 import { Random } from './random.js';
-import { columnsOf, pickShape, statement, tableOf, TABLES } from './workload.js';
+import { columnsOf, pickShape, statement, tableOf, TABLES, truthOf } from './workload.js';
 
 export interface OracleOptions {
     seed: number;
@@ -77,6 +77,7 @@ export class Oracle {
     private readonly recorder = new Recorder();
     private disturber!: Disturber;
     private readonly shapes = new Set<string>();
+    private readonly filtered: Params[] = [];
     private readonly counts = { transactions: 0, clients: 0, removed: 0 };
 
     constructor(private readonly options: OracleOptions) {
@@ -249,7 +250,7 @@ export class Oracle {
     }
 
     private addClient(random: Random): void {
-        const params = pickShape(random);
+        const params = pickShape(random, this.filtered);
         const kind = random.int(0, 9);
         this.joined++;
         this.counts.clients++;
@@ -357,9 +358,8 @@ export class Oracle {
         for (const client of this.clients) {
             let expected = truth.get(client.params);
             if (!expected) {
-                const columns = columnsOf(client.params);
-                const rows = await this.db.sql(`select ${columns.join(', ')} from ${client.params.table}`);
-                expected = canonical(rows, columns);
+                const rows = await this.db.sql(truthOf(client.params));
+                expected = canonical(rows, columnsOf(client.params));
                 truth.set(client.params, expected);
             }
             await this.compare(client, round, expected);
@@ -412,5 +412,14 @@ export class Oracle {
 
 function clientParams(params: Params): ClientRow & Record<string, any> {
     const { columns, ...rest } = params;
-    return { ...rest, ...(columns ? { columns: String(columns).split(',') } : {}) } as any;
+    const values: Record<string, string> = {};
+    for (const name of Object.keys(rest).filter((key) => key.startsWith('params['))) {
+        values[name.slice('params['.length, -1)] = String(rest[name]);
+        delete rest[name];
+    }
+    return {
+        ...rest,
+        ...(columns ? { columns: String(columns).split(',') } : {}),
+        ...(Object.keys(values).length > 0 ? { params: values } : {}),
+    } as any;
 }

@@ -2,6 +2,7 @@
 // statements.
 import type { Params } from '../support/coulomb.js';
 import type { Row } from '../support/follower.js';
+import { randomClause, TYPED, valueOf } from './clauses.js';
 import { Random } from './random.js';
 
 export interface Table {
@@ -63,6 +64,18 @@ export const TABLES: Table[] = [
         mark: (n) => `delete from o_wide where id < 0; insert into o_wide(id) values (${-n})`,
         marked: (row, n) => row.id === String(-n),
     },
+    {
+        // Read by clauses over columns that no shape selects.
+        name: 'o_typed',
+        columns: ['id', 'v'],
+        key: ['id'],
+        ddl: `create type o_mood as enum ('sad', 'ok', 'high');
+            create table o_typed(id int primary key, v text, b bool, f float8, num numeric, d date, ts timestamp,
+                tz timestamptz, iv interval, u uuid, j jsonb, ints int[], texts text[], m o_mood, bin bytea)`,
+        mark: (n) => `insert into o_typed(id, v) values (0, '${MARK}-${n}')
+            on conflict (id) do update set v = excluded.v`,
+        marked: (row, n) => row.id === '0' && row.v === `${MARK}-${n}`,
+    },
 ];
 
 const NARROW: Params[] = [
@@ -93,8 +106,30 @@ function wideShapes(): Params[] {
 
 const WIDE_SHAPES = wideShapes();
 
-export function pickShape(random: Random): Params {
+/** With a clause: a new one, or one that was there before. */
+function filteredShape(random: Random, earlier: Params[]): Params {
+    if (earlier.length > 0 && random.chance(0.4)) return random.pick(earlier);
+    const base = random.pick([...NARROW, ...NARROW, TYPED_SHAPE, TYPED_SHAPE, TYPED_SHAPE, random.pick(WIDE_SHAPES)]);
+    const { where, params } = randomClause(random, String(base.table));
+    const shape: Params = { ...base, where };
+    params.forEach((value, i) => (shape[`params[${i + 1}]`] = value));
+    earlier.push(shape);
+    return shape;
+}
+
+const TYPED_SHAPE: Params = { table: 'o_typed', columns: 'id,v' };
+
+/** `earlier` remembers those with a clause. */
+export function pickShape(random: Random, earlier: Params[]): Params {
+    if (random.chance(0.6)) return filteredShape(random, earlier);
     return random.pick(random.chance(0.5) ? NARROW : WIDE_SHAPES);
+}
+
+/** SELECT of the shape's rows. A parameter is what a literal without a type is. */
+export function truthOf(params: Params): string {
+    const where = String(params.where ?? 'true').replace(/\$(\d+)/g, (_all, n) =>
+        `'${String(params[`params[${n}]`]).replaceAll("'", "''")}'`);
+    return `select ${columnsOf(params).join(', ')} from ${params.table} where ${where}`;
 }
 
 export function tableOf(params: Params): Table {
@@ -108,7 +143,7 @@ export function columnsOf(params: Params): string[] {
 /** A random statement; most tables are small, so that writers meet. */
 export function statement(random: Random, writer: number): string {
     if (random.chance(0.003)) return `truncate ${random.pick(TABLES).name}`;
-    switch (random.int(0, 11)) {
+    switch (random.int(0, 14)) {
         case 0: case 1: case 2: case 3:
             return intStatement(random);
         case 4: case 5:
@@ -117,6 +152,8 @@ export function statement(random: Random, writer: number): string {
             return noneStatement(random, writer);
         case 8: case 9:
             return wideStatement(random);
+        case 10: case 11: case 12:
+            return typedStatement(random);
         default:
             return textStatement(random);
     }
@@ -191,6 +228,25 @@ function textStatement(random: Random): string {
             return `update o_text set k = 'k/${random.int(1, 40)}' where k = '${k}'`;
         default:
             return `delete from o_text where k = '${k}'`;
+    }
+}
+
+function typedStatement(random: Random): string {
+    const id = random.int(1, 60);
+    const names = Object.keys(TYPED).filter((name) => name !== 'id');
+    switch (random.int(0, 4)) {
+        case 0: case 1: {
+            const values = names.map((name) => valueOf(random, TYPED[name]));
+            return `insert into o_typed(id, ${names.join(', ')}) values (${id}, ${values.join(', ')}) on conflict do nothing`;
+        }
+        case 2: {
+            const name = random.pick(names);
+            return `update o_typed set ${name} = ${valueOf(random, TYPED[name])} where id between ${id} and ${id + 9}`;
+        }
+        case 3:
+            return `update o_typed set id = ${random.int(1, 60)}, v = 'moved' where id = ${id}`;
+        default:
+            return `delete from o_typed where id between ${id} and ${id + 2}`;
     }
 }
 

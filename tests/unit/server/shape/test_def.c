@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "server/shape/def.h"
+#include "server/shape/where.h"
 
 static struct table_column columns[3];
 static uint16_t pk[1];
@@ -269,6 +270,178 @@ static void a_definition_with_other_children_is_the_same_shape(void **state)
     table_release(t);
 }
 
+/* --- With a clause --- */
+
+static const struct slice labels[] = {{"sad", 3}, {"it's \"ok\"", 9}};
+static const struct sql_enum mood = {.oid = 900,
+                                     .schema = {"s", 1},
+                                     .name = {"mood", 4},
+                                     .labels = labels,
+                                     .label_count = 2};
+
+static struct table *make_moody_table(void)
+{
+    struct table *plain = make_table();
+    struct table model = *plain;
+    columns[0] = plain->columns[0];
+    columns[1] = (struct table_column){.name = SLICE_LIT("m"),
+                                       .type_name = SLICE_LIT("dmood"),
+                                       .type_oid = 901,
+                                       .typmod = -1,
+                                       .attnum = 2,
+                                       .pk_index = -1,
+                                       .base_oid = 900,
+                                       .base_typmod = -1,
+                                       .enum_type = &mood};
+    columns[2] = (struct table_column){.name = SLICE_LIT("c"),
+                                       .type_name = SLICE_LIT("text"),
+                                       .type_oid = 25,
+                                       .typmod = -1,
+                                       .attnum = 3,
+                                       .pk_index = -1,
+                                       .collation = SQL_COLLATION_C,
+                                       .collation_oid = 950};
+    model.columns = columns;
+    model.collation = SQL_COLLATION_DETERMINISTIC;
+    struct table *t = table_copy(&model);
+    assert_non_null(t);
+    table_release(plain);
+    return t;
+}
+
+static struct shape_def *make_where(struct table *t, const char *text, const char *param)
+{
+    const struct slice value = slice_of(param);
+    const struct sql_params params = {&value, param != NULL ? 1 : 0};
+    struct shape_where *where = NULL;
+    struct err err = {0};
+    if (shape_where_parse(t, slice_of(text), &params, &where, &err) != 0)
+        fail_msg("%s: %s", text, err.message);
+    uint16_t id = 0;
+    struct shape_spec spec = {.table = t,
+                              .selected = &id,
+                              .selected_count = 1,
+                              .where = where->text,
+                              .where_columns = where->columns,
+                              .where_count = where->column_count};
+    struct shape_def *def = NULL;
+    assert_int_equal(shape_def_new(&spec, &def, NULL), 0);
+    assert_true(slice_eq(def->where, where->text));
+    shape_where_release(where);
+    return def;
+}
+
+static void equal_clauses_are_the_same_definition(void **state)
+{
+    (void)state;
+    struct table *t = make_moody_table();
+    uint16_t id = 0;
+    struct shape_def *a = make_where(t, "m = 'sad' AND c > 'a'", NULL);
+    struct shape_def *b = make_where(t, "(\"c\">$1) and M='sad'", "a");
+    struct shape_def *other = make_where(t, "m = 'sad' AND c > 'b'", NULL);
+    struct shape_def *none = make(t, &id, 1, ENCODE_REPLICA_DEFAULT, SHAPE_LOG_FULL);
+    assert_true(same(a, b));
+    assert_false(same(a, other));
+    assert_false(same(a, none));
+    assert_int_equal(a->where_count, 2);
+    assert_int_equal(a->where_columns[0], 1);
+    assert_int_equal(a->where_columns[1], 2);
+    assert_int_equal(none->where.len, 0);
+    shape_def_release(none);
+    shape_def_release(other);
+    shape_def_release(b);
+    shape_def_release(a);
+    table_release(t);
+}
+
+static void a_clause_comes_back_and_means_the_same(void **state)
+{
+    (void)state;
+    struct table *t = make_moody_table();
+    struct shape_def *def = make_where(t, "m <> 'it''s \"ok\"' OR c LIKE 'x%'", NULL);
+    struct shape_def *back = NULL, *wider = NULL;
+    uint32_t children[] = {77, 99, 101};
+    struct buf text;
+    buf_init(&text, 1 << 20);
+    assert_int_equal(shape_def_with_children(def, children, 3, &wider, NULL), 0);
+    assert_true(same(def, wider));
+    assert_int_equal(shape_def_print(wider, &text), 0);
+    assert_int_equal(shape_def_parse(buf_slice(&text), &back, NULL), 0);
+    assert_true(same(def, back));
+    assert_true(table_same(t, back->table));
+    assert_true(shape_def_fits(back, t, NULL));
+    assert_int_equal(back->where_count, 2);
+    struct shape_where *where = NULL;
+    assert_int_equal(shape_where_reparse(back->table, back->where, &where, NULL), 0);
+    assert_true(slice_eq(where->text, def->where));
+    shape_where_release(where);
+    for (size_t len = 0; len < text.len; len++) {
+        struct shape_def *cut = NULL;
+        assert_int_equal(shape_def_parse(slice_make(text.ptr, len), &cut, NULL),
+                         ERR_CORRUPT);
+    }
+    buf_fini(&text);
+    shape_def_release(back);
+    shape_def_release(wider);
+    shape_def_release(def);
+    table_release(t);
+}
+
+static void the_form_of_before_clauses_is_read(void **state)
+{
+    (void)state;
+    static const char old[] =
+        "{\"version\":1,\"oid\":7,\"schema\":\"public\",\"name\":\"t\",\"kind\":\"r\","
+        "\"partition\":false,\"has_pk\":true,\"columns\":[{\"name\":\"id\",\"type\":"
+        "\"int4\",\"type_oid\":23,\"typmod\":-1,\"dims\":0,\"attnum\":1,\"pk\":0,"
+        "\"not_null\":true,\"generated\":false}],\"pk\":[0],\"children\":[],\"all\":true,"
+        "\"selected\":[0],\"replica\":\"default\",\"log\":\"full\"}";
+    struct shape_def *def = NULL;
+    assert_int_equal(shape_def_parse(slice_of(old), &def, NULL), 0);
+    assert_int_equal(def->where.len, 0);
+    assert_int_equal(table_sql(def->table)->columns[0].type.base, SQL_INT4);
+    shape_def_release(def);
+}
+
+static void change_collation(struct table *t)
+{
+    t->columns[2].collation_oid = 951;
+}
+static void change_base(struct table *t)
+{
+    t->columns[1].base_oid = 23;
+}
+static void change_text(struct table *t)
+{
+    t->columns[2].type_oid = 1043;
+}
+
+static void what_a_clause_reads_must_stay_as_it_is(void **state)
+{
+    (void)state;
+    struct table *t = make_moody_table();
+    struct shape_def *reads_c = make_where(t, "c > 'a'", NULL);
+    struct shape_def *reads_m = make_where(t, "m = 'sad'", NULL);
+    static const struct {
+        void (*change)(struct table *);
+        bool ends_c, ends_m;
+    } cases[] = {
+        {change_collation, true, false},
+        {change_base, false, true},
+        {change_text, true, false},
+        {change_null, false, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof(cases[0]); i++) {
+        struct table *now = altered(t, cases[i].change);
+        assert_int_equal(shape_def_fits(reads_c, now, NULL), !cases[i].ends_c);
+        assert_int_equal(shape_def_fits(reads_m, now, NULL), !cases[i].ends_m);
+        table_release(now);
+    }
+    shape_def_release(reads_m);
+    shape_def_release(reads_c);
+    table_release(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +451,10 @@ int main(void)
         cmocka_unit_test(which_changes_end_a_shape),
         cmocka_unit_test(a_relaxed_definition_is_the_same_shape_with_another_header),
         cmocka_unit_test(a_definition_with_other_children_is_the_same_shape),
+        cmocka_unit_test(equal_clauses_are_the_same_definition),
+        cmocka_unit_test(a_clause_comes_back_and_means_the_same),
+        cmocka_unit_test(the_form_of_before_clauses_is_read),
+        cmocka_unit_test(what_a_clause_reads_must_stay_as_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

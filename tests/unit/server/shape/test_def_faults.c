@@ -20,11 +20,16 @@ static void want_of_memory_is_not_called_damage(void **state)
 {
     (void)state;
     struct slice text = SLICE_LIT(
-        "{\"version\":1,\"oid\":7,\"schema\":\"public\",\"name\":\"t\",\"kind\":\"r\","
+        "{\"version\":2,\"collation\":2,\"oid\":7,\"schema\":\"public\",\"name\":\"t\","
+        "\"kind\":\"r\","
         "\"has_pk\":true,\"columns\":[{\"name\":\"id\",\"type\":\"int4\",\"type_oid\":23,"
-        "\"typmod\":-1,\"dims\":0,\"attnum\":1,\"pk\":0,\"not_null\":true}],"
+        "\"typmod\":-1,\"dims\":0,\"attnum\":1,\"pk\":0,\"not_null\":true},"
+        "{\"name\":\"m\",\"type\":\"mood\",\"type_oid\":900,\"typmod\":-1,\"dims\":0,"
+        "\"attnum\":2,\"pk\":-1,\"not_null\":false,\"enum\":{\"oid\":900,\"schema\":"
+        "\"s\",\"name\":\"mood\",\"labels\":[\"sad\",\"ok\"]}}],"
         "\"pk\":[0],\"children\":[],\"selected\":[0],\"all\":true,"
-        "\"replica\":\"default\",\"log\":\"full\"}");
+        "\"replica\":\"default\",\"log\":\"full\",\"where\":\"(m = 'sad')\","
+        "\"where_columns\":[1]}");
     struct shape_def *back = NULL;
     size_t n = 0;
     while (back == NULL) {

@@ -16,7 +16,7 @@
 #include "server/shape/internal.h"
 
 #define ROWS     12
-#define SUBJECTS 8
+#define SUBJECTS 16
 #define TXNS_MAX 4000
 #define OPS_MAX  4
 
@@ -308,7 +308,47 @@ static void fold_shape(int rows[ROWS], struct shapelog_shape *log)
 
 /* --- The shape under test --- */
 
+/* Clauses of the shapes, and what they mean. */
+static bool high(int id, int v)
+{
+    (void)id;
+    return v >= 40;
+}
+
+static bool even_and_early(int id, int v)
+{
+    return v % 2 == 0 && id < 6;
+}
+
+static bool listed_or_late(int id, int v)
+{
+    return v == 3 || v == 30 || v == 77 || id > 5;
+}
+
+static const struct clause {
+    const char *text;
+    bool (*holds)(int id, int v);
+} clauses[] = {
+    {NULL, NULL},
+    {"v >= 40", high},
+    {"v % 2 = 0 AND id < 6", even_and_early},
+    {"v IN (3, 30, 77) OR id > 5", listed_or_late},
+};
+#define CLAUSES (int)(sizeof clauses / sizeof clauses[0])
+
+static const struct clause *clause_of(int number)
+{
+    return &clauses[(number + number / 8) % CLAUSES];
+}
+
+/* What a shape shows of a row: -1 when it is not in it. */
+static int seen(const struct clause *clause, int id, int v)
+{
+    return v >= 0 && (clause->holds == NULL || clause->holds(id, v)) ? v : -1;
+}
+
 struct subject {
+    const struct clause *clause;
     struct shape *shape; /* retained */
     enum { WANTS_SUBSCRIPTION, WANTS_VIEW, WANTS_ROWS, DONE } at;
     struct snapshot_view view;
@@ -358,10 +398,17 @@ static struct table *items_table(void)
 
 /* Shapes of different definitions over the same rows. (The log mode plays no part in the
  * join, and the made-up worker writes rows in either.) */
-static void subject_start(struct sequencer *q, struct subject *subject, int number)
+static void subject_start(struct sequencer *q, struct subject *subject, int number,
+                          const struct clause *clause)
 {
     struct table *table = items_table();
+    struct shape_where *where = NULL;
     uint16_t both[] = {0, 1};
+    subject->clause = clause;
+    if (subject->clause->text != NULL)
+        assert_int_equal(
+            shape_where_parse(table, slice_of(subject->clause->text), NULL, &where, NULL),
+            0);
     struct shape_spec spec = {
         .table = table,
         .replica = (enum encode_replica)(number & 1),
@@ -369,9 +416,17 @@ static void subject_start(struct sequencer *q, struct subject *subject, int numb
         .selected = (number & 4) != 0 ? both : NULL,
         .selected_count = 2,
     };
+    if (where != NULL) {
+        spec.where = where->text;
+        spec.where_columns = where->columns;
+        spec.where_count = where->column_count;
+    }
     struct shape_def *def = NULL;
     assert_int_equal(shape_def_new(&spec, &def, NULL), 0);
-    shapes_get(sequencer_shapes(q), def, NULL, got_shape, subject);
+    /* With the tree, or with the text alone, as a restart has it. */
+    shapes_get(sequencer_shapes(q), def, number % 2 == 0 ? where : NULL, got_shape,
+               subject);
+    shape_where_release(where);
     shape_def_release(def);
     table_release(table);
     /* That the preparation found no Postgres, the sequencer never gets to hear. */
@@ -411,7 +466,7 @@ static void subject_rows(struct subject *subject)
 {
     struct shapelog_shape *log = subject->shape->log;
     for (int i = 0; i < ROWS; i++) {
-        if (subject->rows[i] < 0)
+        if (seen(subject->clause, i, subject->rows[i]) < 0)
             continue;
         char json[128];
         int n = snprintf(json, sizeof json,
@@ -583,7 +638,7 @@ static void walk(unsigned seed, uint32_t first_xid)
     int started = 0;
     for (int i = 0; i < 1500; i++) {
         if (started < SUBJECTS && sim_random(&s, 100) == 0) {
-            subject_start(f.q, &subjects[started], started);
+            subject_start(f.q, &subjects[started], started, clause_of(started));
             started++;
         }
         for (int j = 0; j < started; j++) {
@@ -598,9 +653,10 @@ static void walk(unsigned seed, uint32_t first_xid)
         assert_int_not_equal(shape_state(subjects[i].shape), SHAPE_GONE);
         fold_shape(rows, subjects[i].shape->log);
         for (int j = 0; j < ROWS; j++) {
-            if (rows[j] != s.visible[j])
+            int wanted = seen(subjects[i].clause, j, s.visible[j]);
+            if (rows[j] != wanted)
                 print_error("seed %u xid %u shape %d row %d\n", seed, first_xid, i, j);
-            assert_int_equal(rows[j], s.visible[j]);
+            assert_int_equal(rows[j], wanted);
         }
         shape_release(subjects[i].shape);
         snapshot_view_fini(&subjects[i].view);
@@ -628,7 +684,7 @@ static void scene_write(struct sim *s, int at, int row, int value)
 
 /* Row 0 is there. The shape has subscribed and its snapshot is taken, but its view is not
  * told yet. */
-static void scene_init(struct scene *c)
+static void scene_begin(struct scene *c, const struct clause *clause)
 {
     *c = (struct scene){0};
     fixture_init(&c->f);
@@ -638,10 +694,20 @@ static void scene_init(struct scene *c)
     sim_show(&c->s, 0);
     while (sim_deliver(&c->s))
         ;
-    subject_start(c->f.q, &c->subject, 0);
+    subject_start(c->f.q, &c->subject, 0, clause);
     subject_step(&c->s, c->f.q, &c->subject);
+}
+
+static void scene_init_with(struct scene *c, const struct clause *clause)
+{
+    scene_begin(c, clause);
     subject_step(&c->s, c->f.q, &c->subject);
     assert_non_null(c->subject.view.xip);
+}
+
+static void scene_init(struct scene *c)
+{
+    scene_init_with(c, &clauses[0]);
 }
 
 static void scene_join(struct scene *c)
@@ -650,17 +716,33 @@ static void scene_join(struct scene *c)
     assert_int_equal(c->subject.at, WANTS_ROWS);
 }
 
+static void scene_end(struct scene *c)
+{
+    shape_release(c->subject.shape);
+    snapshot_view_fini(&c->subject.view);
+    free(c->s.txns);
+    free(c->s.stream);
+    fixture_fini(&c->f);
+}
+
 static void scene_check(struct scene *c)
 {
     int rows[ROWS];
     sim_finish(&c->s, c->f.q, &c->subject, 1);
     fold_shape(rows, c->subject.shape->log);
     assert_memory_equal(rows, c->s.visible, sizeof rows);
-    shape_release(c->subject.shape);
-    snapshot_view_fini(&c->subject.view);
-    free(c->s.txns);
-    free(c->s.stream);
-    fixture_fini(&c->f);
+    scene_end(c);
+}
+
+/* A transaction that writes one row, committed and delivered. */
+static void scene_commit(struct scene *c, int row, int value)
+{
+    int t = sim_open(&c->s);
+    scene_write(&c->s, t, row, value);
+    sim_commit(&c->s, t);
+    while (sim_deliver(&c->s))
+        ;
+    sim_show(&c->s, t);
 }
 
 static void a_join_after_changes_that_left_nothing_keeps_the_rest(void **state)
@@ -714,6 +796,85 @@ static void what_was_kept_is_readable_before_the_snapshot_goes_on(void **state)
     scene_check(&c);
 }
 
+/* It divides by v. */
+static const struct clause undecided_on_zero = {"100 / v > 3", NULL};
+
+static uint64_t removed_for(const struct scene *c, enum obs_shape_reason reason)
+{
+    return atomic_load(&c->f.obs.shapes_removed[reason]);
+}
+
+static void what_a_clause_cannot_decide_ends_the_shape(void **state)
+{
+    (void)state;
+    struct scene c;
+    scene_init_with(&c, &undecided_on_zero);
+    scene_join(&c);
+    scene_commit(&c, 1, 90); /* not in it */
+    assert_int_not_equal(shape_state(c.subject.shape), SHAPE_GONE);
+    scene_commit(&c, 1, 0);
+    assert_int_equal(shape_state(c.subject.shape), SHAPE_GONE);
+    assert_int_equal(removed_for(&c, OBS_SHAPE_CLAUSE), 1);
+    scene_end(&c);
+}
+
+static void while_its_snapshot_begins_it_is_decided_by_the_view(void **state)
+{
+    (void)state;
+    struct scene c;
+    scene_init_with(&c, &undecided_on_zero); /* the view is taken */
+    scene_commit(&c, 1, 0);
+    assert_int_not_equal(shape_state(c.subject.shape), SHAPE_GONE);
+    subject_step(&c.s, c.f.q, &c.subject);
+    assert_int_equal(shape_state(c.subject.shape), SHAPE_GONE);
+    assert_int_equal(removed_for(&c, OBS_SHAPE_CLAUSE), 1);
+    scene_end(&c);
+
+    scene_begin(&c, &undecided_on_zero);
+    scene_commit(&c, 1, 0);
+    scene_commit(&c, 1, 5);
+    subject_step(&c.s, c.f.q, &c.subject); /* the view has both */
+    scene_join(&c);
+    assert_int_not_equal(shape_state(c.subject.shape), SHAPE_GONE);
+    scene_end(&c);
+}
+
+/* The relation has v as another type from now on. */
+static void scene_alter(struct scene *c)
+{
+    c->s.columns[1].type_oid = 25;
+    assert_int_equal(c->s.sink.relation(c->s.sink.ctx, &c->s.relation, NULL), 0);
+}
+
+static void a_clause_that_the_relation_does_not_fit_ends_the_shape(void **state)
+{
+    (void)state;
+    struct scene c;
+    scene_init_with(&c, &clauses[1]);
+    scene_join(&c);
+    scene_alter(&c);
+    assert_int_not_equal(shape_state(c.subject.shape), SHAPE_GONE);
+    scene_commit(&c, 1, 1); /* not in it, if it were as before */
+    assert_int_equal(shape_state(c.subject.shape), SHAPE_GONE);
+    assert_int_equal(removed_for(&c, OBS_SHAPE_SCHEMA), 1);
+    scene_end(&c);
+
+    scene_init_with(&c, &clauses[1]);
+    scene_alter(&c);
+    scene_commit(&c, 1, 1);
+    subject_step(&c.s, c.f.q, &c.subject);
+    assert_int_equal(shape_state(c.subject.shape), SHAPE_GONE);
+    scene_end(&c);
+
+    scene_begin(&c, &clauses[1]);
+    scene_alter(&c);
+    scene_commit(&c, 1, 1);
+    subject_step(&c.s, c.f.q, &c.subject);
+    scene_join(&c); /* the snapshot comes after it: the description was of before */
+    assert_int_not_equal(shape_state(c.subject.shape), SHAPE_GONE);
+    scene_end(&c);
+}
+
 static void each_row_of_the_overlap_appears_once(void **state)
 {
     (void)state;
@@ -734,6 +895,9 @@ int main(void)
         cmocka_unit_test(a_join_after_changes_that_left_nothing_keeps_the_rest),
         cmocka_unit_test(a_join_within_a_replay_completes_what_was_kept),
         cmocka_unit_test(what_was_kept_is_readable_before_the_snapshot_goes_on),
+        cmocka_unit_test(what_a_clause_cannot_decide_ends_the_shape),
+        cmocka_unit_test(while_its_snapshot_begins_it_is_decided_by_the_view),
+        cmocka_unit_test(a_clause_that_the_relation_does_not_fit_ends_the_shape),
         cmocka_unit_test(each_row_of_the_overlap_appears_once),
         cmocka_unit_test(so_it_does_across_the_wraparound_of_xids),
     };

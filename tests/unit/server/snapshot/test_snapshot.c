@@ -375,6 +375,44 @@ static void empty_table_has_only_an_end(void **state)
     assert_string_equal(f->events, "sje");
 }
 
+static void only_rows_that_fulfil_the_condition_are_read(void **state)
+{
+    struct fixture *f = *state;
+
+    sql(f->other, "CREATE TABLE t (id int PRIMARY KEY, v text)");
+    sql(f->other, "INSERT INTO t VALUES (1, 'a'), (2, NULL), (3, 'c')");
+    shape_of(f, "public", "t");
+    f->request.where = SLICE_LIT("(\"v\" <> 'a'::text)");
+    run_ok(f);
+    assert_int_equal(f->rows, 1);
+    assert_non_null(strstr(f->kept[0], "\"id\":\"3\""));
+}
+
+static void a_condition_that_a_row_breaks_is_a_400(void **state)
+{
+    struct fixture *f = *state;
+
+    sql(f->other, "CREATE TABLE t (id int PRIMARY KEY, n int)");
+    sql(f->other, "INSERT INTO t VALUES (1, 0)");
+    shape_of(f, "public", "t");
+    f->request.where = SLICE_LIT("((10 / \"n\") > 1)");
+    run_fails(f, ERR_INVALID, 400,
+              "Postgres can't evaluate the clause on a row: division by zero");
+}
+
+/* Which would otherwise look like a change of the table, and be tried for ever. */
+static void a_condition_that_postgres_does_not_know_is_a_500(void **state)
+{
+    struct fixture *f = *state;
+
+    sql(f->other, "CREATE TABLE t (id int PRIMARY KEY)");
+    shape_of(f, "public", "t");
+    f->request.where = SLICE_LIT("no_such_function(id)");
+    run_fails(f, ERR_DB, 500,
+              "Unexpected error while creating snapshot: function "
+              "no_such_function(integer) does not exist");
+}
+
 static void changes_only_reads_no_rows(void **state)
 {
     struct fixture *f = *state;
@@ -848,6 +886,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(rows_come_as_inserts_and_then_the_end),
         TEST(empty_table_has_only_an_end),
+        TEST(only_rows_that_fulfil_the_condition_are_read),
+        TEST(a_condition_that_a_row_breaks_is_a_400),
+        TEST(a_condition_that_postgres_does_not_know_is_a_500),
         TEST(changes_only_reads_no_rows),
         TEST(only_selected_columns_are_read),
         TEST(exotic_names_are_read),
