@@ -306,6 +306,8 @@ static int make_http(struct server *s, struct err *err)
         .obs = &s->obs,
         .shapes = sequencer_shapes(s->sequencer),
         .catalog = s->catalog,
+        .snapshot_pool = s->snapshot_pool,
+        .first_row_timeout_ms = FIRST_ROW_TIMEOUT_MS,
         .listen_address = c->listen_address,
         .port = c->port,
         .metrics_port = c->metrics_port,

@@ -153,7 +153,10 @@ int sql_expr_and(const struct sql_expr *a, const struct sql_expr *b, struct aren
                  const struct sql_expr **out, struct err *err)
 {
     struct err own = {0};
-    struct resolve r = {.arena = arena, .err = err ? err : &own, .text = WHERE_PREFIX};
+    struct resolve r = {.arena = arena,
+                        .err = err ? err : &own,
+                        .text = WHERE_PREFIX,
+                        .uncounted = WHERE_PREFIX_BYTES};
     struct sql_expr pair[2] = {*a, *b};
     struct sql_expr *args[2];
 

@@ -24,6 +24,9 @@
 #define SQL_REGISTERS_MAX  512
 #define SQL_PARAMS_MAX     65535
 
+/* How the message of a clause with one ends, for who words it otherwise. */
+#define SQL_NO_SUBQUERIES "subqueries are not supported yet"
+
 /* --- The table --- */
 
 enum sql_collation {
@@ -39,6 +42,8 @@ struct sql_enum {
     struct slice name;
     const struct slice *labels;
     size_t label_count;
+    bool
+        any_label; /* what is none of them is left to Postgres: for what is not compiled */
 };
 
 struct sql_column {
@@ -100,6 +105,29 @@ void sql_expr_print(const struct sql_expr *expr, const struct sql_table *table,
 
 /* Sets used[i] for each column i that the tree reads. */
 void sql_expr_columns(const struct sql_expr *expr, bool *used);
+
+/* --- ORDER BY lists (spec 1.7) --- */
+
+struct sql_order_item {
+    size_t column; /* of the table */
+    bool descending;
+    bool nulls_first;
+};
+
+struct sql_order {
+    const struct sql_order_item *items; /* each column at most once */
+    size_t count;
+};
+
+/* Columns that are not hidden, or positions, from 1, in what is `selected` (indexes of columns),
+ * each with ASC, DESC, USING < or >, NULLS FIRST or LAST. Limits, errors and time as
+ * sql_where_parse; locations count from 18. The items are the arena's. */
+int sql_order_parse(struct slice text, const struct sql_table *table,
+                    const uint16_t *selected, size_t selected_count, struct arena *arena,
+                    struct sql_order *out, struct err *err);
+/* What stands behind ORDER BY, with everything written out. Failure is out->failed. */
+void sql_order_print(const struct sql_order *order, const struct sql_table *table,
+                     struct buf *out);
 
 /* --- Bytecode --- */
 

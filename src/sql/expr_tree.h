@@ -78,6 +78,7 @@ struct resolve {
     struct err *err; /* never NULL */
     int rc;
     const char *text; /* wrapped, terminated */
+    size_t uncounted; /* bytes of it in front that locations don't count */
     unsigned depth;
     struct sql_type *param_types; /* params->count, base SQL_UNKNOWN: not decided yet */
 };
@@ -137,6 +138,11 @@ struct sql_expr *expr_not(struct resolve *r, struct sql_expr *arg, int location)
 int expr_cmp(const struct sql_expr *a, const struct sql_expr *b);
 /* Sorts and removes what is there twice; gives the new count. */
 size_t expr_sort(struct sql_expr **args, size_t count);
+
+/* --- Printing (print.c) --- */
+
+/* A column's or a type's name, in quotes. */
+void expr_put_name(struct buf *out, struct slice name);
 
 /* --- Types and functions (resolve_type.c, resolve_match.c) --- */
 

@@ -21,7 +21,7 @@ static int characters(const struct resolve *r, int location)
 {
     int count = 0;
 
-    for (int i = (int)WHERE_PREFIX_BYTES; i < location && r->text[i]; i++)
+    for (int i = (int)r->uncounted; i < location && r->text[i]; i++)
         count += ((unsigned char)r->text[i] & 0xC0) != 0x80;
     return count;
 }

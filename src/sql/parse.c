@@ -17,12 +17,11 @@
  */
 
 #include <pg_query.h>
-#include <pg_query/pg_query.pb-c.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "sql/expr_tree.h"
+#include "sql/resolve.h"
 
 #define STACK_BYTES ((size_t)16 * 1024 * 1024)
 /* Levels of protobuf messages; one of ours takes two to four. */
@@ -118,39 +117,32 @@ static bool is_shallow(PgQueryProtobuf tree)
 
 /* ---- the statement ---- */
 
-static int refuse_plain(struct resolve *r, const char *text)
+static void refuse_plain(struct resolve *r, const char *text)
 {
-    r->rc = err_set(r->err, ERR_INVALID, "%s", text);
-    return r->rc;
+    if (r->rc == 0)
+        r->rc = err_set(r->err, ERR_INVALID, "%s", text);
 }
 
+/* But for the clauses that callers parse. */
 static bool is_plain_select(const PgQuery__SelectStmt *s)
 {
     return s->n_target_list == 1 && s->n_distinct_clause == 0 && !s->into_clause &&
            s->n_from_clause == 0 && s->n_group_clause == 0 && !s->having_clause &&
-           s->n_window_clause == 0 && s->n_values_lists == 0 && s->n_sort_clause == 0 &&
-           !s->limit_offset && !s->limit_count && s->n_locking_clause == 0 &&
-           !s->with_clause && s->op == PG_QUERY__SET_OPERATION__SETOP_NONE;
+           s->n_window_clause == 0 && s->n_values_lists == 0 && !s->limit_offset &&
+           !s->limit_count && s->n_locking_clause == 0 && !s->with_clause &&
+           s->op == PG_QUERY__SET_OPERATION__SETOP_NONE;
 }
 
-static struct sql_expr *resolve_tree(struct resolve *r, const PgQuery__ParseResult *tree)
+/* A ";" behind it, or several, is no split: nothing follows. */
+static void read_tree(struct parse *p, const PgQuery__ParseResult *tree)
 {
-    const PgQuery__SelectStmt *select;
+    const PgQuery__Node *stmt = tree->n_stmts == 1 ? tree->stmts[0]->stmt : NULL;
 
-    if (tree->n_stmts != 1 || tree->stmts[0]->stmt_len != 0) {
-        refuse_plain(r, "unescaped \";\" causing statement split");
-        return NULL;
-    }
-    if (tree->stmts[0]->stmt->node_case != PG_QUERY__NODE__NODE_SELECT_STMT) {
-        refuse_plain(r, "malformed query ending with SQL clauses");
-        return NULL;
-    }
-    select = tree->stmts[0]->stmt->select_stmt;
-    if (!is_plain_select(select) || !select->where_clause) {
-        refuse_plain(r, "malformed query ending with SQL clauses");
-        return NULL;
-    }
-    return resolve_where(r, select->where_clause);
+    if (!stmt)
+        refuse_plain(p->r, p->split);
+    else if (stmt->node_case != PG_QUERY__NODE__NODE_SELECT_STMT ||
+             !is_plain_select(stmt->select_stmt) || !p->read(p, stmt->select_stmt))
+        refuse_plain(p->r, "malformed query ending with SQL clauses");
 }
 
 /* The grammar's own errors: positions count from the wrapped text (spec 6.7). Their words may
@@ -191,11 +183,10 @@ static bool has_long_chain(const char *text)
     return longest > CHAIN_MAX;
 }
 
-struct parse {
-    struct resolve *r;
-    struct sql_expr *root;
-    bool printed; /* by sql_expr_print: never deep */
-};
+static void refuse_complex(struct parse *p)
+{
+    resolve_refuse(p->r, (int)strlen(p->prefix), "the expression is too complex");
+}
 
 static void parse_text(struct parse *p)
 {
@@ -205,12 +196,12 @@ static void parse_text(struct parse *p)
     if (result.error)
         refuse_grammar(p->r, result.error);
     else if (!is_shallow(result.parse_tree))
-        resolve_refuse(p->r, (int)WHERE_PREFIX_BYTES, "the expression is too complex");
+        refuse_complex(p);
     else
         tree = pg_query__parse_result__unpack(NULL, result.parse_tree.len,
                                               (const uint8_t *)result.parse_tree.data);
     if (tree) {
-        p->root = resolve_tree(p->r, tree);
+        read_tree(p, tree);
         pg_query__parse_result__free_unpacked(tree, NULL);
     } else if (p->r->rc == 0) {
         resolve_memory(p->r);
@@ -223,7 +214,7 @@ static void *parse_thread(void *arg)
     struct parse *p = arg;
 
     if (!p->printed && has_long_chain(p->r->text))
-        resolve_refuse(p->r, (int)WHERE_PREFIX_BYTES, "the expression is too complex");
+        refuse_complex(p);
     else
         parse_text(p);
     return NULL;
@@ -250,25 +241,44 @@ static int run_on_large_stack(void *(*fn)(void *), void *arg, struct err *err)
 
 /* ---- entry ---- */
 
-static int check_text(struct slice text, bool printed, struct err *err)
+static int check_text(const struct parse *p, struct slice text)
 {
-    if (!printed && text.len > SQL_WHERE_MAX_BYTES)
-        return err_set(err, ERR_INVALID,
-                       "the where-clause is bigger than maximum size (%u bytes)",
-                       SQL_WHERE_MAX_BYTES);
+    struct err *err = p->r->err;
+
+    if (!p->printed && text.len > SQL_WHERE_MAX_BYTES)
+        return err_set(err, ERR_INVALID, "the %s is bigger than maximum size (%u bytes)",
+                       p->what, SQL_WHERE_MAX_BYTES);
     if (text.len > 0 && memchr(text.ptr, 0, text.len))
-        return err_set(err, ERR_INVALID, "a where-clause can't hold a NUL character");
+        return err_set(err, ERR_INVALID, "a %s can't hold a NUL character", p->what);
     if (!slice_is_utf8(text))
-        return err_set(err, ERR_INVALID, "a where-clause has to be UTF-8");
+        return err_set(err, ERR_INVALID, "a %s has to be UTF-8", p->what);
     return 0;
 }
 
+int parse_select(struct parse *p, struct slice text)
+{
+    int rc = check_text(p, text);
+
+    if (rc != 0)
+        return rc;
+    p->r->text = arena_printf(p->r->arena, "%s%.*s", p->prefix, (int)text.len, text.ptr);
+    if (!p->r->text)
+        resolve_memory(p->r);
+    else if (text.len <= SQL_WHERE_SHORT_BYTES)
+        parse_text(p);
+    else
+        rc = run_on_large_stack(parse_thread, p, p->r->err);
+    return rc ? rc : p->r->rc;
+}
+
+/* ---- where-clauses ---- */
+
 static int check_params(const struct sql_params *params, struct err *err)
 {
-    if (params && params->count > SQL_PARAMS_MAX)
+    if (params->count > SQL_PARAMS_MAX)
         return err_set(err, ERR_INVALID, "there are more than %u parameters",
                        SQL_PARAMS_MAX);
-    for (size_t i = 0; params && i < params->count; i++) {
+    for (size_t i = 0; i < params->count; i++) {
         struct slice v = params->values[i];
 
         if ((v.len > 0 && memchr(v.ptr, 0, v.len)) || !slice_is_utf8(v))
@@ -277,6 +287,19 @@ static int check_params(const struct sql_params *params, struct err *err)
                            i + 1);
     }
     return 0;
+}
+
+struct parse_where {
+    struct parse parse; /* first */
+    struct sql_expr *root;
+};
+
+static bool read_where(struct parse *p, const PgQuery__SelectStmt *select)
+{
+    if (!select->where_clause || select->n_sort_clause > 0)
+        return false;
+    ((struct parse_where *)(void *)p)->root = resolve_where(p->r, select->where_clause);
+    return true;
 }
 
 static int parse_any(struct slice text, const struct sql_table *table,
@@ -288,26 +311,27 @@ static int parse_any(struct slice text, const struct sql_table *table,
     struct resolve r = {.table = table,
                         .params = params ? params : &none,
                         .arena = arena,
-                        .err = err ? err : &own};
-    struct parse p = {.r = &r, .printed = printed};
-    int rc = check_text(text, printed, r.err);
+                        .err = err ? err : &own,
+                        .uncounted = WHERE_PREFIX_BYTES};
+    struct parse_where p = {.parse = {.r = &r,
+                                      .what = "where-clause",
+                                      .prefix = WHERE_PREFIX,
+                                      .split = "unescaped \";\" causing statement split",
+                                      .printed = printed,
+                                      .read = read_where}};
+    int rc = check_params(r.params, r.err);
 
     *out = NULL;
-    rc = rc ? rc : check_params(params, r.err);
     if (rc != 0)
         return rc;
-    r.text = arena_printf(arena, WHERE_PREFIX "%.*s", (int)text.len, text.ptr);
     r.param_types = arena_calloc(arena, r.params->count, sizeof(*r.param_types));
-    if (!r.text || !r.param_types) {
+    if (!r.param_types) {
         resolve_memory(&r);
         return r.rc;
     }
-    if (text.len <= SQL_WHERE_SHORT_BYTES)
-        parse_text(&p);
-    else
-        rc = run_on_large_stack(parse_thread, &p, r.err);
-    *out = p.root;
-    return rc ? rc : r.rc;
+    rc = parse_select(&p.parse, text);
+    *out = rc == 0 ? p.root : NULL;
+    return rc;
 }
 
 int sql_where_parse(struct slice text, const struct sql_table *table,

@@ -15,7 +15,7 @@ struct print {
     struct buf *out;
 };
 
-static void put_name(struct buf *out, struct slice name)
+void expr_put_name(struct buf *out, struct slice name)
 {
     buf_putc(out, '"');
     for (size_t i = 0; i < name.len; i++) {
@@ -50,9 +50,9 @@ static void put_type(struct buf *out, const struct sql_expr *e)
             sql_type_print(e->type, out);
         return;
     }
-    put_name(out, e->enumeration->schema);
+    expr_put_name(out, e->enumeration->schema);
     buf_putc(out, '.');
-    put_name(out, e->enumeration->name);
+    expr_put_name(out, e->enumeration->name);
     if (e->type.array)
         buf_puts(out, "[]");
 }
@@ -85,7 +85,7 @@ static void put_call(const struct print *p, const struct sql_expr *e)
 {
     if (e->fn->kind == SQL_FUNCTION) {
         buf_puts(p->out, "pg_catalog.");
-        put_name(p->out, slice_of(e->fn->name));
+        expr_put_name(p->out, slice_of(e->fn->name));
         buf_putc(p->out, '(');
         put_list(p, e, 0, ", ");
     } else if (e->count == 1) {
@@ -181,7 +181,7 @@ static void put(const struct print *p, const struct sql_expr *e)
         put_const(p->out, e);
         break;
     case EXPR_COLUMN:
-        put_name(p->out, p->table->columns[e->column].name);
+        expr_put_name(p->out, p->table->columns[e->column].name);
         break;
     case EXPR_CALL:
         put_call(p, e);

@@ -403,7 +403,7 @@ static int location_of(const PgQuery__Node *node)
 static struct sql_expr *refuse_node(struct resolve *r, const PgQuery__Node *node)
 {
     if (node->node_case == PG_QUERY__NODE__NODE_SUB_LINK)
-        return resolve_refuse(r, location_of(node), "subqueries are not supported yet");
+        return resolve_refuse(r, location_of(node), SQL_NO_SUBQUERIES);
     return resolve_refuse(r, location_of(node), "%s is not supported in this context",
                           resolve_node_name(node));
 }

@@ -1,4 +1,4 @@
-/* The parser's tree to ours, by kinds of nodes. Internal to sql/: resolve.c (entry, names, tests),
+/* The parser's tree to ours, by kinds of nodes. Internal to sql/: resolve.c (entry, tests),
  * resolve_op.c (operators), resolve_name.c (type names, literals, references). */
 #ifndef COULOMB_SQL_RESOLVE_H
 #define COULOMB_SQL_RESOLVE_H
@@ -6,6 +6,20 @@
 #include <pg_query/pg_query.pb-c.h>
 
 #include "sql/expr_tree.h"
+
+/* parse.c: the caller's text behind a prefix, which has to come back as one SELECT of a constant
+ * and nothing but the clause that the prefix begins. */
+struct parse {
+    struct resolve *r; /* err, arena, uncounted are set; gets the text */
+    const char *what;  /* "where-clause", for messages */
+    const char *prefix;
+    const char *split; /* the message when there are several statements */
+    bool printed;      /* by sql_expr_print: of any length, and never deep */
+    /* On the parser's stack, which may be another thread's. False: it has another clause. */
+    bool (*read)(struct parse *p, const PgQuery__SelectStmt *select);
+};
+/* 0, r->rc, or what sql_where_parse gives for a text that can't be parsed at all. */
+int parse_select(struct parse *p, struct slice text);
 
 /* Any node; NULL in, NULL out without an error only when r->rc is set. Depth-bounded. */
 struct sql_expr *resolve_node(struct resolve *r, const PgQuery__Node *node);

@@ -8,14 +8,23 @@
 #include "sql/resolve.h"
 #include "sql/value.h"
 
+/* The C names of the parser's messages have lost an underscore that Postgres's names have. */
 const char *resolve_node_name(const PgQuery__Node *node)
 {
+    static const char *const names[] = {"A_Expr",    "A_Const",       "A_Star",
+                                        "A_Indices", "A_Indirection", "A_ArrayExpr"};
     const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
         &pg_query__node__descriptor, (unsigned)node->node_case);
+    const char *name;
 
     if (!field || field->type != PROTOBUF_C_TYPE_MESSAGE)
         return "this";
-    return ((const ProtobufCMessageDescriptor *)field->descriptor)->short_name;
+    name = ((const ProtobufCMessageDescriptor *)field->descriptor)->short_name;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (name[0] == 'A' && strcmp(name + 1, names[i] + 2) == 0)
+            return names[i];
+    }
+    return name;
 }
 
 static const char *string_of(const PgQuery__Node *node)

@@ -133,6 +133,8 @@ bool type_coercible(struct sql_type from, struct sql_type to)
 
 static bool has_label(const struct sql_enum *e, struct slice label)
 {
+    if (e && e->any_label)
+        return true;
     for (size_t i = 0; e && i < e->label_count; i++) {
         if (slice_eq(e->labels[i], label))
             return true;

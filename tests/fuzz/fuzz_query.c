@@ -9,6 +9,7 @@
 #include "server/http/body.h"
 #include "server/http/query.h"
 #include "server/http/respond.h"
+#include "server/http/subset_params.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -68,8 +69,11 @@ static void check(const struct params *params, struct arena *arena)
         rc = params_check_where(&shape, model(), arena, &where, &errors);
         shape_where_release(where);
     }
-    if (rc == 0)
-        rc = params_check_subset(&shape, &errors);
+    if (rc == 0 && shape.subset) {
+        struct subset_clauses clauses;
+
+        rc = subset_params_resolve(&shape, model(), &selection, arena, &clauses, &errors);
+    }
     if (rc == ERR_INVALID)
         refuse(&errors);
     else if (rc == 0 && (selection.count == 0 || selection.count > 3))

@@ -4,18 +4,8 @@
  * belong to a subset, which may be known only at the end; so the first pass looks for it. */
 #include "server/http/body.h"
 
+#include "server/http/subset_params.h"
 #include "json/json.h"
-
-static bool is_subset_member(struct slice name)
-{
-    static const char *const names[] = {"where",  "order_by",   "limit",        "offset",
-                                        "params", "where_expr", "order_by_expr"};
-
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (slice_eq(name, slice_of(names[i])))
-            return true;
-    return false;
-}
 
 static int syntax_error(const struct json_reader *r, struct slice body,
                         struct arena *arena, const char **reply)
@@ -106,41 +96,106 @@ static int read_value(struct json_reader *r, enum json_event event, struct arena
     return 0;
 }
 
+/* The value of a subset's member, from its first event on. */
+static int read_subset_value(struct json_reader *r, enum json_event event,
+                             enum subset_param which, struct arena *arena,
+                             struct params *params)
+{
+    struct param_value *value = &params->subset_values[which];
+
+    if (which == SUBSET_PARAMS && event == JSON_OBJECT_BEGIN)
+        return subset_params_read_values(r, arena, value);
+    return read_value(r, event, arena, value);
+}
+
+/* The object of the member "subset", behind its brace. */
+static int read_subset(struct json_reader *r, struct arena *arena, struct params *params)
+{
+    for (;;) {
+        enum json_event event = json_next(r);
+        enum subset_param which;
+        int rc = 0;
+
+        if (event == JSON_OBJECT_END)
+            return 0;
+        if (event != JSON_NAME)
+            return ERR_INVALID;
+        which = subset_params_find(r->text);
+        event = json_next(r);
+        if (event == JSON_ERROR || event == JSON_END)
+            return ERR_INVALID;
+        if (which != SUBSET_PARAM_COUNT)
+            rc = read_subset_value(r, event, which, arena, params);
+        else if (is_begin(event) && !json_skip(r, event))
+            rc = ERR_INVALID;
+        if (rc != 0)
+            return rc;
+    }
+}
+
+/* What a member of the body is. */
+struct member {
+    bool is_subset; /* "subset" */
+    enum param which;
+    enum subset_param flat; /* of a subset that has no object */
+};
+
+static struct member find_member(struct slice name, bool has_subset,
+                                 struct params *params)
+{
+    struct member m = {slice_eq(name, SLICE_LIT("subset")), PARAM_COUNT,
+                       SUBSET_PARAM_COUNT};
+
+    if (has_subset || !subset_params_is_member(name)) {
+        m.which = params_find(name);
+    } else {
+        m.flat = subset_params_find(name);
+        params->subset = true;
+    }
+    return m;
+}
+
+static int read_member(struct json_reader *r, enum json_event event, struct member m,
+                       struct arena *arena, struct params *params)
+{
+    if (m.is_subset) {
+        params->subset |= event == JSON_OBJECT_BEGIN;
+        params->subset_invalid = event != JSON_OBJECT_BEGIN && event != JSON_NULL;
+        if (event == JSON_OBJECT_BEGIN)
+            return read_subset(r, arena, params);
+    }
+    if (m.which != PARAM_COUNT)
+        return read_value(r, event, arena, &params->values[m.which]);
+    if (m.flat != SUBSET_PARAM_COUNT)
+        return read_subset_value(r, event, m.flat, arena, params);
+    return is_begin(event) && !json_skip(r, event) ? ERR_INVALID : 0;
+}
+
 /* One pass over the object's members; params NULL: only looks for "subset". */
 static int read_members(struct json_reader *r, struct params *params, bool *has_subset,
                         struct arena *arena)
 {
     for (;;) {
         enum json_event event = json_next(r);
-        enum param which;
-        bool subset;
+        struct member m = {.is_subset = slice_eq(r->text, SLICE_LIT("subset"))};
+        int rc = 0;
 
         if (event == JSON_OBJECT_END)
             return json_next(r) == JSON_END ? 0 : ERR_INVALID;
         if (event != JSON_NAME)
             return ERR_INVALID;
-        subset = slice_eq(r->text, SLICE_LIT("subset"));
-        which = params_find(r->text);
-        if (params && !*has_subset && is_subset_member(r->text)) {
-            which = PARAM_COUNT;
-            params->subset = true;
-        }
+        if (params)
+            m = find_member(r->text, *has_subset, params);
         event = json_next(r);
         if (event == JSON_ERROR || event == JSON_END)
             return ERR_INVALID;
-        if (params && subset) {
-            params->subset |= event == JSON_OBJECT_BEGIN;
-            params->subset_invalid = event != JSON_OBJECT_BEGIN && event != JSON_NULL;
-        }
-        *has_subset |= subset && event == JSON_OBJECT_BEGIN;
-        if (params && !subset && which != PARAM_COUNT) {
-            int rc = read_value(r, event, arena, &params->values[which]);
-
-            if (rc != 0)
-                return rc;
-        } else if (is_begin(event) && !json_skip(r, event)) {
-            return ERR_INVALID;
-        }
+        *has_subset |= m.is_subset && event == JSON_OBJECT_BEGIN;
+        if (params)
+            rc = read_member(r, event, m, arena, params);
+        else if (is_begin(event) && !json_skip(r, event))
+            rc = ERR_INVALID;
+        if (rc != 0)
+            return rc;
     }
 }
 

@@ -7,7 +7,7 @@ static int refuse(struct param_errors *errors, const char *field, const char *te
 {
     if (!text)
         return ERR_MEMORY;
-    errors->items[0] = (struct param_error){field, text};
+    errors->items[0] = (struct param_error){.field = field, .text = text};
     errors->count = 1;
     return ERR_INVALID;
 }
@@ -216,15 +216,6 @@ int params_check_where(const struct shape_params *p, struct table *table,
         *out = NULL;
     }
     return rc;
-}
-
-int params_check_subset(const struct shape_params *p, struct param_errors *errors)
-{
-    if (p->subset)
-        return refuse(errors, "subset",
-                      "subsets are not supported by this version yet; leave them out to "
-                      "sync the whole shape");
-    return 0;
 }
 
 int params_table_missing(const struct shape_params *p, struct arena *arena,

@@ -2,6 +2,7 @@
 #include "server/http/params.h"
 
 #include "server/http/query.h"
+#include "server/http/subset_params.h"
 
 /* Keys nested deeper, or malformed brackets, have no meaning here. */
 #define NESTED_TOO_DEEP '['
@@ -15,18 +16,6 @@ enum param params_find(struct slice name)
         if (slice_eq(name, slice_of(names[i])))
             return (enum param)i;
     return PARAM_COUNT;
-}
-
-bool params_is_subset_name(struct slice name)
-{
-    static const char *const names[] = {"subset__where", "subset__params",
-                                        "subset__order_by", "subset__limit",
-                                        "subset__offset"};
-
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (slice_eq(name, slice_of(names[i])))
-            return true;
-    return false;
 }
 
 static bool is_blank(struct slice text)
@@ -51,17 +40,26 @@ bool params_add_item(struct param_value *value, struct arena *arena,
     return true;
 }
 
+/* What a name of the query stands for; NULL: nothing. */
+static struct param_value *value_of(struct params *p, struct slice name)
+{
+    const struct slice prefix = SLICE_LIT("subset__");
+    enum param which = params_find(name);
+    enum subset_param member;
+
+    if (which != PARAM_COUNT)
+        return &p->values[which];
+    if (name.len < prefix.len || memcmp(name.ptr, prefix.ptr, prefix.len) != 0)
+        return NULL;
+    p->subset = true;
+    member = subset_params_find(slice_make(name.ptr + prefix.len, name.len - prefix.len));
+    return member != SUBSET_PARAM_COUNT ? &p->subset_values[member] : NULL;
+}
+
 /* name[], name[key] */
-static int add_bracketed(struct params *p, struct arena *arena, struct slice name,
+static int add_bracketed(struct param_value *value, struct arena *arena,
                          struct slice inside, struct slice text)
 {
-    enum param which = params_find(name);
-
-    if (which == PARAM_COUNT) {
-        p->subset |= params_is_subset_name(name);
-        return 0;
-    }
-    struct param_value *value = &p->values[which];
     enum param_kind kind = inside.len == 0 ? PARAM_LIST : PARAM_MAP;
     bool nested = memchr(inside.ptr, NESTED_TOO_DEEP, inside.len) != NULL;
     struct param_item item = {.key = inside, .value = text, .is_text = !nested};
@@ -84,22 +82,20 @@ int params_add_query(struct params *p, struct arena *arena, struct slice query)
 
     while ((rc = query_next(&query, arena, &pair)) > 0) {
         const char *open = memchr(pair.key.ptr, '[', pair.key.len);
+        bool bracketed = open && pair.key.ptr[pair.key.len - 1] == ']';
+        size_t n = bracketed ? (size_t)(open - pair.key.ptr) : pair.key.len;
+        struct param_value *value = value_of(p, slice_make(pair.key.ptr, n));
 
-        if (open && pair.key.ptr[pair.key.len - 1] == ']') {
-            size_t n = (size_t)(open - pair.key.ptr);
-
-            rc = add_bracketed(p, arena, slice_make(pair.key.ptr, n),
-                               slice_make(open + 1, pair.key.len - n - 2), pair.value);
-            if (rc != 0)
-                return rc;
+        if (!value)
+            continue;
+        if (!bracketed) {
+            *value = (struct param_value){.kind = PARAM_TEXT, .text = pair.value};
             continue;
         }
-        enum param which = params_find(pair.key);
-        if (which != PARAM_COUNT)
-            p->values[which] =
-                (struct param_value){.kind = PARAM_TEXT, .text = pair.value};
-        else if (params_is_subset_name(pair.key) && !is_blank(pair.value))
-            p->subset = true;
+        rc = add_bracketed(value, arena, slice_make(open + 1, pair.key.len - n - 2),
+                           pair.value);
+        if (rc != 0)
+            return rc;
     }
     return rc;
 }
@@ -109,7 +105,8 @@ int params_add_query(struct params *p, struct arena *arena, struct slice query)
 static void add_error(struct param_errors *errors, const char *field, const char *text)
 {
     if (errors->count < PARAM_ERRORS_MAX)
-        errors->items[errors->count++] = (struct param_error){field, text};
+        errors->items[errors->count++] =
+            (struct param_error){.field = field, .text = text};
 }
 
 /* The text of a parameter that must be one: empty when absent or blank. */
@@ -368,7 +365,6 @@ int params_check(const struct params *p, enum params_use use, struct arena *aren
     out->where = text_of(p, PARAM_WHERE, "where", errors);
     out->handle = text_of(p, PARAM_HANDLE, "handle", errors);
     out->cursor = p->values[PARAM_CURSOR].text;
-    out->subset = p->subset;
     if (use == PARAMS_READ)
         text_of(p, PARAM_OFFSET, "offset", errors);
     cast_enums(p, out, errors);
@@ -377,8 +373,11 @@ int params_check(const struct params *p, enum params_use use, struct arena *aren
         return ERR_MEMORY;
     cast_list(p, PARAM_COLUMNS, "columns", errors);
     cast_list(p, PARAM_QUERYABLE, "queryable_columns", errors);
-    if (p->subset_invalid)
-        add_error(errors, "subset", "is invalid");
+    if (use == PARAMS_READ) {
+        rc = subset_params_check(p, arena, &out->subset, errors);
+        if (rc != 0)
+            return rc;
+    }
     if (errors->count > 0)
         return ERR_INVALID;
 

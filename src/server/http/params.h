@@ -54,9 +54,21 @@ struct param_value {
     struct param_item *last;
 };
 
+/* X(enum, name): the members of a subset (1.7), in a query behind "subset__". */
+#define SUBSET_PARAMS(X)                                                                 \
+    X(WHERE, "where")                                                                    \
+    X(PARAMS, "params")                                                                  \
+    X(ORDER_BY, "order_by")                                                              \
+    X(LIMIT, "limit")                                                                    \
+    X(OFFSET, "offset")
+
+#define SUBSET_PARAM_ENUM(id, name) SUBSET_##id,
+enum subset_param { SUBSET_PARAMS(SUBSET_PARAM_ENUM) SUBSET_PARAM_COUNT };
+
 struct params {
     struct param_value values[PARAM_COUNT];
-    bool subset;         /* a subset is asked for */
+    struct param_value subset_values[SUBSET_PARAM_COUNT];
+    bool subset;         /* a subset is asked for, if only by a name that means nothing */
     bool subset_invalid; /* the body's member "subset" is no object */
 };
 
@@ -64,17 +76,17 @@ struct params {
 int params_add_query(struct params *p, struct arena *arena, struct slice query);
 /* The parameter of a plain name, or PARAM_COUNT. */
 enum param params_find(struct slice name);
-/* "subset__where" and its like: those that make a subset request. */
-bool params_is_subset_name(struct slice name);
 /* Appends to a LIST or MAP; false when memory is out. */
 bool params_add_item(struct param_value *value, struct arena *arena,
                      struct param_item item);
 
-#define PARAM_ERRORS_MAX 12
+#define PARAM_ERRORS_MAX 20
 
 struct param_error {
     const char *field;
     const char *text;
+    bool in_subset; /* a member of errors.subset */
+    bool bare;      /* a text instead of a list of one */
 };
 
 struct param_errors {
@@ -101,9 +113,9 @@ struct shape_params {
     enum shape_log_mode log_mode;
     /* What waits for the table: later rules. */
     const char *params_error;
-    struct sql_params params; /* in order, unless params_error */
-    struct slice where;       /* empty: none */
-    bool subset;
+    struct sql_params params;           /* in order, unless params_error */
+    struct slice where;                 /* empty: none */
+    const struct subset_params *subset; /* subset_params.h; NULL: none is asked for */
 };
 
 enum params_use { PARAMS_READ, PARAMS_DELETE };
@@ -129,8 +141,6 @@ int params_check_where(const struct shape_params *p, struct table *table,
 /* An error of the clause, in the words of err. ERR_INVALID, or ERR_MEMORY. */
 int params_refuse_where(const struct err *err, struct arena *arena,
                         struct param_errors *errors);
-/* What comes last. */
-int params_check_subset(const struct shape_params *p, struct param_errors *errors);
 /* The error of a table that does not exist. */
 int params_table_missing(const struct shape_params *p, struct arena *arena,
                          struct param_errors *errors);

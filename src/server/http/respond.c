@@ -129,16 +129,36 @@ void respond_error(struct evreq *req, const struct respond_error *error)
     evreq_reply(req, error->status, error->body);
 }
 
+/* The members of one object of errors; returns how many there are. */
+static unsigned put_errors(struct buf *out, const struct param_errors *errors,
+                           bool in_subset)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < errors->count; i++) {
+        const struct param_error *e = &errors->items[i];
+
+        if (e->in_subset != in_subset)
+            continue;
+        if (count++ > 0)
+            buf_putc(out, ',');
+        json_put_string(out, slice_of(e->field));
+        buf_puts(out, e->bare ? ":" : ":[");
+        json_put_untrusted(out, slice_of(e->text));
+        if (!e->bare)
+            buf_putc(out, ']');
+    }
+    return count;
+}
+
 void respond_put_invalid(struct buf *out, const struct param_errors *errors)
 {
     buf_puts(out, "{\"message\":\"Invalid request\",\"errors\":{");
-    for (unsigned i = 0; i < errors->count; i++) {
-        if (i > 0)
-            buf_putc(out, ',');
-        json_put_string(out, slice_of(errors->items[i].field));
-        buf_puts(out, ":[");
-        json_put_untrusted(out, slice_of(errors->items[i].text));
-        buf_putc(out, ']');
+    unsigned flat = put_errors(out, errors, false);
+    if (flat < errors->count) {
+        buf_puts(out, flat > 0 ? ",\"subset\":{" : "\"subset\":{");
+        put_errors(out, errors, true);
+        buf_putc(out, '}');
     }
     buf_puts(out, "}}");
 }
@@ -265,6 +285,22 @@ void respond_log_headers(struct evreq *req, const struct respond_config *config,
     }
     if (answer->kind == RESPOND_SSE && !answer->not_modified)
         evreq_keep_alive(req);
+}
+
+void respond_subset_headers(struct evreq *req, const char *handle, const char *schema,
+                            struct offset offset)
+{
+    char text[OFFSET_TEXT_MAX];
+
+    respond_vary(req);
+    evreq_add_header(req, "content-type", RESPOND_JSON);
+    evreq_add_header(req, "cache-control", "no-cache");
+    evreq_add_header(req, "electric-snapshot", "true");
+    evreq_add_header(req, "electric-handle", handle);
+    offset_print(offset, text);
+    evreq_add_header(req, "electric-offset", text);
+    if (schema)
+        evreq_add_header(req, "electric-schema", schema);
 }
 
 size_t respond_up_to_date(uint64_t lsn, char out[RESPOND_UP_TO_DATE_MAX])

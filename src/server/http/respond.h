@@ -82,6 +82,9 @@ struct respond_log {
 /* The headers of a 200 or 304; the caller sends the body. */
 void respond_log_headers(struct evreq *req, const struct respond_config *config,
                          const struct respond_log *answer);
+/* The headers of a subset's 200; schema may be NULL. */
+void respond_subset_headers(struct evreq *req, const char *handle, const char *schema,
+                            struct offset offset);
 /* The three-part ETag without its quotes; returns its length. */
 size_t respond_etag(const struct respond_log *answer, char out[RESPOND_ETAG_MAX]);
 /* Whether an If-None-Match header lists it. */

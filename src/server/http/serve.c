@@ -72,7 +72,9 @@ void serve_gone(struct shape_request *r)
 
         if (failure.http_status == 400) { /* the clause, on a row that there is */
             shape_request_invalid(
-                r, &(struct param_errors){{{"where", failure.message}}, 1});
+                r,
+                &(struct param_errors){
+                    .items = {{.field = "where", .text = failure.message}}, .count = 1});
             return;
         }
         shape_request_message(r, OBS_REFUSED_SNAPSHOT_ERROR, failure.http_status,
@@ -189,9 +191,15 @@ static bool look(struct shape_request *r)
     r->permit = admission_swap(&http->admission, r->permit);
     uint64_t last = shapes_last_lsn(http->config.shapes);
     shapelog_extent(log, &extent);
+    bool ahead = r->offset_kind != OFFSET_KIND_NOW && !r->after.before_all &&
+                 offset_cmp(extent.latest, r->after) < 0;
+    if (r->subset && (!ahead || shapes_caught_up(http->config.shapes))) {
+        subset_begin(r, &extent);
+        return true;
+    }
     if (r->offset_kind == OFFSET_KIND_NOW)
         return now(r, last, extent.latest);
-    if (!r->after.before_all && offset_cmp(extent.latest, r->after) < 0)
+    if (ahead)
         return wait_ahead(r);
     int rc = shapelog_locate(log, r->after, &r->found, NULL);
     if (rc != 0 && rc != ERR_CORRUPT) {
@@ -228,9 +236,10 @@ void serve_timeout(struct shape_request *r)
 {
     const struct shapes *shapes = r->loop->http->config.shapes;
     static const struct param_errors out_of_bounds = {
-        .items = {{"offset", "out of bounds for this shape"}}, .count = 1};
+        .items = {{.field = "offset", .text = "out of bounds for this shape"}},
+        .count = 1};
 
-    if (r->state == REQUEST_STARTING) {
+    if (r->state == REQUEST_STARTING || r->state == REQUEST_SUBSET) {
         shape_request_message(r, OBS_REFUSED_SNAPSHOT_ERROR, 503,
                               "Snapshot timed out while waiting for its first row",
                               HTTP_RETRY_SNAPSHOT_S, true);

@@ -33,6 +33,7 @@ static struct evtimer_queue *queue_of(struct shape_request *r, enum request_stat
     case REQUEST_DAMAGED:
         return &loop->ready;
     case REQUEST_STARTING:
+    case REQUEST_SUBSET:
         return &loop->start;
     case REQUEST_AHEAD:
         return shapes_caught_up(loop->http->config.shapes) ? &loop->ahead : &loop->replay;
@@ -45,6 +46,7 @@ static struct evtimer_queue *queue_of(struct shape_request *r, enum request_stat
     case REQUEST_STREAMING:
     case REQUEST_TAIL:
     case REQUEST_SSE_STREAMING:
+    case REQUEST_SUBSET_STREAMING:
     case REQUEST_ANSWERED:
         return NULL;
     }
@@ -120,6 +122,7 @@ static void on_finish(void *ctx, bool complete)
 
     (void)complete;
     shape_request_enter(r, REQUEST_ANSWERED);
+    subset_leave(r);
     admission_leave(&http->admission, r->permit);
     r->permit = PERMIT_NONE;
     if (!r->parked)
@@ -323,8 +326,8 @@ static void keep_parameters(struct shape_request *r)
 
     r->offset_kind = p->offset_kind;
     r->after = p->offset;
-    r->live = p->live;
-    r->sse = p->sse;
+    r->live = p->live && !p->subset; /* a subset is answered at once */
+    r->sse = p->sse && !p->subset;
     if (p->cursor.len < sizeof r->cursor) {
         if (p->cursor.len > 0)
             memcpy(r->cursor, p->cursor.ptr, p->cursor.len);
@@ -568,7 +571,7 @@ static void table_known(struct shape_request *r)
     if (rc == 0 && !where_is_known(r))
         rc = parse_where(r, &errors);
     if (rc == 0)
-        rc = params_check_subset(r->params, &errors);
+        rc = subset_prepare(r, &errors);
     if (rc == ERR_INVALID && r->handle_table) {
         look_up_table(r); /* it may be another one by now */
         return;
@@ -663,6 +666,8 @@ void shape_request_resume(struct shape_request *r)
     case REQUEST_ASKING:
     case REQUEST_STREAMING:
     case REQUEST_SSE_STREAMING:
+    case REQUEST_SUBSET:
+    case REQUEST_SUBSET_STREAMING:
     case REQUEST_ANSWERED:
         return;
     }
@@ -693,6 +698,7 @@ void shape_request_stop(struct shape_request *r)
     case REQUEST_STARTING:
     case REQUEST_DAMAGED:
     case REQUEST_AHEAD:
+    case REQUEST_SUBSET:
         shape_request_message(r, OBS_REFUSED_NOT_READY, 503,
                               "Timeout waiting for stack restart", HTTP_RETRY_NOT_READY_S,
                               false);
@@ -707,6 +713,7 @@ void shape_request_stop(struct shape_request *r)
     case REQUEST_NEW:
     case REQUEST_STREAMING:
     case REQUEST_TAIL:
+    case REQUEST_SUBSET_STREAMING:
     case REQUEST_ANSWERED:
         return;
     }

@@ -74,7 +74,8 @@ uint64_t http_loop_unique(struct http_loop *loop);
 /*                 ┌────────── ASKING (catalog, sequencer) ◀─┐
  *   new ──▶ SERVICE ◀──────────────┘                        │
  *                 └──▶ STARTING, DAMAGED, AHEAD, LIVE ────┬──▶ STREAMING ◀─▶ TAIL
- *                      (wait for the shape)               └──▶ SSE ◀─▶ SSE_STREAMING
+ *                      (wait for the shape)               ├──▶ SSE ◀─▶ SSE_STREAMING
+ *                                                         └──▶ SUBSET ──▶ SUBSET_STREAMING
  *   every state ──reply──▶ ANSWERED ──evreq finishes──▶ freed (after ASKING's answer) */
 enum request_state {
     REQUEST_NEW,
@@ -88,6 +89,8 @@ enum request_state {
     REQUEST_TAIL,          /* wait: a chunk that still grows */
     REQUEST_SSE,           /* wait, sse_beat, sse_end: nothing to send */
     REQUEST_SSE_STREAMING, /* sse_end */
+    REQUEST_SUBSET,        /* start: a job was submitted, nothing has come of it yet */
+    REQUEST_SUBSET_STREAMING,
     REQUEST_ANSWERED
 };
 
@@ -127,6 +130,7 @@ struct shape_request {
     struct shapes_where_hash where_words;
     struct shape_def *def;
     struct shape *handle_shape; /* of the request's handle */
+    struct subset *subset;      /* subset.c; NULL: the log is asked for */
 
     /* From then on. */
     struct shape *shape;
@@ -196,6 +200,15 @@ void sse_beat(struct shape_request *r);
 void sse_close(struct shape_request *r);
 /* Writes the messages of a part of a body as events. */
 void sse_split(struct sse_splitter *s, struct slice part, struct buf *out);
+
+/* subset.c: makes r->subset of the request's clauses, if it asks for a subset; the shape's has been
+ * parsed, or is known to be that of the handle's shape. 0; ERR_INVALID with *errors filled;
+ * ERR_RETRY: no thread to parse on; ERR_MEMORY. */
+int subset_prepare(struct shape_request *r, struct param_errors *errors);
+/* Answers with it; the shape's snapshot has begun. */
+void subset_begin(struct shape_request *r, const struct shapelog_extent *extent);
+/* The request has ended: cancels the query. Sets r->subset to NULL. */
+void subset_leave(struct shape_request *r);
 
 /* delete.c: with r->table set when the request names one. */
 void delete_run(struct shape_request *r);

@@ -21,6 +21,8 @@
     X(LOG_BYTES, "coulomb_log_appended_bytes_total", "Bytes appended to shape logs")     \
     X(SNAPSHOTS, "coulomb_snapshots_total", "Snapshots finished")                        \
     X(SNAPSHOT_ROWS, "coulomb_snapshot_rows_total", "Rows read by snapshots")            \
+    X(SUBSETS, "coulomb_subsets_total", "Subsets read")                                  \
+    X(SUBSET_ROWS, "coulomb_subset_rows_total", "Rows read for subsets")                 \
     X(SHAPES_CREATED, "coulomb_shapes_created_total", "Shapes created")                  \
     X(HTTP_REQUESTS, "coulomb_http_requests_total", "HTTP requests received")            \
     X(HTTP_BYTES, "coulomb_http_sent_bytes_total", "HTTP body bytes sent")               \

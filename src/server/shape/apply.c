@@ -348,7 +348,7 @@ static int apply_begin(void *ctx, const struct txn_begin *begin, struct err *err
         if (q->txn_ordinal == 0 || (int32_t)(begin->xid - q->newest_xid) > 0)
             q->newest_xid = begin->xid;
         q->recent[begin->xid % RECENT_XIDS] =
-            (struct recent_xid){begin->xid, ++q->txn_ordinal};
+            (struct recent_xid){begin->xid, ++q->txn_ordinal, begin->lsn};
     }
     return 0;
 }

@@ -219,6 +219,7 @@ enum mail_kind {
     MAIL_REMOVE,
     MAIL_SUBSCRIBE,
     MAIL_JOIN,
+    MAIL_SEES,
     MAIL_PUBLISHED,
     MAIL_SNAPSHOT_DONE,
     MAIL_SNAPSHOT_FAILED,
@@ -248,11 +249,11 @@ struct mail_remove {
     void *ctx;
 };
 
-/* Sent by a snapshot's worker, which waits for the answer; lives on its stack. */
+/* Sent by the worker of a snapshot or a subset, which waits for the answer; lives on its stack. */
 struct mail_join {
     struct mail mail;
-    struct shape *shape;
-    const struct snapshot_view *view; /* JOIN */
+    struct shape *shape;              /* NULL for SEES */
+    const struct snapshot_view *view; /* JOIN, SEES */
     struct err err;                   /* the answer: code 0, ERR_RETRY, ERR_CANCELLED */
     pthread_mutex_t lock;
     pthread_cond_t answered;
@@ -298,6 +299,7 @@ struct reconcile_job; /* begins with its mail */
 struct recent_xid {
     uint32_t xid;
     uint64_t ordinal; /* 0: empty */
+    uint64_t lsn;     /* of its commit */
 };
 
 struct sequencer {
@@ -435,7 +437,11 @@ enum txn_mode apply_decide(const struct sequencer *q, const struct shape *shape,
 /* join.c */
 void join_subscribe(struct sequencer *q, struct mail_join *mail);
 void join_join(struct sequencer *q, struct mail_join *mail);
+void join_sees(struct sequencer *q, struct mail_join *mail);
 void join_answer(struct mail_join *mail, int code, const char *why);
+/* A worker sends the mail and waits for its answer, which it returns. */
+int join_ask(struct sequencer *q, enum mail_kind kind, struct shape *shape,
+             const struct snapshot_view *view, struct err *err);
 int join_buffer_put(struct sequencer *q, struct shape *shape, uint64_t op,
                     struct slice json);
 /* What would remove the shape, kept in the buffer until it is known whether the snapshot
@@ -448,8 +454,10 @@ int join_buffer_put(struct sequencer *q, struct shape *shape, uint64_t op,
 void join_buffer_mark(struct sequencer *q, struct shape *shape, uint32_t mark);
 enum obs_shape_reason join_mark_reason(uint32_t mark);
 void join_abandon(struct shape *shape);
+/* Whether the view has every transaction that began in the stream up to that ordinal and
+ * committed before that LSN. */
 bool join_sees_passed(const struct sequencer *q, const struct snapshot_view *view,
-                      uint64_t ordinal);
+                      uint64_t ordinal, uint64_t lsn);
 
 /* preparation.c: the snapshot's job on a worker thread */
 int preparation_start(struct sequencer *q, struct shape *shape);

@@ -24,6 +24,28 @@
 #define JOIN_BUFFER_MAX (16u << 20)
 #define RECORD_HEADER   24u
 
+int join_ask(struct sequencer *q, enum mail_kind kind, struct shape *shape,
+             const struct snapshot_view *view, struct err *err)
+{
+    struct mail_join m = {.mail.kind = kind, .shape = shape, .view = view};
+    pthread_mutex_init(&m.lock, NULL);
+    pthread_cond_init(&m.answered, NULL);
+    int rc = mailbox_send(&q->mailbox, &m.mail, true);
+    if (rc < 0) {
+        err_set(&m.err, ERR_CANCELLED, "the server is stopping");
+    } else {
+        pthread_mutex_lock(&m.lock);
+        while (!m.done)
+            pthread_cond_wait(&m.answered, &m.lock);
+        pthread_mutex_unlock(&m.lock);
+    }
+    pthread_cond_destroy(&m.answered);
+    pthread_mutex_destroy(&m.lock);
+    if (m.err.code < 0 && err != NULL)
+        *err = m.err;
+    return m.err.code;
+}
+
 void join_answer(struct mail_join *mail, int code, const char *why)
 {
     pthread_mutex_lock(&mail->lock);
@@ -94,28 +116,45 @@ static uint64_t le(const char *p, unsigned bytes)
     return v;
 }
 
-/* Whether every transaction that began in the stream up to that ordinal is in the view. */
+static bool is_passed(const struct sequencer *q, uint32_t xid, uint64_t ordinal,
+                      uint64_t lsn)
+{
+    const struct recent_xid *r = &q->recent[xid % RECENT_XIDS];
+    return r->ordinal != 0 && r->xid == xid && r->ordinal <= ordinal && r->lsn < lsn;
+}
+
 bool join_sees_passed(const struct sequencer *q, const struct snapshot_view *view,
-                      uint64_t ordinal)
+                      uint64_t ordinal, uint64_t lsn)
 {
     if (q->txn_ordinal == 0 || ordinal == 0)
         return true;
     for (size_t i = 0; i < view->xip_count; i++) {
-        uint32_t xid = (uint32_t)view->xip[i];
-        const struct recent_xid *r = &q->recent[xid % RECENT_XIDS];
-        if (r->ordinal != 0 && r->xid == xid && r->ordinal <= ordinal)
+        if (is_passed(q, (uint32_t)view->xip[i], ordinal, lsn))
             return false;
     }
     uint32_t ahead = q->newest_xid - (uint32_t)view->xmax; /* modulo 2^32 */
     if (ahead >= RECENT_XIDS)
         return true;
     for (uint32_t i = 0; i <= ahead; i++) {
-        uint32_t xid = (uint32_t)view->xmax + i;
-        const struct recent_xid *r = &q->recent[xid % RECENT_XIDS];
-        if (r->ordinal != 0 && r->xid == xid && r->ordinal <= ordinal)
+        if (is_passed(q, (uint32_t)view->xmax + i, ordinal, lsn))
             return false;
     }
     return true;
+}
+
+/* A subset's rows. Its client reads on in the log from where it is, or from the end of what had
+ * been shown when it asked: all up to there has been passed, and must be in the rows, since it
+ * does not come again. What committed before the view's LSN and is not in the view is on its way
+ * to be seen; what committed later can't be, and comes through the log. */
+void join_sees(struct sequencer *q, struct mail_join *mail)
+{
+    if (!join_sees_passed(q, mail->view, UINT64_MAX, mail->view->wal_lsn)) {
+        join_answer(mail, ERR_RETRY, "the stream has passed the snapshot");
+        return;
+    }
+    if (q->shapelog != NULL) /* the rows may hold commits that no log has shown yet */
+        shapelog_visible_raise(q->shapelog, mail->view->wal_lsn);
+    join_answer(mail, 0, "");
 }
 
 static int view_copy(struct snapshot_view *to, const struct snapshot_view *from)
@@ -214,7 +253,7 @@ void join_join(struct sequencer *q, struct mail_join *mail)
         return;
     }
     if (shape->join_broken ||
-        !join_sees_passed(q, mail->view, shape->subscribe_ordinal)) {
+        !join_sees_passed(q, mail->view, shape->subscribe_ordinal, UINT64_MAX)) {
         shape->phase = JOIN_UNSUBSCRIBED;
         buf_reset(&shape->join_buffer, 0);
         join_answer(mail, ERR_RETRY, "the stream has passed the snapshot");

@@ -24,31 +24,10 @@ struct preparation {
     bool published;              /* somebody else took the first step */
 };
 
-static int preparation_ask(struct preparation *p, int kind,
-                           const struct snapshot_view *view, struct err *err)
-{
-    struct mail_join m = {.mail.kind = kind, .shape = p->shape, .view = view};
-    pthread_mutex_init(&m.lock, NULL);
-    pthread_cond_init(&m.answered, NULL);
-    int rc = mailbox_send(&p->q->mailbox, &m.mail, true);
-    if (rc < 0) {
-        err_set(&m.err, ERR_CANCELLED, "the server is stopping");
-    } else {
-        pthread_mutex_lock(&m.lock);
-        while (!m.done)
-            pthread_cond_wait(&m.answered, &m.lock);
-        pthread_mutex_unlock(&m.lock);
-    }
-    pthread_cond_destroy(&m.answered);
-    pthread_mutex_destroy(&m.lock);
-    if (m.err.code < 0 && err != NULL)
-        *err = m.err;
-    return m.err.code;
-}
-
 static int on_subscribe(void *ctx, struct err *err)
 {
-    return preparation_ask(ctx, MAIL_SUBSCRIBE, NULL, err);
+    struct preparation *p = ctx;
+    return join_ask(p->q, MAIL_SUBSCRIBE, p->shape, NULL, err);
 }
 
 static bool same_children(const struct table *a, const struct table *b)
@@ -78,7 +57,8 @@ static int on_verify(void *ctx, PGconn *conn, struct err *err)
 
 static int on_joined(void *ctx, const struct snapshot_view *view, struct err *err)
 {
-    return preparation_ask(ctx, MAIL_JOIN, view, err);
+    struct preparation *p = ctx;
+    return join_ask(p->q, MAIL_JOIN, p->shape, view, err);
 }
 
 static int on_row(void *ctx, struct slice json, struct err *err)

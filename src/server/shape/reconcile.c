@@ -265,7 +265,8 @@ static void act_on(struct sequencer *q, const struct publication_check *c,
 void reconcile_finish(struct sequencer *q, struct reconcile_job *job)
 {
     q->reconcile_running = false;
-    bool passed = job->err.code == 0 && join_sees_passed(q, &job->view, job->ordinal);
+    bool passed =
+        job->err.code == 0 && join_sees_passed(q, &job->view, job->ordinal, UINT64_MAX);
     if (job->err.code == 0) {
         for (size_t i = 0; i < job->count; i++)
             act_on(q, &job->checks[i], job->uses[i]);

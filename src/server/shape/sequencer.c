@@ -554,6 +554,9 @@ void sequencer_open_mail(struct sequencer *q, struct mail *mail)
     case MAIL_JOIN:
         join_join(q, (struct mail_join *)(void *)mail);
         break;
+    case MAIL_SEES:
+        join_sees(q, (struct mail_join *)(void *)mail);
+        break;
     case MAIL_PUBLISHED:
         preparation_published(q, mail);
         break;
@@ -646,7 +649,8 @@ void sequencer_finish(struct sequencer *q)
     struct mail *mail = mailbox_take(&q->mailbox);
     while (mail != NULL) {
         struct mail *next = mail->next;
-        if (mail->kind == MAIL_SUBSCRIBE || mail->kind == MAIL_JOIN)
+        if (mail->kind == MAIL_SUBSCRIBE || mail->kind == MAIL_JOIN ||
+            mail->kind == MAIL_SEES)
             join_answer((struct mail_join *)(void *)mail, ERR_CANCELLED,
                         "the server is stopping");
         else

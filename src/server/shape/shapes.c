@@ -394,6 +394,12 @@ void shapes_remove(struct shapes *s, struct shape *shape, enum obs_shape_reason 
     }
 }
 
+int shapes_sees_passed(struct shapes *s, const struct snapshot_view *view,
+                       struct err *err)
+{
+    return join_ask(s->sequencer, MAIL_SEES, NULL, view, err);
+}
+
 /* --- Waiting --- */
 
 unsigned shapes_add_watcher(struct shapes *s, shapes_notify_fn *notify, void *ctx)

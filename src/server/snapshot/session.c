@@ -27,7 +27,7 @@
 static const struct meaning {
     const char *prefix;
     int http_status;
-    const char *doing;
+    const char *doing; /* NULL: Postgres's words are enough */
 } meanings[] = {
     {"", 500, "Unexpected error while creating snapshot"},
     {"08", 503, "Unable to create initial snapshot"},
@@ -46,15 +46,45 @@ static const struct meaning {
     {"72", 503, "Unable to create initial snapshot"}, /* snapshot too old */
 };
 
-static const struct meaning *find_meaning(const char *sqlstate)
+/* The same for a subset, whose query is its client's: what is wrong with it is told in Postgres's
+ * own words. That the table has changed the stream will tell, or the next look at the catalog: the
+ * shape goes then, and the handle with it. */
+static const struct meaning subset_meanings[] = {
+    {"", 500, "Unexpected error while reading a subset"},
+    {"08", 503, "Unable to read the subset"},
+    {"22", 400, NULL},
+    {"22021", 500, "Unexpected error while reading a subset"}, /* a matter of encodings */
+    {"22P05", 500, "Unexpected error while reading a subset"}, /* the same */
+    {"25P03", 503, "Unable to read the subset"},
+    {"28", 503, "Unable to read the subset"},
+    {"3D", 503, "Unable to read the subset"},
+    {"3F000", 503, "The table changed while a subset of it was read"},
+    {"40", 503, "Unable to read the subset"},
+    {"42501", 503, "Unable to read the subset"},
+    {"42703", 503, "The table changed while a subset of it was read"},
+    {"42704", 503, "The table changed while a subset of it was read"}, /* a type */
+    {"42883", 400, NULL}, /* a type that has no order */
+    {"42P01", 503, "The table changed while a subset of it was read"},
+    {"53", 503, "Unable to read the subset"},
+    {"54", 400, NULL}, /* too complex */
+    {"55P03", 503, "Snapshot timed out while waiting for a table lock"},
+    {"57", 503, "Unable to read the subset"},
+    {"72", 503, "Unable to read the subset"},
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static const struct meaning *find_meaning(const struct session *s, const char *sqlstate)
 {
-    const struct meaning *best = &meanings[0];
+    const struct meaning *table = s->subset ? subset_meanings : meanings;
+    size_t count = s->subset ? COUNT(subset_meanings) : COUNT(meanings);
+    const struct meaning *best = &table[0];
 
-    for (size_t i = 1; i < sizeof(meanings) / sizeof(meanings[0]); i++) {
-        size_t len = strlen(meanings[i].prefix);
+    for (size_t i = 1; i < count; i++) {
+        size_t len = strlen(table[i].prefix);
 
-        if (len > strlen(best->prefix) && strncmp(sqlstate, meanings[i].prefix, len) == 0)
-            best = &meanings[i];
+        if (len > strlen(best->prefix) && strncmp(sqlstate, table[i].prefix, len) == 0)
+            best = &table[i];
     }
     return best;
 }
@@ -62,7 +92,7 @@ static const struct meaning *find_meaning(const char *sqlstate)
 int session_fail(struct session *s, const PGresult *result)
 {
     const char *sqlstate = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
-    const struct meaning *meaning = find_meaning(sqlstate ? sqlstate : "");
+    const struct meaning *meaning = find_meaning(s, sqlstate ? sqlstate : "");
     int code;
 
     /* A query may also be cancelled from outside, by the pool. */
@@ -73,7 +103,9 @@ int session_fail(struct session *s, const PGresult *result)
         s->err->http_status = 503;
         return code;
     }
-    code = pg_fail(s->err, s->conn, result, meaning->doing);
+    code = pg_fail(s->err, s->conn, result, meaning->doing ? meaning->doing : "");
+    if (!meaning->doing) /* without the ": " */
+        memmove(s->err->message, s->err->message + 2, strlen(s->err->message + 2) + 1);
     s->err->http_status = meaning->http_status;
     return code;
 }

@@ -14,6 +14,7 @@ struct session {
     struct err *err; /* never NULL */
     bool (*cancelled)(void *ctx);
     void *ctx;
+    bool subset;         /* errors are worded as section 1.7 has them */
     int64_t deadline_ms; /* clock_mono_ms; waiting past it fails with the words below */
     int timeout_ms;      /* named in those words */
 };

@@ -110,6 +110,22 @@ static void put_view(struct buf *out, const struct run *r)
     buf_puts(out, ")::pg_catalog.oid AS oid) AS c");
 }
 
+static void put_window(struct buf *out, const struct snapshot_window *window)
+{
+    if (window->order_by.len > 0) {
+        buf_puts(out, " ORDER BY ");
+        buf_put_slice(out, window->order_by);
+    }
+    if (window->has_limit) {
+        buf_puts(out, " LIMIT ");
+        buf_put_i64(out, window->limit);
+    }
+    if (window->offset > 0) {
+        buf_puts(out, " OFFSET ");
+        buf_put_i64(out, window->offset);
+    }
+}
+
 static void put_copy(struct buf *out, const struct run *r)
 {
     const struct table *table = r->request->table;
@@ -126,6 +142,8 @@ static void put_copy(struct buf *out, const struct run *r)
         buf_puts(out, " WHERE ");
         buf_put_slice(out, r->request->where);
     }
+    if (r->request->window)
+        put_window(out, r->request->window);
     buf_puts(out, ") TO STDOUT");
 }
 
@@ -456,7 +474,7 @@ static int read_rows(struct run *r)
         rc = session_finish(&r->session, NULL);
     if (rc == 0 && r->rows == 0)
         first_row(r);
-    if (rc == ERR_DB && r->request->where.len > 0)
+    if (rc == ERR_DB && r->request->where.len > 0 && !r->request->window)
         rc = blame_where(r->session.err);
     return rc;
 }
@@ -506,6 +524,7 @@ int snapshot_run(PGconn *conn, const struct snapshot_request *request,
                     .err = &detail,
                     .cancelled = sink->cancelled,
                     .ctx = sink->ctx,
+                    .subset = request->window != NULL,
                     .timeout_ms = request->first_row_timeout_ms},
         .started_us = clock_mono_us(),
         .lock = true,

@@ -66,6 +66,15 @@ struct snapshot_request {
     bool changes_only;        /* no rows, only snapshot-end */
     int first_row_timeout_ms; /* 30000 */
     struct obs *obs;          /* or NULL */
+    const struct snapshot_window *window; /* NULL: all rows, in any order */
+};
+
+/* Which rows, of those in order. For a subset: its errors are worded as section 1.7 has them. */
+struct snapshot_window {
+    struct slice order_by; /* canonical; empty: any */
+    bool has_limit;
+    int64_t limit;
+    int64_t offset; /* 0: none */
 };
 
 /* 0, or the error as shape-protocol.md 5.3 words it, with err->http_status: 503 for known

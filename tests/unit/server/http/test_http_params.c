@@ -12,6 +12,7 @@
 #include "server/http/body.h"
 #include "server/http/query.h"
 #include "server/http/respond.h"
+#include "server/http/subset_params.h"
 
 static struct table_column items_columns[] = {
     {.name = {"id", 2}, .type_name = {"int4", 4}, .type_oid = 23, .not_null = true},
@@ -52,6 +53,7 @@ static void run(struct outcome *o, enum params_use use, const char *query,
 {
     struct table *table = model ? table_copy(model) : NULL;
     struct shape_where *where = NULL;
+    struct subset_clauses clauses;
     struct params params;
     struct param_errors errors = {.count = 0};
 
@@ -65,8 +67,9 @@ static void run(struct outcome *o, enum params_use use, const char *query,
         rc = params_check_table(&o->shape, table, &o->arena, &o->selection, &errors);
     if (rc == 0 && table)
         rc = params_check_where(&o->shape, table, &o->arena, &where, &errors);
-    if (rc == 0 && table)
-        rc = params_check_subset(&o->shape, &errors);
+    if (rc == 0 && table && o->shape.subset)
+        rc = subset_params_resolve(&o->shape, table, &o->selection, &o->arena, &clauses,
+                                   &errors);
     shape_where_release(where);
     table_release(table);
     assert_int_equal(rc, errors.count ? ERR_INVALID : 0);
@@ -283,10 +286,26 @@ static void enumerated_values_and_params(void **state)
         {"&where=nope&columns=n", MISSING "id"},
         {"&where=nope&subset__limit=1", "where: At location 0: unknown reference nope"},
         {"&where=title%3D''&columns=id&queryable_columns=id", ""},
-        {"&subset__limit=1",
-         "subset: subsets are not supported by this version yet; leave them "
-         "out to sync the whole shape"},
-        {"&subset__limit=&subset__x=1", ""},
+        {"&subset__where=nope%3D1", "where: At location 0: unknown reference nope"},
+        {"&subset__where=n", "where: WHERE clause must return a boolean"},
+        {"&subset__where=n=$1&subset__params={\"1\":2}", ""},
+        {"&subset__where=n=$1", "where: At location 2: parameter $1 was not provided"},
+        {"&subset__where=n=$1&params[1]=1",
+         "where: At location 2: parameter $1 was not provided"},
+        {"&subset__where=id%20in%20(select%201)",
+         "where: Subqueries are not allowed in subsets"},
+        {"&subset__where=n=1&columns=id", ""},
+        {"&subset__where=n=1&queryable_columns=id,title",
+         "where: At location 0: unknown reference n"},
+        {"&subset__where=title=''&queryable_columns=id,title&columns=id", ""},
+        {"&subset__order_by=n&queryable_columns=id",
+         "order_by: At location 18: unknown reference n"},
+        {"&subset__order_by=2&columns=id",
+         "order_by: At location 18: ORDER BY position 2 is not in select list"},
+        {"&subset__order_by=2&columns=id,n&subset__limit=3", ""},
+        {"&subset__order_by=n,&subset__where=nope%3D1",
+         "where: At location 0: unknown reference nope"},
+        {"&subset__limit=1&columns=nope", MISSING "id"},
         {"&unknown=1&cache-buster=x&expired_handle=y", ""},
         {"&offset=now", ""},
         {"&x=%zz&&&y", ""},

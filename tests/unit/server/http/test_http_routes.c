@@ -221,7 +221,8 @@ static void a_post_serves_the_log(void **state)
          "{\"error\":\"Request body must be a JSON object\"}");
     post(&f, "/v1/shape?table=items&offset=-1", "{\"subset\":\"x\"}", 400,
          INVALID("subset", "is invalid"));
-    post(&f, "/v1/shape?table=items&offset=-1", "{\"where\":\"id = 1\"}", 400, NULL);
+    post(&f, "/v1/shape?table=items&offset=-1", "{\"where\":\"nope = 1\"}", 400,
+         INVALID("subset\":{\"where", "At location 0: unknown reference nope") "}");
     post(&f, "/v1/shape?table=items&offset=-1", "{\"columns\":[\"id\"]}", 200, SNAP);
     struct client_answer a =
         ask(&f, "POST", "/v1/shape?table=items&offset=-1", "Content-Length: 2\r\n\r\n{}");
