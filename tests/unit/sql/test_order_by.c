@@ -27,7 +27,8 @@ static const struct sql_column columns[] = {
     [IP] = {.name = {"ip", 2}, .type = PLAIN(SQL_OTHER), .type_name = {"inet", 4}},
     [WEIRD] = {.name = {"We\"ird \xc3\xbc", 9}, .type = PLAIN(SQL_INT4)},
     [SECRET] = {.name = {"secret", 6}, .type = PLAIN(SQL_INT4), .hidden = true}};
-static const struct sql_table table = {columns, COLUMNS, SQL_COLLATION_DETERMINISTIC};
+static const struct sql_table table = {
+    .columns = columns, .count = COLUMNS, .collation = SQL_COLLATION_DETERMINISTIC};
 static const uint16_t selected[] = {ID, V, WEIRD};
 
 static struct arena arena;
