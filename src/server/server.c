@@ -16,6 +16,7 @@
 #define CONNECT_TIMEOUT_MS   5000
 #define LOCK_TIMEOUT_MS      5000
 #define FIRST_ROW_TIMEOUT_MS 30000
+#define SUBSET_WAIT_MS       60000
 #define OPEN_FILES_KEPT      4096
 #define JOBS_QUEUED_MAX      100000
 #define SSE_TIMEOUT_MS       60000
@@ -308,6 +309,7 @@ static int make_http(struct server *s, struct err *err)
         .catalog = s->catalog,
         .snapshot_pool = s->snapshot_pool,
         .first_row_timeout_ms = FIRST_ROW_TIMEOUT_MS,
+        .subset_wait_ms = SUBSET_WAIT_MS,
         .listen_address = c->listen_address,
         .port = c->port,
         .metrics_port = c->metrics_port,
