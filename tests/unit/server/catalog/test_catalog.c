@@ -248,7 +248,8 @@ static void test_clauses_see_collations(void **state)
     PGconn *main_conn = conn;
     run("create database with_libc template template0 lc_collate 'C.UTF-8' "
         "lc_ctype 'C.UTF-8' encoding 'UTF8'");
-    struct table *t = read_named("public", "t_scalars");
+    run("create table t_collated(id int)");
+    struct table *t = read_named("public", "t_collated");
     assert_int_equal(table_sql(t)->collation, SQL_COLLATION_C);
     table_release(t);
     char url[200];
