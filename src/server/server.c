@@ -214,6 +214,7 @@ static int make_postgres(struct server *s, struct err *err)
         return rc;
     pool.name = "snapshot";
     pool.max_connections = c->pool_size > admin ? c->pool_size - admin : 1;
+    pool.max_aside = (pool.max_connections + 1) / 2; /* the rest is for new shapes */
     rc = pool_new(&pool, &s->snapshot_pool, err);
     if (rc == 0 && (rc = catalog_new(s->admin_pool, &s->catalog)) < 0)
         err_set(err, rc, "no memory for the catalog's cache");

@@ -526,7 +526,7 @@ static void submit(struct shape_request *r)
     if (job) {
         *job = (struct job){.subset = s};
         ref(s);
-        rc = pool_submit(r->loop->http->config.snapshot_pool, run_job, job);
+        rc = pool_submit_aside(r->loop->http->config.snapshot_pool, run_job, job);
     }
     if (rc == 0)
         return;
