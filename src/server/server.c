@@ -16,6 +16,7 @@
 #define CONNECT_TIMEOUT_MS   5000
 #define LOCK_TIMEOUT_MS      5000
 #define FIRST_ROW_TIMEOUT_MS 30000
+#define SUBSET_WAIT_MS       60000
 #define OPEN_FILES_KEPT      4096
 #define JOBS_QUEUED_MAX      100000
 #define SSE_TIMEOUT_MS       60000
@@ -213,6 +214,7 @@ static int make_postgres(struct server *s, struct err *err)
         return rc;
     pool.name = "snapshot";
     pool.max_connections = c->pool_size > admin ? c->pool_size - admin : 1;
+    pool.max_aside = (pool.max_connections + 1) / 2; /* the rest is for new shapes */
     rc = pool_new(&pool, &s->snapshot_pool, err);
     if (rc == 0 && (rc = catalog_new(s->admin_pool, &s->catalog)) < 0)
         err_set(err, rc, "no memory for the catalog's cache");
@@ -308,6 +310,7 @@ static int make_http(struct server *s, struct err *err)
         .catalog = s->catalog,
         .snapshot_pool = s->snapshot_pool,
         .first_row_timeout_ms = FIRST_ROW_TIMEOUT_MS,
+        .subset_wait_ms = SUBSET_WAIT_MS,
         .listen_address = c->listen_address,
         .port = c->port,
         .metrics_port = c->metrics_port,

@@ -16,6 +16,7 @@ struct http_config {
     struct catalog *catalog;
     struct pool *snapshot_pool; /* subsets are read there */
     int first_row_timeout_ms;   /* of a subset */
+    int64_t subset_wait_ms; /* so long altogether a subset's query waits for its client */
     const char *listen_address; /* "0.0.0.0", "::", "127.0.0.1" */
     uint16_t port;              /* 0: any free one */
     uint16_t metrics_port;      /* 0: no metrics listener unless metrics_enabled */

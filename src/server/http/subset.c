@@ -10,7 +10,7 @@
  * Both sides hold the subset; so does each part, until the kernel has taken it. Nothing is sent
  * before the first part is there: most answers are smaller than one, and so come whole or as an
  * error with its status. A job that waits for its client holds a connection to Postgres, and a
- * snapshot that keeps vacuum from its work: altogether it waits READER_WAIT_MS, then the answer is
+ * snapshot that keeps vacuum from its work: altogether it waits subset_wait_ms, then the answer is
  * broken off.
  *
  * Which offset the client is told: it goes on in the log behind it, and drops what the view has.
@@ -28,10 +28,9 @@
 #include "server/pg/pool.h"
 #include "server/snapshot/subset.h"
 
-#define WINDOW_BYTES   HTTP_STREAM_BUDGET_BYTES
-#define READER_WAIT_MS 60000
-#define WAIT_SLICE_MS  50
-#define SQL_MAX_BYTES  (4u * 1024 * 1024)
+#define WINDOW_BYTES  HTTP_STREAM_BUDGET_BYTES
+#define WAIT_SLICE_MS 50
+#define SQL_MAX_BYTES (4u * 1024 * 1024)
 
 struct subset {
     atomic_uint
@@ -223,13 +222,47 @@ static bool claim_task(struct subset *s)
     return mine;
 }
 
+static void release_part(void *arg)
+{
+    struct part *part = arg;
+    struct subset *s = part->subset;
+
+    pthread_mutex_lock(&s->lock);
+    s->held_bytes -= part->len;
+    pthread_cond_signal(&s->taken);
+    pthread_mutex_unlock(&s->lock);
+    part_free(part);
+    unref(s);
+}
+
+static void release_parts(struct list *parts)
+{
+    while (!list_empty(parts))
+        release_part(LIST_ENTRY(list_pop(parts), struct part, link));
+}
+
+/* Under the lock. */
+static void take_parts(struct subset *s, struct list *parts)
+{
+    list_init(parts);
+    s->told = false;
+    while (!list_empty(&s->parts))
+        list_push(parts, list_pop(&s->parts));
+}
+
 static void post(struct subset *s)
 {
+    struct list parts;
+
     ref(s);
     if (evloop_post(s->loop->ev, &s->task) == 0)
         return;
-    atomic_store(&s->cancelled,
-                 true); /* the loop has ended, and with it the connection */
+    /* The loop has ended, and with it the connection. */
+    atomic_store(&s->cancelled, true);
+    pthread_mutex_lock(&s->lock);
+    take_parts(s, &parts);
+    pthread_mutex_unlock(&s->lock);
+    release_parts(&parts);
     unref(s);
 }
 
@@ -251,16 +284,17 @@ static int on_seen(void *ctx, const struct snapshot_view *view, struct err *err)
 static int await_room(struct job *job, struct err *err)
 {
     struct subset *s = job->subset;
+    int64_t most_ms = s->loop->http->config.subset_wait_ms;
     int64_t since = clock_mono_ms();
 
     while (s->held_bytes >= WINDOW_BYTES && !atomic_load(&s->cancelled)) {
         struct timespec until;
 
-        if (job->waited_ms + clock_mono_ms() - since >= READER_WAIT_MS)
+        if (job->waited_ms + clock_mono_ms() - since >= most_ms)
             return err_set(err, ERR_LIMIT,
                            "the client took the subset so slowly that a connection to "
-                           "Postgres waited %d s for it; a lower limit would help",
-                           READER_WAIT_MS / 1000);
+                           "Postgres waited %lld ms for it; a lower limit would help",
+                           (long long)most_ms);
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_nsec += WAIT_SLICE_MS * 1000000L;
         until.tv_sec += until.tv_nsec / 1000000000L;
@@ -355,25 +389,6 @@ static void run_job(void *ctx, PGconn *conn, const struct err *why)
 }
 
 /* --- The loop's side --- */
-
-static void release_part(void *arg)
-{
-    struct part *part = arg;
-    struct subset *s = part->subset;
-
-    pthread_mutex_lock(&s->lock);
-    s->held_bytes -= part->len;
-    pthread_cond_signal(&s->taken);
-    pthread_mutex_unlock(&s->lock);
-    part_free(part);
-    unref(s);
-}
-
-static void release_parts(struct list *parts)
-{
-    while (!list_empty(parts))
-        release_part(LIST_ENTRY(list_pop(parts), struct part, link));
-}
 
 /* Nothing was sent yet. */
 static void reply_error(struct shape_request *r, const struct err *err)
@@ -474,11 +489,8 @@ static void run_task(struct evloop_task *task)
     struct list parts;
     struct err err;
 
-    list_init(&parts);
     pthread_mutex_lock(&s->lock);
-    s->told = false;
-    while (!list_empty(&s->parts))
-        list_push(&parts, list_pop(&s->parts));
+    take_parts(s, &parts);
     bool over = s->over;
     err = s->err;
     pthread_mutex_unlock(&s->lock);
@@ -514,7 +526,7 @@ static void submit(struct shape_request *r)
     if (job) {
         *job = (struct job){.subset = s};
         ref(s);
-        rc = pool_submit(r->loop->http->config.snapshot_pool, run_job, job);
+        rc = pool_submit_aside(r->loop->http->config.snapshot_pool, run_job, job);
     }
     if (rc == 0)
         return;

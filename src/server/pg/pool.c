@@ -2,7 +2,8 @@
  *
  * Problem: libpq blocks, and the server's own threads must not; Postgres has few
  * connections to give; a shutdown must not wait for a long query. Approach: one worker
- * owns one connection. Jobs stand in one queue; idle workers stand in a stack, so that
+ * owns one connection. Jobs stand in one queue, those of which only some may run at a time
+ * in another; idle workers stand in a stack, so that
  * the most recent one is woken and the others' connections grow old and close.
  *
  *     submit ──> queue ──> worker: connect if needed ──> fn(ctx, conn) ──> idle ──> …
@@ -36,9 +37,11 @@
 #define CANCEL_TEXT_SIZE 256
 
 struct job {
-    struct list link; /* in pool.queue, or in none while running */
+    struct list link; /* in pool.queue or pool.aside, or in none while running */
     pool_job_fn *fn;
     void *ctx;
+    uint64_t number; /* of its submission */
+    bool is_aside;
 };
 
 /* Owned by the pool, one thread each, from the first need to pool_free.
@@ -62,8 +65,12 @@ struct pool {
     pthread_mutex_t lock; /* over all that follows, but for the constants */
     pthread_cond_t quiet; /* a worker is over, or a cancel request is through */
     struct list queue;
-    struct list idle; /* last: used most recently */
-    size_t queued;
+    struct list aside; /* those of pool_submit_aside */
+    struct list idle;  /* last: used most recently */
+    size_t queued;     /* in the lists */
+    size_t queued_aside;
+    unsigned running_aside;
+    uint64_t submitted;
     unsigned worker_count;
     struct worker *workers; /* max_connections of them; worker_count have a thread */
     bool closing;
@@ -173,7 +180,20 @@ static void end_job(struct worker *w)
     while (w->cancels)
         pthread_cond_wait(&w->pool->quiet, &w->pool->lock);
     w->job = NULL;
+    w->pool->running_aside -= job->is_aside;
     free(job);
+}
+
+/* Under the lock: the oldest job that may begin, or NULL. While closing all may. */
+static struct job *peek_job(const struct pool *p)
+{
+    struct job *job = NULL;
+    struct job *aside = NULL;
+    if (!list_empty(&p->queue))
+        job = LIST_ENTRY(p->queue.next, struct job, link);
+    if (!list_empty(&p->aside) && (p->running_aside < p->config.max_aside || p->closing))
+        aside = LIST_ENTRY(p->aside.next, struct job, link);
+    return !job || (aside && aside->number < job->number) ? aside : job;
 }
 
 /* Under the lock: true with a job to do in w->job; false when the pool closes. An idle
@@ -184,12 +204,12 @@ static bool next_job(struct worker *w)
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += IDLE_CLOSE_S;
-    while (list_empty(&p->queue) && !p->closing) {
+    while (!peek_job(p) && !p->closing) {
         if (list_empty(&w->link))
             list_push(&p->idle, &w->link);
         int rc = w->conn ? pthread_cond_timedwait(&w->wake, &p->lock, &until)
                          : pthread_cond_wait(&w->wake, &p->lock);
-        if (rc == ETIMEDOUT && list_empty(&p->queue) && !p->closing) {
+        if (rc == ETIMEDOUT && !peek_job(p) && !p->closing) {
             list_remove(&w->link);
             pthread_mutex_unlock(&p->lock);
             drop_connection(w);
@@ -197,11 +217,16 @@ static bool next_job(struct worker *w)
         }
     }
     list_remove(&w->link);
-    if (list_empty(&p->queue))
+    w->job = peek_job(p);
+    if (!w->job)
         return false;
-    w->job = LIST_ENTRY(p->queue.next, struct job, link);
     list_remove(&w->job->link);
-    p->queued--;
+    if (w->job->is_aside) {
+        p->queued_aside--;
+        p->running_aside++;
+    } else {
+        p->queued--;
+    }
     return true;
 }
 
@@ -263,27 +288,41 @@ static int find_worker(struct pool *p)
     return p->worker_count ? 0 : rc;
 }
 
-int pool_submit(struct pool *p, pool_job_fn *fn, void *ctx)
+static int submit(struct pool *p, pool_job_fn *fn, void *ctx, bool is_aside)
 {
     struct job *job = calloc(1, sizeof(*job));
     if (!job)
         return ERR_MEMORY;
     job->fn = fn;
     job->ctx = ctx;
+    job->is_aside = is_aside;
     pthread_mutex_lock(&p->lock);
+    size_t *queued = is_aside ? &p->queued_aside : &p->queued;
     int rc = p->closing ? ERR_CANCELLED : 0;
-    if (!rc && p->queued >= p->config.max_queued)
+    if (!rc && *queued >= p->config.max_queued)
         rc = ERR_LIMIT;
     if (!rc)
         rc = find_worker(p);
     if (!rc) {
-        list_push(&p->queue, &job->link);
-        p->queued++;
+        job->number = ++p->submitted;
+        list_push(is_aside ? &p->aside : &p->queue, &job->link);
+        ++*queued;
         job = NULL;
     }
     pthread_mutex_unlock(&p->lock);
     free(job);
     return rc;
+}
+
+int pool_submit(struct pool *p, pool_job_fn *fn, void *ctx)
+{
+    return submit(p, fn, ctx, false);
+}
+
+int pool_submit_aside(struct pool *p, pool_job_fn *fn, void *ctx)
+{
+    ASSERT(p->config.max_aside > 0);
+    return submit(p, fn, ctx, true);
 }
 
 /* Under the lock, which it gives up for the request. */
@@ -344,6 +383,7 @@ int pool_new(const struct pool_config *config, struct pool **out, struct err *er
     p->close_fd = fd;
     snprintf(p->name, sizeof(p->name), "%s", config->name);
     list_init(&p->queue);
+    list_init(&p->aside);
     list_init(&p->idle);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
@@ -427,6 +467,6 @@ void pool_free(struct pool *p)
     pthread_mutex_unlock(&p->lock);
     for (unsigned i = 0; i < p->worker_count; i++)
         pthread_join(p->workers[i].thread, NULL);
-    ASSERT(list_empty(&p->queue));
+    ASSERT(list_empty(&p->queue) && list_empty(&p->aside));
     fini(p);
 }

@@ -20,6 +20,7 @@ struct pool_config {
     const char *name;         /* for logs and thread names */
     unsigned max_connections; /* also threads */
     unsigned max_queued;      /* pool_submit gives ERR_LIMIT beyond */
+    unsigned max_aside;       /* jobs of pool_submit_aside that may run at a time */
     int connect_timeout_ms;
 };
 
@@ -30,6 +31,9 @@ int pool_new(const struct pool_config *config, struct pool **out, struct err *er
 void pool_free(struct pool *pool);
 /* Any thread. ERR_LIMIT when the queue is full, ERR_CANCELLED while closing. */
 int pool_submit(struct pool *pool, pool_job_fn *fn, void *ctx);
+/* The same for jobs that clients can make many of, or hold up: at most max_aside run at a time, and
+ * they wait in a queue of their own, as long as the other. */
+int pool_submit_aside(struct pool *pool, pool_job_fn *fn, void *ctx);
 /* Cancels the running queries of all jobs whose ctx this is (PQcancel). Any thread. */
 void pool_cancel(struct pool *pool, const void *ctx);
 

@@ -62,7 +62,7 @@ class Collection {
             },
         });
         this.stream.subscribe((messages) => {
-            const last = messages.at(-1)!.headers as any;
+            const last = (messages.at(-1)?.headers ?? {}) as any;
             if (last.control !== 'subset-end') this.delivered = this.answered;
             if (last.control === 'up-to-date' && options.liveSse) {
                 this.delivered = rank(`${last.global_last_seen_lsn}_0`);

@@ -123,8 +123,7 @@ static void kinds_of_values(void **state)
     check("", "{\"where\":null,\"limit\":null}", "[]");
     check("", "{\"limit\":\"x\",\"where\":{}}",
           INVALID("\"subset\":{\"where\":[\"is invalid\"],\"limit\":[\"is invalid\"]}"));
-    check("&replica=x&subset__limit=x", NULL,
-          INVALID("\"replica\":[\"is invalid\"]"));
+    check("&replica=x&subset__limit=x", NULL, INVALID("\"replica\":[\"is invalid\"]"));
     check("", "{\"subset\":\"x\"}", INVALID("\"subset\":[\"is invalid\"]"));
     check("", "{\"subset\":[]}", INVALID("\"subset\":[\"is invalid\"]"));
 }

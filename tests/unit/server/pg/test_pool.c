@@ -134,6 +134,7 @@ static struct pool *make_pool(const struct pg_config *pg, unsigned connections,
                                        .name = "test",
                                        .max_connections = connections,
                                        .max_queued = queued,
+                                       .max_aside = 1,
                                        .connect_timeout_ms = 5000};
     assert_int_equal(pool_new(&config, &pool, NULL), 0);
     return pool;
@@ -198,6 +199,55 @@ static void test_a_full_queue_refuses(void **state)
     set_flag(&b, &b.gate);
     wait_done(&b, 3);
     pool_free(pool);
+    pg_config_free(pg);
+}
+
+static void test_jobs_aside_leave_room(void **state)
+{
+    (void)state;
+    struct board held;
+    struct board b;
+    struct task aside[4];
+    struct task plain[2] = {{&b, 10, NULL}, {&b, 11, NULL}};
+    board_init(&held);
+    board_init(&b);
+    struct pg_config *pg = configure(pgcluster_url(cluster));
+    struct pool *pool = make_pool(pg, 3, 3);
+    for (int i = 0; i < 4; i++)
+        aside[i] = (struct task){&held, i, NULL};
+    assert_int_equal(pool_submit_aside(pool, gated_job, &aside[0]), 0);
+    wait_running(&held);
+    for (int i = 1; i < 4; i++)
+        assert_int_equal(pool_submit_aside(pool, job, &aside[i]), 0);
+    assert_int_equal(pool_submit_aside(pool, job, &aside[0]), ERR_LIMIT);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pool_submit(pool, job, &plain[i]), 0);
+    wait_done(&b, 2);
+    assert_int_equal(done(&held), 0);
+    set_flag(&held, &held.gate);
+    wait_done(&held, 4);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(held.order[i], i);
+    pool_free(pool);
+    pg_config_free(pg);
+}
+
+/* Also those that may not run yet. */
+static void test_closing_calls_the_jobs_aside(void **state)
+{
+    (void)state;
+    struct board b;
+    struct task tasks[3] = {{&b, 0, "SELECT pg_sleep(20)"}, {&b, 1, NULL}, {&b, 2, NULL}};
+    board_init(&b);
+    struct pg_config *pg = configure(pgcluster_url(cluster));
+    struct pool *pool = make_pool(pg, 2, 3);
+    assert_int_equal(pool_submit_aside(pool, job, &tasks[0]), 0);
+    wait_running(&b);
+    for (int i = 1; i < 3; i++)
+        assert_int_equal(pool_submit_aside(pool, job, &tasks[i]), 0);
+    pool_free(pool);
+    assert_int_equal(done(&b), 3);
+    assert_int_equal(b.without_conn, 2);
     pg_config_free(pg);
 }
 
@@ -369,6 +419,8 @@ int main(void)
         cmocka_unit_test(test_jobs_begin_in_order_on_one_connection),
         cmocka_unit_test(test_jobs_run_at_the_same_time_up_to_the_maximum),
         cmocka_unit_test(test_a_full_queue_refuses),
+        cmocka_unit_test(test_jobs_aside_leave_room),
+        cmocka_unit_test(test_closing_calls_the_jobs_aside),
         cmocka_unit_test(test_a_connection_left_in_a_transaction_is_closed),
         cmocka_unit_test(test_a_connection_that_died_while_idle_is_replaced),
         cmocka_unit_test(test_without_a_server_jobs_get_the_reason),
