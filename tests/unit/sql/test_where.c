@@ -330,7 +330,8 @@ static void labels_that_are_not_known_are_left_to_postgres(void **state)
 {
     struct sql_enum open = mood;
     struct sql_column copy[COLUMNS];
-    const struct sql_table with_open = {.columns = copy, .count = COLUMNS, .collation = SQL_COLLATION_DETERMINISTIC};
+    const struct sql_table with_open = {
+        .columns = copy, .count = COLUMNS, .collation = SQL_COLLATION_DETERMINISTIC};
     const struct sql_expr *e;
 
     (void)state;
