@@ -550,8 +550,8 @@ void shape_request_shape(struct shape_request *r, struct shape *shape,
         found(r, shape);
 }
 
-/* Without asking the handle's shape. */
-static void look_up_table(struct shape_request *r)
+/* The handle's shape is not asked again. */
+static void forget_handle_table(struct shape_request *r)
 {
     table_release(r->table);
     shape_where_release(r->where);
@@ -559,10 +559,11 @@ static void look_up_table(struct shape_request *r)
     r->where = NULL;
     r->handle_table = false;
     r->catalog_table = true;
-    resolve(r);
 }
 
-static void table_known(struct shape_request *r)
+/* False, and r->table is gone, when the table that the handle's shape has for it would not do: it
+ * may be another one by now. A table of the catalog's always does. */
+static bool table_known(struct shape_request *r)
 {
     struct param_errors errors = {.count = 0};
     int rc = params_check_table(r->params, r->table, &r->arena, &r->selection, &errors);
@@ -572,8 +573,8 @@ static void table_known(struct shape_request *r)
     if (rc == 0)
         rc = subset_prepare(r, &errors);
     if (rc == ERR_INVALID && r->handle_table) {
-        look_up_table(r); /* it may be another one by now */
-        return;
+        forget_handle_table(r);
+        return false;
     }
     if (rc != 0)
         checked(r, rc, &errors);
@@ -581,6 +582,7 @@ static void table_known(struct shape_request *r)
         delete_run(r);
     else
         find_shape(r);
+    return true;
 }
 
 void shape_request_table(struct shape_request *r, struct table *table,
@@ -629,8 +631,9 @@ static void resolve(struct shape_request *r)
         delete_run(r);
         return;
     }
-    if (!r->table && !table_of_handle(r))
-        r->table = catalog_cached(config->catalog, p->table.schema, p->table.name);
+    if ((r->table || table_of_handle(r)) && table_known(r))
+        return;
+    r->table = catalog_cached(config->catalog, p->table.schema, p->table.name);
     if (r->table)
         table_known(r);
     else if (shapes_contact(config->shapes) == SHAPES_CONTACT_FAILED)
