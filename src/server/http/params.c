@@ -40,20 +40,25 @@ bool params_add_item(struct param_value *value, struct arena *arena,
     return true;
 }
 
-/* What a name of the query stands for; NULL: nothing. */
-static struct param_value *value_of(struct params *p, struct slice name)
+/* Where a name of the query belongs; false: nowhere. */
+static bool find_value(struct params *p, struct slice name, struct param_value **out)
 {
     const struct slice prefix = SLICE_LIT("subset__");
     enum param which = params_find(name);
     enum subset_param member;
 
-    if (which != PARAM_COUNT)
-        return &p->values[which];
+    if (which != PARAM_COUNT) {
+        *out = &p->values[which];
+        return true;
+    }
     if (name.len < prefix.len || memcmp(name.ptr, prefix.ptr, prefix.len) != 0)
-        return NULL;
+        return false;
     p->subset = true;
     member = subset_params_find(slice_make(name.ptr + prefix.len, name.len - prefix.len));
-    return member != SUBSET_PARAM_COUNT ? &p->subset_values[member] : NULL;
+    if (member == SUBSET_PARAM_COUNT)
+        return false;
+    *out = &p->subset_values[member];
+    return true;
 }
 
 /* name[], name[key] */
@@ -84,9 +89,9 @@ int params_add_query(struct params *p, struct arena *arena, struct slice query)
         const char *open = memchr(pair.key.ptr, '[', pair.key.len);
         bool bracketed = open && pair.key.ptr[pair.key.len - 1] == ']';
         size_t n = bracketed ? (size_t)(open - pair.key.ptr) : pair.key.len;
-        struct param_value *value = value_of(p, slice_make(pair.key.ptr, n));
+        struct param_value *value;
 
-        if (!value)
+        if (!find_value(p, slice_make(pair.key.ptr, n), &value))
             continue;
         if (!bracketed) {
             *value = (struct param_value){.kind = PARAM_TEXT, .text = pair.value};

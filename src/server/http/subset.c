@@ -250,11 +250,11 @@ static void take_parts(struct subset *s, struct list *parts)
         list_push(parts, list_pop(&s->parts));
 }
 
+/* Takes a reference. */
 static void post(struct subset *s)
 {
     struct list parts;
 
-    ref(s);
     if (evloop_post(s->loop->ev, &s->task) == 0)
         return;
     /* The loop has ended, and with it the connection. */
@@ -331,8 +331,10 @@ static int on_part(void *ctx, char *bytes, size_t len, bool last, struct err *er
     pthread_mutex_unlock(&s->lock);
     if (rc != 0)
         part_free(part);
-    if (mine)
+    if (mine) {
+        ref(s);
         post(s);
+    }
     return rc;
 }
 
@@ -384,7 +386,8 @@ static void run_job(void *ctx, PGconn *conn, const struct err *why)
     }
     if (mine)
         post(s);
-    unref(s);
+    else
+        unref(s);
     free(job);
 }
 
