@@ -337,6 +337,10 @@ static struct sql_expr *fold_cast(struct resolve *r, const struct sql_expr *node
         collation_combine(args, 1, &typed.collation);
     if (!expr_is_const(args[0]))
         return expr_new(r, &typed, args, count);
+    /* What was a name keeps C in Postgres, but is printed as any text: then it has none that order
+     * could be made of. */
+    if (args[0]->type.base == SQL_NAME)
+        typed.collation = (struct expr_collation){.strength = COLLATION_NONE};
     rc = expr_cast(&call, node->fn, node->type, &args[0]->value, &out);
     return computed(r, &typed, rc, out);
 }
@@ -618,7 +622,8 @@ static bool is_choice(enum expr_kind kind)
 }
 
 /* Whether what is left of a choice (CASE, COALESCE, …) has the collation that the whole has by
- * all that it might have chosen from. */
+ * all that it might have chosen from. Names are left out: a constant of theirs may have another as
+ * it stands than when it is read again, where only equality is asked for. */
 static bool keeps_collation(struct resolve *r, const struct sql_expr *node,
                             const struct sql_expr *left)
 {
@@ -627,12 +632,9 @@ static bool keeps_collation(struct resolve *r, const struct sql_expr *node,
     struct sql_expr **results;
     size_t count = 0;
 
-    if (!is_choice(node->kind) || type_category(type_element(left->type)) != 'S')
+    if (!is_choice(node->kind) || type_category(type_element(left->type)) != 'S' ||
+        left->type.base == SQL_NAME)
         return true;
-    if (expr_is_const(left)) /* as when it is read again, printed */
-        now = left->type.base == SQL_NAME
-                  ? (struct expr_collation){COLLATION_IMPLICIT, SQL_COLLATION_C, 950}
-                  : (struct expr_collation){.strength = COLLATION_NONE};
     if (is_choice(left->kind)) {
         results = arena_calloc(r->arena, left->count, sizeof(struct sql_expr *));
         if (!results)

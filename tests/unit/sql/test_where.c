@@ -275,6 +275,20 @@ static void choices_keep_their_collation(void **state)
     prints("coalesce('a', title) = tc", "((\"tc\")::text = 'a'::text)");
 }
 
+static void constant_names_are_printed_as_they_are_compared(void **state)
+{
+    (void)state;
+    prints("coalesce('a'::bpchar::name, tc::name) = title", "(\"title\" = 'a'::name)");
+    refuses(
+        "'a'::name::text < title",
+        "At location 16: < depends on the collation, which is not supported; say COLLATE "
+        "\"C\" behind one of its operands");
+    refuses(
+        "'a'::text::name < title",
+        "At location 16: < depends on the collation, which is not supported; say COLLATE "
+        "\"C\" behind one of its operands");
+}
+
 /* As Postgres does before it looks at rows. */
 static void constants_under_collate_are_computed(void **state)
 {
@@ -850,6 +864,7 @@ int main(void)
         TEST(references_are_to_columns_by_their_names),
         TEST(types_are_resolved_or_refused),
         TEST(choices_keep_their_collation),
+        TEST(constant_names_are_printed_as_they_are_compared),
         TEST(the_type_of_else_comes_first),
         TEST(constants_under_collate_are_computed),
         TEST(hopeless_constants_are_refused),
