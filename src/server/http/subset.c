@@ -397,7 +397,8 @@ static void run_job(void *ctx, PGconn *conn, const struct err *why)
 static void reply_error(struct shape_request *r, const struct err *err)
 {
     bool refused = err->http_status == 400;
-    bool ordering = strcmp(err->sqlstate, "42883") == 0;
+    /* A type that has no order; without a list, a function of the clause that isn't there. */
+    bool ordering = strcmp(err->sqlstate, "42883") == 0 && *r->subset->order_by;
     struct param_errors errors = {.count = 0};
 
     if (refused && subset_params_refuse(ordering ? "order_by" : "where", err, &r->arena,

@@ -27,7 +27,7 @@
 int join_ask(struct sequencer *q, enum mail_kind kind, struct shape *shape,
              const struct snapshot_view *view, struct err *err)
 {
-    struct mail_join m = {.mail.kind = kind, .shape = shape, .view = view};
+    struct mail_join m = {.mail.kind = (int)kind, .shape = shape, .view = view};
     pthread_mutex_init(&m.lock, NULL);
     pthread_cond_init(&m.answered, NULL);
     int rc = mailbox_send(&q->mailbox, &m.mail, true);
