@@ -374,7 +374,8 @@ describe('much of it', () => {
             await one.opened;
             one.pause();
         }
-        await sleep(1_000);
+        await until('all four to wait', async () => (await busy()) === 4);
+        await sleep(500);
         expect(await busy()).toBe(4);
         expect(rssKb() - before).toBeLessThan(40_000);
         expect(idsOf(await get({ where: 'id = 1' }))).toEqual([1]);
