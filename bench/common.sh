@@ -89,6 +89,7 @@ server_run() {
 }
 
 # server_start [ENV…]: waits until the service is active.
+# shellcheck disable=SC2120
 server_start() {
     server_run "$@"
     for _ in $(seq 600); do

@@ -41,7 +41,7 @@ for size in $SIZES; do
     for _ in $(seq "$ROUNDS"); do
         cpu_us_per_change "$MODEL_QUERY" "$CHANGES" write "$CHANGES" "$size"
     done
-    AT[$size]=$(median "${AT[@]}")
+    AT[$size]=$(median "${US[@]}")
     figure "us_at_$size" "${AT[$size]}" us
     server_stop
 done

@@ -6,7 +6,7 @@
 #include "support/pgcluster.h"
 
 #define ROWS    60000
-#define WAIT_MS 400
+#define WAIT_MS 3000
 
 struct world {
     struct pgcluster *cluster;
@@ -127,7 +127,7 @@ static void wait_for(struct world *w, const char *query, const char *expected)
 {
     char got[64] = "";
 
-    for (int i = 0; i < 1500 && strcmp(got, expected) != 0; i++) {
+    for (int i = 0; i < 5000 && strcmp(got, expected) != 0; i++) {
         sql(w, query, got);
         clock_sleep_ms(2);
     }
@@ -168,7 +168,7 @@ static void who_does_not_read_does_not_keep_a_connection(void **state)
     /* Another has to wait for one of the two that subsets may have. */
     expect(&w->f, "GET", PATH "&subset__limit=0", "", 400, NULL);
     expect(&w->f, "GET", PATH "&subset__limit=1", "", 200, NULL);
-    assert_in_range(clock_mono_ms() - begun, WAIT_MS, 10000);
+    assert_in_range(clock_mono_ms() - begun, WAIT_MS, 30000);
     wait_for(w, COPY_RUNS, "0");
     for (size_t i = 0; i < 2; i++) {
         char got[4096];
