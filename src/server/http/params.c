@@ -171,48 +171,35 @@ static bool loose(const struct params *p, enum param which, const char *field,
     return !slice_eq(value->text, SLICE_LIT("false"));
 }
 
-static const char *check_param_keys(const struct param_value *value)
+/* Values in the order of their keys, which must be 1, 2, … each once. *error (a constant) tells
+ * what is wrong with them. ERR_MEMORY. */
+static int order_params(const struct param_value *value, struct arena *arena,
+                        struct sql_params *out, const char **error)
 {
     size_t count = 0;
-    size_t seen_sum = 0;
 
+    *error = NULL;
     for (const struct param_item *i = value->items; i; i = i->next) {
         uint64_t n;
 
         if (!slice_to_u64(i->key, &n))
-            return "Parameters can only use numbers as keys";
+            *error = "Parameters can only use numbers as keys";
         count++;
     }
-    /* Keys differ, so that they are 1..count when each lies in that range. */
-    for (const struct param_item *i = value->items; i; i = i->next) {
-        uint64_t n = 0;
-
-        slice_to_u64(i->key, &n);
-        if (n < 1 || n > count || i->key.ptr[0] == '0')
-            return "Parameters must be numbered sequentially, starting from 1";
-        seen_sum += (size_t)n;
-    }
-    return seen_sum == count * (count + 1) / 2
-               ? NULL
-               : "Parameters must be numbered sequentially, starting from 1";
-}
-
-/* Keys are known to be 1..count. */
-static int order_params(const struct param_value *value, struct arena *arena,
-                        struct sql_params *out)
-{
-    size_t count = 0;
-
-    for (const struct param_item *i = value->items; i; i = i->next)
-        count++;
     struct slice *values = arena_calloc(arena, count + 1, sizeof *values);
-    if (!values)
+    bool *given = arena_calloc(arena, count + 1, sizeof *given);
+    if (!values || !given)
         return ERR_MEMORY;
-    for (const struct param_item *i = value->items; i; i = i->next) {
+    for (const struct param_item *i = value->items; !*error && i; i = i->next) {
         uint64_t n = 0;
 
         slice_to_u64(i->key, &n);
-        values[n - 1] = i->value;
+        if (n < 1 || n > count || i->key.ptr[0] == '0' || given[n]) {
+            *error = "Parameters must be numbered sequentially, starting from 1";
+        } else {
+            given[n] = true;
+            values[n - 1] = i->value;
+        }
     }
     *out = (struct sql_params){values, count};
     return 0;
@@ -232,8 +219,8 @@ static int cast_params(const struct params *p, struct arena *arena,
     if (!valid)
         add_error(errors, "params", "is invalid");
     else
-        out->params_error = check_param_keys(value);
-    return valid && !out->params_error ? order_params(value, arena, &out->params) : 0;
+        return order_params(value, arena, &out->params, &out->params_error);
+    return 0;
 }
 
 static void cast_enums(const struct params *p, struct shape_params *out,

@@ -377,6 +377,28 @@ static void bodies_override_the_query(void **state)
     arena_fini(&arena);
 }
 
+/* In a body a key can come twice, which its sum must not hide. */
+static void parameters_given_twice_are_refused(void **state)
+{
+    struct arena arena;
+    struct params params = {.subset = false};
+    struct shape_params shape;
+    struct param_errors errors;
+    const char *reply = NULL;
+
+    (void)state;
+    arena_init(&arena, 1 << 20);
+    assert_int_equal(
+        params_add_query(&params, &arena, SLICE_LIT("table=a&offset=-1&where=id%3D$1")),
+        0);
+    struct slice body = SLICE_LIT("{\"subset\":{},\"params\":{\"1\":\"1\",\"1\":\"2\","
+                                  "\"4\":\"3\",\"4\":\"4\"}}");
+    assert_int_equal(body_merge(body, &params, &arena, &reply), 0);
+    assert_int_equal(params_check(&params, PARAMS_READ, &arena, &shape, &errors), 0);
+    assert_non_null(shape.params_error);
+    arena_fini(&arena);
+}
+
 static void secrets_are_redacted(void **state)
 {
     struct buf out;
@@ -432,6 +454,7 @@ int main(void)
         cmocka_unit_test(enumerated_values_and_params),
         cmocka_unit_test(deletion_looks_at_less),
         cmocka_unit_test(bodies_override_the_query),
+        cmocka_unit_test(parameters_given_twice_are_refused),
         cmocka_unit_test(secrets_are_redacted),
         cmocka_unit_test(cursors_escape_what_was_sent),
         cmocka_unit_test(etags_are_compared_bare),
