@@ -440,6 +440,7 @@ static void subject_start(struct sequencer *q, struct subject *subject, int numb
         } else if (mail->kind == MAIL_PUBLISHED) {
             struct mail_published *m = (struct mail_published *)(void *)mail;
             table_use_release(m->use);
+            table_release(m->table);
             free(m);
         } else {
             sequencer_open_mail(q, mail);
