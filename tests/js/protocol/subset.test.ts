@@ -296,12 +296,12 @@ describe('what is refused', () => {
     });
 
     test('of a shape whose snapshot fails nothing is shown', async () => {
+        await suite.db.sql(
+            `create publication electric_publication_${suite.db.streamId}_manual`);
         const other = await suite.another({
             ELECTRIC_MANUAL_TABLE_PUBLISHING: 'true',
             ELECTRIC_REPLICATION_STREAM_ID: `${suite.db.streamId}_manual`,
         });
-        await suite.db.sql(
-            `create publication electric_publication_${suite.db.streamId}_manual`);
         await other.active();
         const reply = await other.shape({
             table: 'mine', offset: 'now', subset__limit: 1, subset__order_by: 'id',
