@@ -251,6 +251,13 @@ bool table_same(const struct table *a, const struct table *b)
     return true;
 }
 
+bool table_same_children(const struct table *a, const struct table *b)
+{
+    return a->child_count == b->child_count &&
+           (a->child_count == 0 ||
+            memcmp(a->children, b->children, a->child_count * sizeof *a->children) == 0);
+}
+
 /* --- The electric-schema header --- */
 
 enum modifier {

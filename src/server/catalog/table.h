@@ -63,6 +63,8 @@ void table_put_name(struct buf *out, const struct table *t);
  * they are over, of enums their name and labels) and primary key. An enum that only got
  * more labels is the same: no row and no clause of before means anything else. */
 bool table_same(const struct table *a, const struct table *b);
+/* Whether the same tables are below them. */
+bool table_same_children(const struct table *a, const struct table *b);
 /* The table as clauses see it, its columns at the same indexes. Lives as long as the table. */
 const struct sql_table *table_sql(const struct table *t);
 /* Whether clauses over this column mean the same in both. */

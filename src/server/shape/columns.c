@@ -81,13 +81,6 @@ void shape_columns_release(struct shape_columns *columns)
     free(columns);
 }
 
-static bool same_children(const struct table *a, const struct table *b)
-{
-    return a->child_count == b->child_count &&
-           (a->child_count == 0 ||
-            memcmp(a->children, b->children, a->child_count * sizeof *a->children) == 0);
-}
-
 /* table_same lets a column be another one of the same name and type. */
 static bool same_attnums(const struct table *a, const struct table *b)
 {
@@ -110,6 +103,7 @@ bool shape_columns_same(const struct shape_columns *a, const struct shape_column
            strcmp(a->schema_header, b->schema_header) == 0 &&
            (a->table == b->table ||
             (table_same(a->table, b->table) && same_attnums(a->table, b->table) &&
-             same_children(a->table, b->table) && a->table->kind == b->table->kind &&
+             table_same_children(a->table, b->table) &&
+             a->table->kind == b->table->kind &&
              a->table->is_partition == b->table->is_partition));
 }

@@ -30,13 +30,6 @@ static int on_subscribe(void *ctx, struct err *err)
     return join_ask(p->q, MAIL_SUBSCRIBE, p->shape, NULL, err);
 }
 
-static bool same_children(const struct table *a, const struct table *b)
-{
-    return a->child_count == b->child_count &&
-           (a->child_count == 0 ||
-            memcmp(a->children, b->children, a->child_count * sizeof *a->children) == 0);
-}
-
 /* The definition was made from the catalog a moment ago: is it still what the table is?
  * Asked in the snapshot's transaction, which holds a lock against changes. */
 static int on_verify(void *ctx, PGconn *conn, struct err *err)
@@ -46,7 +39,7 @@ static int on_verify(void *ctx, PGconn *conn, struct err *err)
     const struct shape_def *def = p->shape->def;
     int rc = catalog_read_table_oid(conn, def->table->oid, &now, err);
     if (rc == ERR_NOT_FOUND || (rc == 0 && (!shape_def_fits(def, now, NULL) ||
-                                            !same_children(def->table, now)))) {
+                                            !table_same_children(def->table, now)))) {
         rc = err_set(err, ERR_DB, "the table changed while its shape was being made");
         if (err != NULL)
             err->http_status = 409;
@@ -112,7 +105,7 @@ static bool is_ensured(const struct preparation *p, const PGconn *conn)
         return false;
     return publication_follows(conn) ||
            (use->ensured_as != NULL &&
-            same_children(use->ensured_as, p->shape->def->table));
+            table_same_children(use->ensured_as, p->shape->def->table));
 }
 
 static int preparation_publish(struct preparation *p, PGconn *conn, struct err *err)
@@ -274,7 +267,7 @@ static void preparation_resume(struct preparation *p, const struct table *table,
                                const struct err *err)
 {
     struct err busy = {0};
-    if (err->code == 0 && same_children(table, p->shape->def->table)) {
+    if (err->code == 0 && table_same_children(table, p->shape->def->table)) {
         free(p->step);
         p->step = NULL;
         p->published = true;
