@@ -38,7 +38,7 @@ static size_t add_call(struct compile *c, const struct sql_expr *e,
     c->calls[c->call_count] = (struct op_call){
         .fn = e->fn, .types = types, .count = (uint32_t)count, .to = e->type};
     c->calls[c->call_count].omitted = e->omitted;
-    c->calls[c->call_count].letters = expr_letters(c->table, e->fn, e->collation.kind);
+    c->calls[c->call_count].letters = expr_letters(c->table, e->fn, &e->collation);
     c->type_count += types ? count : 0;
     return c->call_count++;
 }

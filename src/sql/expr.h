@@ -62,8 +62,8 @@ struct sql_table {
     const struct sql_column *columns;
     size_t count;
     enum sql_collation collation; /* the database's: C, DETERMINISTIC or OTHER */
-    /* Under DETERMINISTIC: lets lower, upper and ILIKE work on columns of the database's
-     * collation. NULL: they are refused there. Outlives all programs. */
+    /* Lets lower, upper and ILIKE work on columns of the database's collation. NULL: they are
+     * refused there, or under C what is beyond ASCII. Outlives all programs. */
     const struct sql_letters *letters;
 };
 
@@ -105,6 +105,8 @@ void sql_expr_print(const struct sql_expr *expr, const struct sql_table *table,
 
 /* Sets used[i] for each column i that the tree reads. */
 void sql_expr_columns(const struct sql_expr *expr, bool *used);
+/* Whether its answers depend on how the database maps the case of letters. */
+bool sql_expr_maps_case(const struct sql_expr *expr);
 
 /* --- ORDER BY lists (spec 1.7) --- */
 

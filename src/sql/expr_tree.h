@@ -148,11 +148,12 @@ void expr_put_name(struct buf *out, struct slice name);
 
 bool sql_type_same(struct sql_type a, struct sql_type b); /* but for the typmod */
 char type_category(struct sql_type t);
-/* What a call of fn under a collation of that kind maps case with; NULL: it isn't of those that
- * may, or the table has none. */
+/* Whether fn maps the case of letters. */
+bool expr_maps_case(const struct sql_function *fn);
+/* What a call of fn under that collation maps it with; NULL: fn doesn't, or it is not known. */
 const struct sql_letters *expr_letters(const struct sql_table *table,
                                        const struct sql_function *fn,
-                                       enum sql_collation kind);
+                                       const struct expr_collation *collation);
 bool type_preferred(struct sql_type t);
 struct sql_type type_element(struct sql_type t);
 struct sql_type type_array(struct sql_type t);

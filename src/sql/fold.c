@@ -244,7 +244,7 @@ static bool any_null(struct sql_expr **args, size_t count)
 static const struct sql_letters *letters_of(const struct resolve *r,
                                             const struct sql_expr *node)
 {
-    return expr_letters(r->table, node->fn, node->collation.kind);
+    return expr_letters(r->table, node->fn, &node->collation);
 }
 
 static struct sql_value *values_of(struct resolve *r, struct sql_expr **args,

@@ -12,11 +12,13 @@
 #define ASCII 128
 
 struct sql_letters {
-    struct sql_letter ascii[ASCII];
     bool plain; /* ASCII is as in English: no Turkish i */
+    struct sql_letter ascii[ASCII];
     size_t count;
     struct sql_letter items[]; /* beyond ASCII, by code */
 };
+
+const struct sql_letters sql_letters_c = {.plain = true};
 
 static int by_code(const void *a, const void *b)
 {
@@ -26,13 +28,19 @@ static int by_code(const void *a, const void *b)
     return x->code < y->code ? -1 : x->code > y->code;
 }
 
+static struct sql_letter plain_ascii(uint32_t c)
+{
+    return (struct sql_letter){c, c >= 'A' && c <= 'Z' ? c + 32 : c,
+                               c >= 'a' && c <= 'z' ? c - 32 : c};
+}
+
 static bool is_plain(const struct sql_letters *letters)
 {
     for (uint32_t c = 0; c < ASCII; c++) {
-        uint32_t lower = c >= 'A' && c <= 'Z' ? c + 32 : c;
-        uint32_t upper = c >= 'a' && c <= 'z' ? c - 32 : c;
+        struct sql_letter plain = plain_ascii(c);
 
-        if (letters->ascii[c].lower != lower || letters->ascii[c].upper != upper)
+        if (letters->ascii[c].lower != plain.lower ||
+            letters->ascii[c].upper != plain.upper)
             return false;
     }
     return true;
@@ -73,7 +81,7 @@ static struct sql_letter find(const struct sql_letters *letters, uint32_t code)
     size_t low = 0, high = letters->count;
 
     if (code < ASCII)
-        return letters->ascii[code];
+        return letters->plain ? plain_ascii(code) : letters->ascii[code];
     while (low < high) {
         size_t middle = (low + high) / 2;
 

@@ -265,3 +265,13 @@ void sql_expr_columns(const struct sql_expr *expr, bool *used)
     for (size_t i = 0; i < expr->count; i++)
         sql_expr_columns(expr->args[i], used);
 }
+
+// NOLINTNEXTLINE(misc-no-recursion): at most SQL_EXPR_DEPTH_MAX levels, by expr_new
+bool sql_expr_maps_case(const struct sql_expr *expr)
+{
+    bool maps = expr_maps_case(expr->fn) && expr->collation.kind == SQL_COLLATION_DEFAULT;
+
+    for (size_t i = 0; i < expr->count && !maps; i++)
+        maps = sql_expr_maps_case(expr->args[i]);
+    return maps;
+}

@@ -350,17 +350,27 @@ void collation_combine(struct sql_expr **args, size_t count, struct expr_collati
     }
 }
 
+bool expr_maps_case(const struct sql_function *fn)
+{
+    return fn && (fn->fn == sql_lower || fn->fn == sql_upper || fn->fn == sql_ilike ||
+                  fn->fn == sql_not_ilike);
+}
+
+/* Others that order by bytes may still map as some locale does. */
+static bool is_plain_c(const struct expr_collation *c)
+{
+    return c->kind == SQL_COLLATION_C && (c->oid == 950 || c->oid == 951);
+}
+
 const struct sql_letters *expr_letters(const struct sql_table *table,
                                        const struct sql_function *fn,
-                                       enum sql_collation kind)
+                                       const struct expr_collation *collation)
 {
-    bool maps = fn && (fn->fn == sql_lower || fn->fn == sql_upper ||
-                       fn->fn == sql_ilike || fn->fn == sql_not_ilike);
-
-    return maps && kind == SQL_COLLATION_DEFAULT &&
-                   table->collation == SQL_COLLATION_DETERMINISTIC
-               ? table->letters
-               : NULL;
+    if (!expr_maps_case(fn))
+        return NULL;
+    if (is_plain_c(collation))
+        return &sql_letters_c;
+    return collation->kind == SQL_COLLATION_DEFAULT ? table->letters : NULL;
 }
 
 bool collation_allows(struct resolve *r, const struct sql_function *fn, const char *name,
@@ -397,7 +407,7 @@ bool collation_allows(struct resolve *r, const struct sql_function *fn, const ch
                        name);
         return false;
     }
-    if (fn->collation && kind != SQL_COLLATION_C && !expr_letters(r->table, fn, c.kind)) {
+    if (fn->collation && kind != SQL_COLLATION_C && !expr_letters(r->table, fn, &c)) {
         resolve_refuse(r, location,
                        "%s depends on the collation, which is not supported; say COLLATE "
                        "\"C\" behind one of its operands",

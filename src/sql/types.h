@@ -109,12 +109,16 @@ struct sql_letter {
     uint32_t upper;
 };
 
-/* How a database maps them under its default collation, which must be one of the C library's
- * (provider libc), in UTF-8. The rows of this query, which takes a tenth of a second:
+/* How a database in UTF-8 maps them under its default collation, which must map each character
+ * by itself, to one: those of the C library (provider libc) do. The rows of this query, which takes
+ * a tenth of a second:
  *
  *   SELECT i, ascii(lower(chr(i))), ascii(upper(chr(i))) FROM generate_series(1, 131071) AS i
  *   WHERE i NOT BETWEEN 55296 AND 57343 AND (lower(chr(i)) <> chr(i) OR upper(chr(i)) <> chr(i)) */
 struct sql_letters;
+
+/* Under C and POSIX: those of ASCII, no others. */
+extern const struct sql_letters sql_letters_c;
 
 /* Copies; NULL: no memory. May be read by any number of threads. */
 struct sql_letters *sql_letters_new(const struct sql_letter *items, size_t count);

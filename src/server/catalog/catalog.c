@@ -10,7 +10,10 @@
  *     find ─> lookup (in c->lookups) ─ job ─> answered ─> entry (in c->entries),
  * callbacks └─ forget: detached ─ job ─> answered ─> callbacks only
  *
- * Negative answers are not kept: a table must be seen as soon as it is there. */
+ * Negative answers are not kept: a table must be seen as soon as it is there.
+ *
+ * How the database maps case is asked for once, after the first table that names it, and again
+ * when a table names it differently (a new version of the C library). */
 #include "server/catalog/catalog.h"
 
 #include <pthread.h>
@@ -48,8 +51,9 @@ struct lookup {
 struct catalog {
     pthread_mutex_t lock;
     struct pool *pool;
-    struct map entries; /* key → struct entry */
-    struct map lookups; /* key → struct lookup, those not detached */
+    struct map entries;        /* key → struct entry */
+    struct map lookups;        /* key → struct lookup, those not detached */
+    struct case_map *case_map; /* a reference, or NULL */
 };
 
 /* schema NUL name: neither can hold a NUL. */
@@ -101,6 +105,7 @@ void catalog_free(struct catalog *c)
     drop_entries(c);
     map_fini(&c->entries);
     map_fini(&c->lookups);
+    case_map_release(c->case_map);
     pthread_mutex_destroy(&c->lock);
     free(c);
 }
@@ -174,6 +179,46 @@ static void answer(struct lookup *l, struct table *table, const struct err *err,
     lookup_free(l);
 }
 
+/* --- The case of letters --- */
+
+/* The known one, retained, if it has that id. */
+static struct case_map *known_case_map(struct catalog *c, struct slice id)
+{
+    struct case_map *map = NULL;
+    pthread_mutex_lock(&c->lock);
+    if (c->case_map && slice_eq(case_map_id(c->case_map), id))
+        map = case_map_retain(c->case_map);
+    pthread_mutex_unlock(&c->lock);
+    return map;
+}
+
+static void keep_case_map(struct catalog *c, struct case_map *map)
+{
+    pthread_mutex_lock(&c->lock);
+    struct case_map *previous = c->case_map;
+    c->case_map = case_map_retain(map);
+    pthread_mutex_unlock(&c->lock);
+    case_map_release(previous);
+}
+
+/* Two that ask at once may both read it: it is the same. */
+static int give_case_map(struct catalog *c, PGconn *conn, struct table *table,
+                         struct err *err)
+{
+    if (table->case_map_id.len == 0)
+        return 0;
+    struct case_map *map = known_case_map(c, table->case_map_id);
+    if (map == NULL) {
+        int rc = case_map_read(conn, table->case_map_id, &map, err);
+        if (rc < 0)
+            return rc;
+        keep_case_map(c, map);
+    }
+    table_set_case_map(table, map);
+    case_map_release(map);
+    return 0;
+}
+
 static void lookup_job(void *ctx, PGconn *conn, const struct err *why)
 {
     struct lookup *l = ctx;
@@ -181,10 +226,14 @@ static void lookup_job(void *ctx, PGconn *conn, const struct err *why)
     struct err err;
     int64_t asked_ms = clock_mono_ms();
     err_clear(&err);
-    if (conn)
-        catalog_read_table(conn, slice_of(l->schema), slice_of(l->name), &table, &err);
-    else
+    if (!conn) {
         err = *why;
+    } else if (catalog_read_table(conn, slice_of(l->schema), slice_of(l->name), &table,
+                                  &err) == 0 &&
+               give_case_map(l->catalog, conn, table, &err) < 0) {
+        table_release(table);
+        table = NULL;
+    }
     if (!table && err.code != ERR_NOT_FOUND)
         err.code = ERR_RETRY;
     answer(l, table, &err, asked_ms);

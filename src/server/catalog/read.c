@@ -9,7 +9,8 @@
  * column, attnum, type OID, typmod, dims, not null, generated (and never in the stream:
  * Postgres 18 publishes stored columns, no version virtual ones), type name, position in
  * primary key, the type beneath a domain (0: none) and its typmod, collation, its kind, the
- * enum's OID, schema, name and labels (an array's text), the database's collation. */
+ * enum's OID, schema, name and labels (an array's text), the database's collation, and what
+ * names its mapping of case. */
 #include "server/catalog/read.h"
 
 #include <stdio.h>
@@ -42,7 +43,8 @@ enum field {
     F_ENUM_SCHEMA,
     F_ENUM_NAME,
     F_ENUM_LABELS,
-    F_DATABASE_COLLATION
+    F_DATABASE_COLLATION,
+    F_CASE_MAP
 };
 
 /* 'c': bytes decide. The built-in provider of Postgres 17 orders by code point whatever the
@@ -52,12 +54,24 @@ enum field {
     " WHEN co.collprovider = 'b' OR (co.collprovider = 'c'"                              \
     "  AND co.collcollate IN ('C', 'POSIX')) THEN 'c'"                                   \
     " WHEN co.collisdeterministic THEN 's' ELSE 'o' END"
-/* Postgres 14 knows no provider but libc here, and lacks the column. */
-#define DATABASE_COLLATION                                                               \
-    "(SELECT CASE WHEN p.provider = 'b' OR (p.provider = 'c'"                            \
-    "  AND d.datcollate IN ('C', 'POSIX')) THEN 'c' ELSE 's' END"                        \
-    " FROM pg_catalog.pg_database d, LATERAL (SELECT coalesce("                          \
-    "  pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c')) AS p(provider)"                \
+/* Facts of the database. Postgres 14 knows no provider but libc, and lacks the columns. Case is
+ * mapped one character to one by the C library, and built in but for Unicode's full mapping. The
+ * library's version is told by any locale of it but C's; else Postgres's own stands for it. */
+#define DATABASE                                                                         \
+    "db AS (SELECT CASE WHEN p.provider = 'b' OR (p.provider = 'c'"                      \
+    "  AND d.datcollate IN ('C', 'POSIX')) THEN 'c' ELSE 's' END AS collation,"          \
+    " CASE WHEN pg_catalog.pg_encoding_to_char(d.encoding) = 'UTF8' AND"                 \
+    "  (p.provider = 'c' OR (p.provider = 'b' AND p.locale IN ('C', 'C.UTF-8')))"        \
+    " THEN pg_catalog.concat_ws(' ', p.provider, p.locale,"                              \
+    "  CASE WHEN p.locale IN ('C', 'POSIX') THEN '' ELSE coalesce((SELECT"               \
+    "   pg_catalog.pg_collation_actual_version(l.oid) FROM pg_catalog.pg_collation l"    \
+    "   WHERE p.provider = 'c' AND l.collprovider = 'c' AND l.collcollate !~ '^(C|P)'"   \
+    "   LIMIT 1), pg_catalog.current_setting('server_version')) END) ELSE '' END"        \
+    "  AS case_map FROM pg_catalog.pg_database d, LATERAL (SELECT"                       \
+    "  coalesce(j.of ->> 'datlocprovider', 'c') AS provider,"                            \
+    "  CASE WHEN j.of ->> 'datlocprovider' = 'b' THEN j.of ->> 'datlocale'"              \
+    "   ELSE d.datctype END AS locale"                                                   \
+    "  FROM (SELECT pg_catalog.to_jsonb(d) AS of) AS j) AS p"                            \
     " WHERE d.datname = pg_catalog.current_database())"
 
 #define QUERY(where)                                                                     \
@@ -67,7 +81,7 @@ enum field {
     " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"                          \
     " WHERE c.relkind IN ('r', 'p')"                                                     \
     " AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND " where              \
-    "), tree(root, oid) AS ("                                                            \
+    "), " DATABASE ", tree(root, oid) AS ("                                              \
     " SELECT rel.oid, i.inhrelid FROM rel"                                               \
     " JOIN pg_catalog.pg_inherits i ON i.inhparent = rel.oid"                            \
     " UNION SELECT tree.root, i.inhrelid FROM tree"                                      \
@@ -95,9 +109,9 @@ enum field {
     ", coalesce(en.oid, 0), coalesce(ens.nspname, ''), coalesce(en.typname, ''),"        \
     " CASE WHEN en.oid IS NULL THEN '{}' ELSE (SELECT pg_catalog.array_agg("             \
     "  l.enumlabel::text ORDER BY l.enumsortorder)"                                      \
-    "  FROM pg_catalog.pg_enum l WHERE l.enumtypid = en.oid) END, " DATABASE_COLLATION   \
-    " "                                                                                  \
-    "FROM rel LEFT JOIN below ON below.root = rel.oid "                                  \
+    "  FROM pg_catalog.pg_enum l WHERE l.enumtypid = en.oid) END,"                       \
+    " db.collation, db.case_map "                                                        \
+    "FROM rel CROSS JOIN db LEFT JOIN below ON below.root = rel.oid "                    \
     "JOIN pg_catalog.pg_attribute a"                                                     \
     " ON a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped "                  \
     "JOIN pg_catalog.pg_type t ON t.oid = a.atttypid "                                   \
@@ -270,13 +284,14 @@ static struct table *table_from_rows(const PGresult *rows, int *row)
     t->replica_identity = *PQgetvalue(rows, first, F_IDENTITY);
     t->is_partition = truth(rows, first, F_IS_PARTITION);
     t->collation = collation(rows, first, F_DATABASE_COLLATION);
+    t->case_map_id = copy(rows, first, F_CASE_MAP);
     t->column_count = (uint16_t)count;
     t->columns =
         calloc(count + 1, sizeof(*t->columns)); /* never 0, which calloc may refuse */
     t->pk = calloc(count + 1, sizeof(*t->pk));
     bool ok =
         read_oids(PQgetvalue(rows, first, F_CHILDREN), &t->children, &t->child_count);
-    ok = ok && t->columns && t->pk && t->schema.ptr && t->name.ptr;
+    ok = ok && t->columns && t->pk && t->schema.ptr && t->name.ptr && t->case_map_id.ptr;
     for (size_t i = 0; i < count && ok; i++)
         ok = read_column(&t->columns[i], rows, first + (int)i);
     ok = ok && table_make_sql(t) == 0;

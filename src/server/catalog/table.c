@@ -85,8 +85,16 @@ int table_make_sql(struct table *t)
     block->table.columns = block->columns;
     block->table.count = t->column_count;
     block->table.collation = t->collation;
+    block->table.letters = t->case_map ? case_map_letters(t->case_map) : NULL;
     t->sql = &block->table;
     return 0;
+}
+
+void table_set_case_map(struct table *t, struct case_map *map)
+{
+    ASSERT(t->case_map == NULL && slice_eq(t->case_map_id, case_map_id(map)));
+    t->case_map = case_map_retain(map);
+    t->sql->letters = case_map_letters(map);
 }
 
 const struct sql_table *table_sql(const struct table *t)
@@ -126,6 +134,8 @@ struct table *table_copy(const struct table *model)
     void *pk = NULL, *children = NULL;
     bool whole =
         copy_slice(&t->schema, model->schema) && copy_slice(&t->name, model->name);
+    whole = copy_slice(&t->case_map_id, model->case_map_id) && whole;
+    t->case_map = case_map_retain(model->case_map);
     whole = copy_array(&pk, model->pk, model->pk_count, sizeof *model->pk) && whole;
     whole = copy_array(&children, model->children, model->child_count,
                        sizeof *model->children) &&
@@ -168,6 +178,8 @@ void table_release(struct table *t)
     }
     free_borrowed(t->schema.ptr);
     free_borrowed(t->name.ptr);
+    free_borrowed(t->case_map_id.ptr);
+    case_map_release(t->case_map);
     free(t->sql);
     free(t->columns);
     free(t->pk);
@@ -243,7 +255,7 @@ bool table_same(const struct table *a, const struct table *b)
     if (a->oid != b->oid || !slice_eq(a->schema, b->schema) ||
         !slice_eq(a->name, b->name) || a->column_count != b->column_count ||
         a->has_pk != b->has_pk || a->pk_count != b->pk_count ||
-        a->collation != b->collation)
+        a->collation != b->collation || !slice_eq(a->case_map_id, b->case_map_id))
         return false;
     for (size_t i = 0; i < a->column_count; i++)
         if (!column_same(&a->columns[i], &b->columns[i]))

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "base/buf.h"
+#include "server/catalog/case_map.h"
 #include "sql/expr.h"
 
 struct table_column {
@@ -43,7 +44,10 @@ struct table {
     uint32_t *children; /* OIDs of all descendants (partitions, INHERITS), sorted */
     uint32_t child_count;
     enum sql_collation collation; /* the database's: C, DETERMINISTIC or OTHER */
-    struct sql_table *sql;        /* table_sql */
+    /* Names how the database maps case; empty: that is beyond us. */
+    struct slice case_map_id;
+    struct case_map *case_map; /* a reference, or NULL: not known (yet) */
+    struct sql_table *sql;     /* table_sql */
 };
 
 /* An owned deep copy (one reference) of a model whose texts and arrays are borrowed; the model's
@@ -51,6 +55,8 @@ struct table {
 struct table *table_copy(const struct table *model);
 /* Makes t->sql of everything else, for who builds a table by hand; ERR_MEMORY. */
 int table_make_sql(struct table *t);
+/* For who has just made the table: takes a reference to the map whose id is the table's. */
+void table_set_case_map(struct table *t, struct case_map *map);
 /* A copy in one piece, for free(); NULL: out of memory. */
 struct sql_enum *table_enum_copy(const struct sql_enum *e);
 struct table *table_retain(struct table *t);
@@ -60,8 +66,8 @@ int table_column_index(const struct table *t, struct slice name);
 /* "schema"."name" with quotes doubled, as in keys and SQL. */
 void table_put_name(struct buf *out, const struct table *t);
 /* Same OID, name, columns (name, type, typmod, not null, generated, collation; of domains what
- * they are over, of enums their name and labels) and primary key. An enum that only got
- * more labels is the same: no row and no clause of before means anything else. */
+ * they are over, of enums their name and labels), primary key and case of letters. An enum that
+ * only got more labels is the same: no row and no clause of before means anything else. */
 bool table_same(const struct table *a, const struct table *b);
 /* Whether the same tables are below them. */
 bool table_same_children(const struct table *a, const struct table *b);

@@ -458,6 +458,7 @@ int shape_request_define(struct shape_request *r)
         .where = r->where ? r->where->text : slice_make(NULL, 0),
         .where_columns = r->where ? r->where->columns : NULL,
         .where_count = r->where ? r->where->column_count : 0,
+        .maps_case = r->where && r->where->maps_case,
     };
     return shape_def_new(&spec, &r->def, NULL);
 }

@@ -76,8 +76,8 @@ static int no_memory(struct err *err)
     return err_set(err, ERR_MEMORY, "no memory for a shape's definition");
 }
 
-static int def_make(struct shape_columns *columns, const struct shape_spec *spec,
-                    struct shape_def **out, struct err *err)
+int shape_def_of(struct shape_columns *columns, const struct shape_spec *spec,
+                 struct shape_def **out, struct err *err)
 {
     size_t reads = spec->where_count * sizeof(uint16_t);
     struct shape_def *def = calloc(1, sizeof *def + reads + spec->where.len + 1);
@@ -97,6 +97,7 @@ static int def_make(struct shape_columns *columns, const struct shape_spec *spec
         memcpy(def->tail, spec->where_columns, reads);
     if (spec->where.len > 0)
         memcpy(text, spec->where.ptr, spec->where.len);
+    def->maps_case = spec->maps_case;
     def->where_columns = def->tail;
     def->where_count = (uint16_t)spec->where_count;
     def->where = slice_make(text, spec->where.len);
@@ -115,7 +116,7 @@ int shape_def_new(const struct shape_spec *spec, struct shape_def **out, struct 
         spec->table, spec->selected, spec->selected_count, spec->replica);
     if (columns == NULL)
         return no_memory(err);
-    int rc = def_make(columns, spec, out, err);
+    int rc = shape_def_of(columns, spec, out, err);
     shape_columns_release(columns);
     return rc;
 }
@@ -131,6 +132,7 @@ static struct shape_spec spec_of(const struct shape_def *def)
         .where = def->where,
         .where_columns = def->where_columns,
         .where_count = def->where_count,
+        .maps_case = def->maps_case,
     };
 }
 
@@ -139,7 +141,7 @@ int shape_def_on(const struct shape_def *def, struct shape_columns *columns,
 {
     struct shape_spec spec = spec_of(def);
     *out = NULL;
-    return def_make(columns, &spec, out, err);
+    return shape_def_of(columns, &spec, out, err);
 }
 
 /* The definition over another copy of its table, whose identity is the same. */
@@ -199,16 +201,17 @@ struct slice shape_def_identity(const struct shape_def *def)
 /* --- The durable form ---
  *
  * {"version":2,"oid":N,"schema":"…","name":"…","kind":"r","partition":false,"has_pk":true,
- *  "collation":N,
+ *  "collation":N,"case_map":"…",
  *  "columns":[{"name":"…","type":"…","type_oid":N,"typmod":N,"dims":N,"attnum":N,"pk":N,
  *              "not_null":b,"generated":b,
  *              "base":[oid,typmod],"collation":[kind,oid],
  *              "enum":{"oid":N,"schema":"…","name":"…","labels":["…",…]}},…],
  *  "pk":[N,…],"children":[N,…],"all":b,"selected":[N,…],"replica":"…","log":"…",
- *  "where":"…","where_columns":[N,…]}
+ *  "where":"…","where_columns":[N,…],"maps_case":true}
  *
- * base, collation, enum and both of where are left out where there is none. Kinds of collation
- * are 0 the database's, 1 C, 2 deterministic, 3 other. */
+ * base, collation, enum, case_map and all of where are left out where there is none; the members of
+ * the clause come last (def_parse.c). Kinds of collation are 0 the database's, 1 C, 2 deterministic,
+ * 3 other. */
 
 static int collation_number(enum sql_collation collation)
 {
@@ -278,11 +281,14 @@ int shape_def_print(const struct shape_def *def, struct buf *out)
     json_put_string(out, t->schema);
     buf_puts(out, ",\"name\":");
     json_put_string(out, t->name);
-    buf_printf(
-        out,
-        ",\"kind\":\"%c\",\"partition\":%s,\"has_pk\":%s,\"collation\":%d,\"columns\":[",
-        t->kind, t->is_partition ? "true" : "false", t->has_pk ? "true" : "false",
-        collation_number(t->collation));
+    buf_printf(out, ",\"kind\":\"%c\",\"partition\":%s,\"has_pk\":%s,\"collation\":%d",
+               t->kind, t->is_partition ? "true" : "false", t->has_pk ? "true" : "false",
+               collation_number(t->collation));
+    if (t->case_map != NULL) {
+        buf_puts(out, ",\"case_map\":");
+        json_put_string(out, t->case_map_id);
+    }
+    buf_puts(out, ",\"columns\":[");
     for (size_t i = 0; i < t->column_count; i++) {
         if (i > 0)
             buf_putc(out, ',');
@@ -300,6 +306,8 @@ int shape_def_print(const struct shape_def *def, struct buf *out)
         buf_puts(out, ",\"where\":");
         json_put_string(out, def->where);
         put_number_list(out, "where_columns", NULL, def->where_columns, def->where_count);
+        if (def->maps_case)
+            buf_puts(out, ",\"maps_case\":true");
     }
     buf_putc(out, '}');
     return out->failed;
@@ -370,6 +378,10 @@ bool shape_def_fits(const struct shape_def *def, const struct table *now, struct
     for (size_t i = 0; i < def->where_count; i++) {
         if (!where_column_fits(&was->columns[def->where_columns[i]], now, why))
             return false;
+    }
+    if (def->maps_case && !slice_eq(was->case_map_id, now->case_map_id)) {
+        say(why, "the database of", was->name, "maps the case of letters in another way");
+        return false;
     }
     bool covers = def->all_columns || !was->has_pk;
     if (covers && was->column_count != now->column_count) {

@@ -144,7 +144,6 @@ struct def_document {
     uint16_t *selected;
     size_t selected_count;
     uint16_t *where_columns;
-    size_t where_count;
 };
 
 static bool indexes_fit(const uint16_t *indexes, size_t count, size_t limit)
@@ -192,8 +191,7 @@ static int read_document(const json_t *root, struct def_document *d, struct err 
     d->selected = calloc(column_count + 1, sizeof *d->selected);
     size_t children = json_array_size(json_object_get(root, "children"));
     t->children = calloc(children + 1, sizeof *t->children);
-    d->where_columns = calloc(column_count + 1, sizeof *d->where_columns);
-    if (!t->columns || !t->pk || !d->selected || !t->children || !d->where_columns ||
+    if (!t->columns || !t->pk || !d->selected || !t->children ||
         read_columns(columns, t->columns, &good) < 0)
         return no_memory(err);
     t->pk_count = (uint16_t)read_list(root, "pk", NULL, t->pk, column_count, &good);
@@ -201,17 +199,55 @@ static int read_document(const json_t *root, struct def_document *d, struct err 
         (uint32_t)read_list(root, "children", t->children, NULL, children, &good);
     d->selected_count =
         read_list(root, "selected", NULL, d->selected, column_count, &good);
-    if (json_object_get(root, "where") != NULL)
-        d->where_count =
-            read_list(root, "where_columns", NULL, d->where_columns, column_count, &good);
     good = good && indexes_fit(t->pk, t->pk_count, column_count) &&
-           indexes_fit(d->selected, d->selected_count, column_count) &&
-           indexes_fit(d->where_columns, d->where_count, column_count);
+           indexes_fit(d->selected, d->selected_count, column_count);
     return good ? 0 : unreadable(err);
 }
 
+/* The clause's members, into arrays of the document, which has as many columns. */
+static int read_clause(const json_t *root, struct def_document *d, size_t column_count,
+                       struct shape_spec *spec, struct err *err)
+{
+    bool good = true;
+    if (json_object_get(root, "where") == NULL)
+        return 0;
+    d->where_columns = calloc(column_count + 1, sizeof *d->where_columns);
+    if (d->where_columns == NULL)
+        return no_memory(err);
+    spec->where = read_text(root, "where", &good);
+    spec->where_columns = d->where_columns;
+    spec->where_count =
+        read_list(root, "where_columns", NULL, d->where_columns, column_count, &good);
+    spec->maps_case = read_flag(root, "maps_case");
+    good = good && indexes_fit(d->where_columns, spec->where_count, column_count);
+    return good ? 0 : unreadable(err);
+}
+
+static int check_case_map(const struct shape_spec *spec, struct err *err)
+{
+    if (!spec->maps_case || spec->table->case_map != NULL)
+        return 0;
+    return err_set(err, ERR_CORRUPT,
+                   "how the database mapped the case of letters is not stored");
+}
+
+/* With the stored mapping of case, if it is that of the document. */
+static struct table *make_table(const json_t *root, struct def_document *d,
+                                struct case_map *case_map, bool *good)
+{
+    struct slice id = json_object_get(root, "case_map") != NULL
+                          ? read_text(root, "case_map", good)
+                          : (struct slice){"", 0};
+    if (case_map != NULL && slice_eq(case_map_id(case_map), id)) {
+        d->table.case_map_id = id;
+        d->table.case_map = case_map;
+    }
+    return table_copy(&d->table);
+}
+
 static int def_from_document(const json_t *root, struct def_document *d,
-                             struct shape_def **out, struct err *err)
+                             struct case_map *case_map, struct shape_def **out,
+                             struct err *err)
 {
     int rc = read_document(root, d, err);
     if (rc != 0)
@@ -219,10 +255,7 @@ static int def_from_document(const json_t *root, struct def_document *d,
     bool good = true;
     struct slice replica = read_text(root, "replica", &good);
     struct slice mode = read_text(root, "log", &good);
-    struct slice where = {NULL, 0};
-    if (json_object_get(root, "where") != NULL)
-        where = read_text(root, "where", &good);
-    struct table *table = table_copy(&d->table);
+    struct table *table = make_table(root, d, case_map, &good);
     if (table == NULL)
         return no_memory(err);
     struct shape_spec spec = {
@@ -233,11 +266,10 @@ static int def_from_document(const json_t *root, struct def_document *d,
                                                         : ENCODE_REPLICA_DEFAULT,
         .log_mode = slice_eq(mode, SLICE_LIT("changes_only")) ? SHAPE_LOG_CHANGES_ONLY
                                                               : SHAPE_LOG_FULL,
-        .where = where,
-        .where_columns = d->where_columns,
-        .where_count = d->where_count,
     };
-    rc = good ? shape_def_new(&spec, out, err) : unreadable(err);
+    rc = good ? read_clause(root, d, table->column_count, &spec, err) : unreadable(err);
+    rc = rc == 0 ? check_case_map(&spec, err) : rc;
+    rc = rc == 0 ? shape_def_new(&spec, out, err) : rc;
     table_release(table);
     return rc;
 }
@@ -269,17 +301,97 @@ static void *noting_malloc(size_t size)
     return p;
 }
 
-int shape_def_parse(struct slice text, struct shape_def **out, struct err *err)
+static int load(struct slice text, json_t **root, struct err *err)
 {
-    *out = NULL;
     json_set_alloc_funcs(noting_malloc, free);
     allocation_failed = false;
-    json_t *root = json_loadb(text.ptr, text.len, JSON_REJECT_DUPLICATES, NULL);
-    if (root == NULL)
+    *root = json_loadb(text.ptr, text.len, JSON_REJECT_DUPLICATES, NULL);
+    if (*root == NULL)
         return allocation_failed ? no_memory(err) : unreadable(err);
+    return 0;
+}
+
+/* --- Many --- */
+
+void shape_def_reader_init(struct shape_def_reader *r, struct case_map *case_map)
+{
+    *r = (struct shape_def_reader){.case_map = case_map_retain(case_map)};
+    buf_init(&r->head, SHAPE_DEF_TEXT_MAX);
+}
+
+static void forget_last(struct shape_def_reader *r)
+{
+    shape_def_release(r->last);
+    r->last = NULL;
+    buf_reset(&r->head, SIZE_MAX);
+}
+
+void shape_def_reader_fini(struct shape_def_reader *r)
+{
+    forget_last(r);
+    buf_fini(&r->head);
+    case_map_release(r->case_map);
+}
+
+/* The text is `head`, then the members of the clause: where it begins with the same bytes, all
+ * that they say is known. */
+static void remember(struct shape_def_reader *r, struct shape_def *def, struct slice text)
+{
+    struct shape_def plain = *def;
+    forget_last(r);
+    plain.where.len = 0;
+    if (shape_def_print(&plain, &r->head) < 0) {
+        forget_last(r);
+        return;
+    }
+    r->head.len--; /* the brace */
+    if (text.len > r->head.len && memcmp(text.ptr, r->head.ptr, r->head.len) == 0)
+        r->last = shape_def_retain(def);
+}
+
+static bool begins_as_last(const struct shape_def_reader *r, struct slice text)
+{
+    return r->last != NULL && text.len > r->head.len + 1 &&
+           memcmp(text.ptr, r->head.ptr, r->head.len) == 0 &&
+           text.ptr[r->head.len] == ',';
+}
+
+static int read_rest(struct shape_def_reader *r, struct slice text,
+                     struct shape_def **out, struct err *err)
+{
+    const struct shape_def *last = r->last;
     struct def_document d = {0};
-    int rc = def_from_document(root, &d, out, err);
+    struct shape_spec spec = {.table = last->table, .log_mode = last->log_mode};
+    struct buf rest;
+    json_t *root = NULL;
+    buf_init(&rest, SHAPE_DEF_TEXT_MAX);
+    buf_putc(&rest, '{');
+    buf_put(&rest, text.ptr + r->head.len + 1, text.len - r->head.len - 1);
+    int rc = rest.failed ? no_memory(err) : load(buf_slice(&rest), &root, err);
+    rc = rc == 0 ? read_clause(root, &d, last->table->column_count, &spec, err) : rc;
+    rc = rc == 0 ? check_case_map(&spec, err) : rc;
+    rc = rc == 0 ? shape_def_of(last->columns, &spec, out, err) : rc;
+    json_decref(root);
+    free(d.where_columns);
+    buf_fini(&rest);
+    return rc;
+}
+
+int shape_def_read(struct shape_def_reader *r, struct slice text, struct shape_def **out,
+                   struct err *err)
+{
+    json_t *root;
+    *out = NULL;
+    if (begins_as_last(r, text))
+        return read_rest(r, text, out, err);
+    int rc = load(text, &root, err);
+    if (rc < 0)
+        return rc;
+    struct def_document d = {0};
+    rc = def_from_document(root, &d, r->case_map, out, err);
     document_fini(&d);
     json_decref(root);
+    if (rc == 0)
+        remember(r, *out, text);
     return rc;
 }

@@ -295,6 +295,9 @@ struct reconcile_job; /* begins with its mail */
 /* --- The sequencer --- */
 
 #define RECENT_XIDS (1u << 16)
+/* The database's mapping of case, as a note in the storage (case_map_text). */
+#define CASE_MAP_NOTE     "case_map"
+#define CASE_MAP_TEXT_MAX (16u << 20)
 
 struct recent_xid {
     uint32_t xid;
@@ -357,6 +360,7 @@ struct sequencer {
     uint64_t txn_ordinal;      /* how many began */
     uint32_t newest_xid;
 
+    struct case_map *case_map; /* a reference, or NULL: what the storage has */
     struct variants variants;
     int64_t next_publish_ms; /* not sooner while a backlog is read */
     bool tending;            /* logs wait to be rewritten */
@@ -401,8 +405,12 @@ int sequencer_storage_failed(struct sequencer *q, const struct err *why, struct 
  * ERR_INVALID, ERR_UNSUPPORTED, ERR_LIMIT: the clause is too complex to be followed. */
 struct shape *sequencer_make(struct sequencer *q, struct shape_def *def,
                              const struct shape_where *where, struct err *err);
-/* A shapelog_restored_fn. */
-void sequencer_restored(void *ctx, struct shapelog_shape *log, struct slice definition);
+/* One without a log, which shape_register then makes known in all four places (`where` as above). */
+struct shape *shape_new(struct sequencer *q, struct shape_def *def);
+int shape_register(struct sequencer *q, struct shape *shape,
+                   const struct shape_where *where, struct err *err);
+/* restore.c: all that the storage has. ERR_IO, ERR_CORRUPT, ERR_MEMORY. */
+int sequencer_restore(struct sequencer *q, struct err *err);
 void sequencer_drop(struct sequencer *q, struct shape *shape,
                     enum obs_shape_reason reason, const struct err *failure,
                     const char *detail);

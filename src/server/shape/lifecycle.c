@@ -1,4 +1,4 @@
-/* How shapes come and go: linked to their relations, made, restored, dropped, evicted.
+/* How shapes come and go: linked to their relations, made, dropped, evicted (restored: restore.c).
  *
  * A shape is known in four places: the registry, the router (a link for each relation whose
  * changes concern it), its table's use, its log. shape_register and sequencer_drop keep them
@@ -108,7 +108,7 @@ void sequencer_unlink(struct sequencer *q, struct shape *shape)
 
 /* --- Making and removing --- */
 
-static struct shape *shape_new(struct sequencer *q, struct shape_def *def)
+struct shape *shape_new(struct sequencer *q, struct shape_def *def)
 {
     struct shape *shape = calloc(1, sizeof *shape);
     if (shape == NULL || variants_share(&q->variants, def, &shape->def, NULL) < 0) {
@@ -128,8 +128,8 @@ static struct shape *shape_new(struct sequencer *q, struct shape_def *def)
 }
 
 /* Everything that makes a shape known: table use, router, registry. */
-static int shape_register(struct sequencer *q, struct shape *shape,
-                          const struct shape_where *where, struct err *err)
+int shape_register(struct sequencer *q, struct shape *shape,
+                   const struct shape_where *where, struct err *err)
 {
     shape->class = variants_join(&q->variants, shape->def);
     if (shape->class == NULL)
@@ -163,6 +163,20 @@ static void shape_name(struct sequencer *q, struct shape *shape)
              q->last_handle_us);
 }
 
+/* A later start makes the clauses of its shapes with it, before Postgres can be asked. */
+static int keep_case_map(struct sequencer *q, struct case_map *map, struct err *err)
+{
+    if (map == NULL ||
+        (q->case_map != NULL && slice_eq(case_map_id(q->case_map), case_map_id(map))))
+        return 0;
+    int rc = shapelog_note_put(q->shapelog, CASE_MAP_NOTE, case_map_text(map), err);
+    if (rc == 0) {
+        case_map_release(q->case_map);
+        q->case_map = case_map_retain(map);
+    }
+    return rc;
+}
+
 static int shape_make_log(struct sequencer *q, struct shape *shape, struct err *err)
 {
     struct buf text;
@@ -170,7 +184,8 @@ static int shape_make_log(struct sequencer *q, struct shape *shape, struct err *
     int rc = shape_def_print(shape->def, &text);
     if (rc < 0)
         err_set(err, rc, "the definition of the shape is too large to be stored");
-    else
+    rc = rc == 0 ? keep_case_map(q, shape->def->table->case_map, err) : rc;
+    if (rc == 0)
         rc = shapelog_create(q->shapelog, slice_of(shape->handle), buf_slice(&text),
                              &shape->log, err);
     buf_fini(&text);
@@ -326,53 +341,4 @@ void sequencer_evict(struct sequencer *q)
     for (size_t i = 0; i < count && i < over; i++)
         sequencer_drop(q, all[i].shape, OBS_SHAPE_EVICTED, NULL, "");
     free(all);
-}
-
-/* --- Restoring --- */
-
-/* Reads back what preparation.c wrote: "xmin:xmax:xip,xip@wal_lsn". */
-static int view_read(struct slice text, struct snapshot_view *out)
-{
-    const char *at = text.len == 0 ? NULL : memchr(text.ptr, '@', text.len);
-    if (at == NULL)
-        return ERR_CORRUPT;
-    size_t head = (size_t)(at - text.ptr);
-    int rc = snapshot_view_parse(slice_make(text.ptr, head), out, NULL);
-    if (rc < 0)
-        return rc;
-    struct slice lsn = slice_make(at + 1, text.len - head - 1);
-    return slice_to_u64(lsn, &out->wal_lsn) ? 0 : ERR_CORRUPT;
-}
-
-void sequencer_restored(void *ctx, struct shapelog_shape *log, struct slice definition)
-{
-    struct sequencer *q = ctx;
-    struct shape_def *def = NULL;
-    struct shape *shape = NULL;
-    struct err err = {0};
-    int rc = shape_def_parse(definition, &def, &err);
-    if (rc == 0 && (shape = shape_new(q, def)) == NULL)
-        rc = err_set(&err, ERR_MEMORY, "no memory for a shape");
-    if (rc == 0) {
-        snprintf(shape->handle, sizeof shape->handle, "%s", shapelog_handle(log));
-        shape->log = shapelog_retain(log);
-        shape->phase = JOIN_JOINED;
-        atomic_store(&shape->state, SHAPE_LIVE);
-        shape_touch(shape); /* no younger than those read from now on */
-        rc = view_read(shapelog_view(log), &shape->view);
-        if (rc < 0)
-            err_set(&err, rc, "the stored view is not readable");
-    }
-    if (rc == 0)
-        rc = shape_register(q, shape, NULL, &err);
-    if (rc == 0) { /* it was in the publication when it was made */
-        atomic_store(&shape->use->ensured, true);
-    } else {
-        log_event(q->config.log, LOG_WARNING, "shape.not_restored",
-                  LOG_TEXT("handle", shapelog_handle(log)),
-                  LOG_TEXT("reason", err.message));
-        shapelog_remove(log);
-    }
-    shape_release(shape);
-    shape_def_release(def);
 }

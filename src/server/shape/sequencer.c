@@ -73,7 +73,7 @@ static int open_storage(struct sequencer *q, const struct shapelog_origin *take_
     if (rc < 0)
         return rc;
     q->durable_lsn = shapelog_durable_lsn(q->shapelog);
-    return shapelog_each(q->shapelog, sequencer_restored, q, err);
+    return sequencer_restore(q, err);
 }
 
 /* --- Life --- */
@@ -162,6 +162,7 @@ void sequencer_free(struct sequencer *q)
         shapelog_close(q->shapelog);
     drop_last_mail(q);
     route_free(q->route);
+    case_map_release(q->case_map);
     variants_fini(&q->variants);
     map_fini(&q->arrivals);
     map_fini(&q->misfits);

@@ -42,6 +42,7 @@ static int list_columns(struct shape_where *where, struct err *err)
             columns[where->column_count++] = (uint16_t)i;
     }
     where->columns = columns;
+    where->maps_case = sql_expr_maps_case(where->expr);
     return 0;
 }
 

@@ -21,6 +21,7 @@ struct shape_where {
     struct slice text;       /* canonical: clauses are equal iff it is */
     const uint16_t *columns; /* that the clause reads: ascending indexes */
     size_t column_count;
+    bool maps_case; /* its answers depend on table->case_map */
 };
 
 /* params may be NULL: none. ERR_INVALID or ERR_UNSUPPORTED (400, with the message of

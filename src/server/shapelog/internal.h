@@ -583,11 +583,16 @@ void shapelog_meta_close(struct meta *meta);
 int shapelog_meta_begin(struct meta *meta, struct err *err);
 int shapelog_meta_commit(struct meta *meta, struct err *err);
 void shapelog_meta_rollback(struct meta *meta);
-/* Facts are short texts. ERR_NOT_FOUND, ERR_CORRUPT. */
+/* Facts are texts, most of them short. ERR_NOT_FOUND, ERR_CORRUPT. */
 int shapelog_meta_get(struct meta *meta, const char *key, char *out, size_t size,
                       struct err *err);
 int shapelog_meta_put(struct meta *meta, const char *key, const char *value,
                       struct err *err);
+/* One of any length: appended to out. */
+int shapelog_meta_get_text(struct meta *meta, const char *key, struct buf *out,
+                           struct err *err);
+int shapelog_meta_put_text(struct meta *meta, const char *key, struct slice value,
+                           struct err *err);
 /* Facts that are numbers; one that is missing reads as 0. */
 int shapelog_meta_get_u64(struct meta *meta, const char *key, uint64_t *out,
                           struct err *err);

@@ -2,7 +2,8 @@
  * is meta.sqlite until the storage is taken over (takeover.c).
  *
  *   fact    (key, value, crc)       schema, epoch, boot, clean, durable_lsn, visible_lsn, origin.*,
- *                                   journal.* (its recorded end), fold.* (where it is read from)
+ *                                   journal.* (its recorded end), fold.* (where it is read from),
+ *                                   note.*
  *   shape   (id, handle, definition, definition_crc, entries, bytes, tx, op, state, crc)
  *                                   state: state.c; the numbers are for people
  *   segment (n, epoch, kind, bytes, crc)
@@ -166,9 +167,9 @@ static uint32_t segment_crc(const struct meta_segment *segment)
     return crc_u64(crc, segment->end);
 }
 
-static uint32_t fact_crc(const char *key, const char *value)
+static uint32_t fact_crc(const char *key, struct slice value)
 {
-    return crc_slice(crc_slice(0, slice_of(key)), slice_of(value));
+    return crc_slice(crc_slice(0, slice_of(key)), value);
 }
 
 static void bind_slice(sqlite3_stmt *st, int at, struct slice s, bool text)
@@ -403,11 +404,12 @@ void shapelog_meta_rollback(struct meta *meta)
     sqlite3_exec(meta->db, "ROLLBACK", NULL, NULL, NULL);
 }
 
-int shapelog_meta_get(struct meta *meta, const char *key, char *out, size_t size,
-                      struct err *err)
+/* Makes of the fact's value what `take` does with it. */
+static int read_fact(struct meta *meta, const char *key,
+                     int (*take)(void *ctx, struct slice value), void *ctx,
+                     struct err *err)
 {
     sqlite3_stmt *st = meta->statement[SQL_GET];
-    const char *value;
     int rc;
 
     bind_slice(st, 1, slice_of(key), true);
@@ -417,30 +419,74 @@ int shapelog_meta_get(struct meta *meta, const char *key, char *out, size_t size
     } else if (rc != SQLITE_ROW) {
         rc = failed(meta, rc, "read a fact", err);
     } else {
-        value = (const char *)sqlite3_column_text(st, 0);
-        if (!value || strlen(value) >= size ||
-            column_u64(st, 1) != fact_crc(key, value)) {
-            rc = err_set(err, ERR_CORRUPT, "%s: %s does not match its checksum",
-                         meta->name, key);
-        } else {
-            memcpy(out, value, strlen(value) + 1);
-            rc = 0;
-        }
+        const char *text = (const char *)sqlite3_column_text(st, 0);
+        struct slice value = slice_make(text, (size_t)sqlite3_column_bytes(st, 0));
+
+        rc = text && column_u64(st, 1) == fact_crc(key, value) ? take(ctx, value)
+                                                               : ERR_CORRUPT;
+        if (rc == ERR_MEMORY)
+            err_set(err, rc, "no memory to read %s", meta->name);
+        else if (rc != 0)
+            err_set(err, rc, "%s: %s does not match its checksum", meta->name, key);
     }
     sqlite3_reset(st);
     sqlite3_clear_bindings(st);
     return rc;
 }
 
-int shapelog_meta_put(struct meta *meta, const char *key, const char *value,
+struct short_text {
+    char *out;
+    size_t size;
+};
+
+static int take_short(void *ctx, struct slice value)
+{
+    const struct short_text *to = ctx;
+
+    if (value.len >= to->size || memchr(value.ptr, '\0', value.len))
+        return ERR_CORRUPT;
+    memcpy(to->out, value.ptr, value.len);
+    to->out[value.len] = '\0';
+    return 0;
+}
+
+static int take_text(void *ctx, struct slice value)
+{
+    struct buf *out = ctx;
+
+    buf_put_slice(out, value);
+    return out->failed ? ERR_MEMORY : 0;
+}
+
+int shapelog_meta_get(struct meta *meta, const char *key, char *out, size_t size,
                       struct err *err)
+{
+    struct short_text to = {out, size};
+
+    return read_fact(meta, key, take_short, &to, err);
+}
+
+int shapelog_meta_get_text(struct meta *meta, const char *key, struct buf *out,
+                           struct err *err)
+{
+    return read_fact(meta, key, take_text, out, err);
+}
+
+int shapelog_meta_put_text(struct meta *meta, const char *key, struct slice value,
+                           struct err *err)
 {
     sqlite3_stmt *st = meta->statement[SQL_PUT];
 
     bind_slice(st, 1, slice_of(key), true);
-    bind_slice(st, 2, slice_of(value), true);
+    bind_slice(st, 2, value, true);
     bind_u64(st, 3, fact_crc(key, value));
     return run(meta, SQL_PUT, "write a fact", err);
+}
+
+int shapelog_meta_put(struct meta *meta, const char *key, const char *value,
+                      struct err *err)
+{
+    return shapelog_meta_put_text(meta, key, slice_of(value), err);
 }
 
 int shapelog_meta_get_u64(struct meta *meta, const char *key, uint64_t *out,

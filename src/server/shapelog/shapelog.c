@@ -337,6 +337,37 @@ int shapelog_each(struct shapelog *log, shapelog_restored_fn *fn, void *ctx,
 
 /* --- facts --- */
 
+static void note_key(char *key, size_t size, const char *name)
+{
+    snprintf(key, size, "note.%s", name);
+}
+
+int shapelog_note_put(struct shapelog *log, const char *name, struct slice text,
+                      struct err *err)
+{
+    char key[64];
+    int rc;
+
+    note_key(key, sizeof(key), name);
+    pthread_mutex_lock(&log->meta_lock);
+    rc = shapelog_meta_put_text(log->meta, key, text, err);
+    pthread_mutex_unlock(&log->meta_lock);
+    return rc;
+}
+
+int shapelog_note_get(struct shapelog *log, const char *name, struct buf *out,
+                      struct err *err)
+{
+    char key[64];
+    int rc;
+
+    note_key(key, sizeof(key), name);
+    pthread_mutex_lock(&log->meta_lock);
+    rc = shapelog_meta_get_text(log->meta, key, out, err);
+    pthread_mutex_unlock(&log->meta_lock);
+    return rc;
+}
+
 static int write_origin(struct meta *meta, const struct shapelog_origin *origin,
                         struct err *err)
 {

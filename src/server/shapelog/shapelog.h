@@ -14,6 +14,7 @@
 #ifndef COULOMB_SERVER_SHAPELOG_SHAPELOG_H
 #define COULOMB_SERVER_SHAPELOG_SHAPELOG_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/offset.h"
@@ -91,6 +92,16 @@ void shapelog_visible_raise(struct shapelog *log, uint64_t lsn);
 /* When it is not known: it was not above this LSN, which the stream has on the timeline that all
  * was shown from. Sequencer. */
 void shapelog_visible_bound(struct shapelog *log, uint64_t lsn);
+
+/* --- What definitions rely on and don't hold themselves. Sequencer. --- */
+
+/* A text under a name, durable when the call returns, in place of an earlier one. Neither has a
+ * NUL. ERR_IO, ERR_MEMORY. */
+int shapelog_note_put(struct shapelog *log, const char *name, struct slice text,
+                      struct err *err);
+/* Appends it to out. ERR_NOT_FOUND, ERR_CORRUPT, ERR_IO, ERR_MEMORY. */
+int shapelog_note_get(struct shapelog *log, const char *name, struct buf *out,
+                      struct err *err);
 
 /* --- Shapes. Sequencer. --- */
 

@@ -10,6 +10,15 @@
 #include "server/shape/def.h"
 #include "server/shape/where.h"
 
+static int parse_def(struct slice text, struct shape_def **out, struct err *err)
+{
+    struct shape_def_reader reader;
+    shape_def_reader_init(&reader, NULL);
+    int rc = shape_def_read(&reader, text, out, err);
+    shape_def_reader_fini(&reader);
+    return rc;
+}
+
 static struct table_column columns[3];
 static uint16_t pk[1];
 
@@ -112,7 +121,7 @@ static void the_durable_form_comes_back_whole(void **state)
         assert_int_equal(shape_def_print(def, &text), 0);
         struct shape_def *back = NULL;
         struct err err;
-        assert_int_equal(shape_def_parse(buf_slice(&text), &back, &err), 0);
+        assert_int_equal(parse_def(buf_slice(&text), &back, &err), 0);
         assert_true(same(def, back));
         assert_string_equal(def->columns->schema_header, back->columns->schema_header);
         assert_true(table_same(def->table, back->table));
@@ -126,6 +135,104 @@ static void the_durable_form_comes_back_whole(void **state)
     table_release(t);
 }
 
+/* A clause over the first column. */
+static struct shape_def *make_with(struct table *t, const char *where, bool maps_case)
+{
+    static const uint16_t reads[] = {0};
+    struct shape_spec spec = {.table = t,
+                              .replica = ENCODE_REPLICA_FULL,
+                              .where = slice_of(where),
+                              .where_columns = reads,
+                              .where_count = 1,
+                              .maps_case = maps_case};
+    struct shape_def *def = NULL;
+    assert_int_equal(shape_def_new(&spec, &def, NULL), 0);
+    return def;
+}
+
+static void many_that_differ_in_their_clause_share_columns(void **state)
+{
+    (void)state;
+    struct table *t = make_table();
+    struct shape_def *defs[] = {make_with(t, "id = 1", false),
+                                make_with(t, "id = 2", false),
+                                make(t, NULL, 0, ENCODE_REPLICA_FULL, SHAPE_LOG_FULL),
+                                make(t, NULL, 0, ENCODE_REPLICA_DEFAULT, SHAPE_LOG_FULL),
+                                make_with(t, "\"where\":", false)};
+    struct shape_columns *shared = NULL;
+    struct shape_def_reader reader;
+    shape_def_reader_init(&reader, NULL);
+    for (size_t i = 0; i < sizeof defs / sizeof defs[0]; i++) {
+        struct shape_def *back = NULL;
+        struct buf text;
+        buf_init(&text, 1 << 20);
+        assert_int_equal(shape_def_print(defs[i], &text), 0);
+        assert_int_equal(shape_def_read(&reader, buf_slice(&text), &back, NULL), 0);
+        assert_true(same(defs[i], back));
+        assert_int_equal(defs[i]->where_count, back->where_count);
+        if (i == 1)
+            assert_ptr_equal(back->columns, shared);
+        else
+            assert_ptr_not_equal(back->columns, shared);
+        shared = back->columns;
+        for (size_t len = 0; len < text.len; len++) {
+            struct shape_def *cut = NULL;
+            assert_int_equal(
+                shape_def_read(&reader, slice_make(text.ptr, len), &cut, NULL),
+                ERR_CORRUPT);
+            assert_null(cut);
+        }
+        shape_def_release(back);
+        shape_def_release(defs[i]);
+        buf_fini(&text);
+    }
+    shape_def_reader_fini(&reader);
+    table_release(t);
+}
+
+static void a_clause_that_maps_case_needs_the_same_letters(void **state)
+{
+    (void)state;
+    struct case_map *map = NULL, *other = NULL;
+    assert_int_equal(case_map_parse(SLICE_LIT("glibc 1\n65 97 65\n"), &map, NULL), 0);
+    assert_int_equal(case_map_parse(SLICE_LIT("glibc 2\n"), &other, NULL), 0);
+    struct table *plain = make_table();
+    struct table model = *plain;
+    model.case_map_id = case_map_id(map);
+    struct table *t = table_copy(&model);
+    table_set_case_map(t, map);
+    struct buf text;
+    buf_init(&text, 1 << 20);
+    for (int maps_case = 0; maps_case < 2; maps_case++) {
+        struct shape_def *def = make_with(t, "x", maps_case), *back = NULL;
+        struct case_map *const stored[] = {map, other, NULL};
+        buf_reset(&text, SIZE_MAX);
+        assert_int_equal(shape_def_print(def, &text), 0);
+        for (int i = 0; i < 3; i++) {
+            struct shape_def_reader reader;
+            shape_def_reader_init(&reader, stored[i]);
+            assert_int_equal(shape_def_read(&reader, buf_slice(&text), &back, NULL),
+                             maps_case && i > 0 ? ERR_CORRUPT : 0);
+            shape_def_reader_fini(&reader);
+            if (back != NULL) {
+                assert_ptr_equal(back->table->case_map, i == 0 ? map : NULL);
+                assert_int_equal(back->maps_case, maps_case);
+            }
+            shape_def_release(back);
+            back = NULL;
+        }
+        /* Another version of the library may map another way. */
+        assert_int_equal(shape_def_fits(def, plain, NULL), !maps_case);
+        assert_true(shape_def_fits(def, t, NULL));
+        shape_def_release(def);
+    }
+    buf_fini(&text);
+    table_release(t);
+    table_release(plain);
+    case_map_release(map);
+    case_map_release(other);
+}
+
 static void a_damaged_durable_form_is_refused(void **state)
 {
     (void)state;
@@ -137,8 +244,7 @@ static void a_damaged_durable_form_is_refused(void **state)
     for (size_t len = 0; len < text.len; len++) {
         struct shape_def *back = NULL;
         struct err err;
-        assert_int_equal(shape_def_parse(slice_make(text.ptr, len), &back, &err),
-                         ERR_CORRUPT);
+        assert_int_equal(parse_def(slice_make(text.ptr, len), &back, &err), ERR_CORRUPT);
         assert_null(back);
     }
     buf_fini(&text);
@@ -256,7 +362,7 @@ static void a_definition_with_other_children_is_the_same_shape(void **state)
     struct buf text;
     buf_init(&text, SHAPE_DEF_TEXT_MAX);
     assert_int_equal(shape_def_print(wider, &text), 0);
-    assert_int_equal(shape_def_parse(buf_slice(&text), &again, NULL), 0);
+    assert_int_equal(parse_def(buf_slice(&text), &again, NULL), 0);
     assert_true(same(def, again));
     assert_string_equal(relaxed->columns->schema_header, again->columns->schema_header);
     assert_int_equal(again->table->child_count, 3);
@@ -366,7 +472,7 @@ static void a_clause_comes_back_and_means_the_same(void **state)
     assert_int_equal(shape_def_with_children(def, children, 3, &wider, NULL), 0);
     assert_true(same(def, wider));
     assert_int_equal(shape_def_print(wider, &text), 0);
-    assert_int_equal(shape_def_parse(buf_slice(&text), &back, NULL), 0);
+    assert_int_equal(parse_def(buf_slice(&text), &back, NULL), 0);
     assert_true(same(def, back));
     assert_true(table_same(t, back->table));
     assert_true(shape_def_fits(back, t, NULL));
@@ -377,8 +483,7 @@ static void a_clause_comes_back_and_means_the_same(void **state)
     shape_where_release(where);
     for (size_t len = 0; len < text.len; len++) {
         struct shape_def *cut = NULL;
-        assert_int_equal(shape_def_parse(slice_make(text.ptr, len), &cut, NULL),
-                         ERR_CORRUPT);
+        assert_int_equal(parse_def(slice_make(text.ptr, len), &cut, NULL), ERR_CORRUPT);
     }
     buf_fini(&text);
     shape_def_release(back);
@@ -397,7 +502,7 @@ static void the_form_of_before_clauses_is_read(void **state)
         "\"not_null\":true,\"generated\":false}],\"pk\":[0],\"children\":[],\"all\":true,"
         "\"selected\":[0],\"replica\":\"default\",\"log\":\"full\"}";
     struct shape_def *def = NULL;
-    assert_int_equal(shape_def_parse(slice_of(old), &def, NULL), 0);
+    assert_int_equal(parse_def(slice_of(old), &def, NULL), 0);
     assert_int_equal(def->where.len, 0);
     assert_int_equal(table_sql(def->table)->columns[0].type.base, SQL_INT4);
     shape_def_release(def);
@@ -448,6 +553,8 @@ int main(void)
         cmocka_unit_test(what_makes_a_definition_the_same),
         cmocka_unit_test(the_durable_form_comes_back_whole),
         cmocka_unit_test(a_damaged_durable_form_is_refused),
+        cmocka_unit_test(many_that_differ_in_their_clause_share_columns),
+        cmocka_unit_test(a_clause_that_maps_case_needs_the_same_letters),
         cmocka_unit_test(which_changes_end_a_shape),
         cmocka_unit_test(a_relaxed_definition_is_the_same_shape_with_another_header),
         cmocka_unit_test(a_definition_with_other_children_is_the_same_shape),

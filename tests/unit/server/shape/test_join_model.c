@@ -420,6 +420,7 @@ static void subject_start(struct sequencer *q, struct subject *subject, int numb
         spec.where = where->text;
         spec.where_columns = where->columns;
         spec.where_count = where->column_count;
+        spec.maps_case = where->maps_case;
     }
     struct shape_def *def = NULL;
     assert_int_equal(shape_def_new(&spec, &def, NULL), 0);
