@@ -147,6 +147,9 @@ static int put_path(const struct shapelog *log, const char *file, struct buf *ou
     buf_init(out, 65536);
     buf_printf(out, "%s/%s", log->config.dir, file);
     buf_putc(out, '\0');
+    if (out->failed == ERR_MEMORY)
+        return err_set(err, ERR_MEMORY, "no memory for the name of a file in %s",
+                       log->config.dir);
     return out->failed
                ? err_set(err, out->failed, "the storage directory's name is too long")
                : 0;
