@@ -21,8 +21,9 @@ struct watcher {
 
 struct shapes {
     pthread_rwlock_t lock; /* guards the two maps; the sequencer alone writes */
-    struct map by_handle;
+    struct map by_handle;  /* by its hash, which a map keeps without an allocation */
     struct map by_identity;
+    uint64_t handle_seed;
     struct watcher watchers[SHAPES_WATCHERS_MAX];
     unsigned watcher_count;
     uint64_t where_seed;
@@ -127,8 +128,7 @@ struct shape {
     /* What clients are told of the columns and what is stored: def, or def with fewer
      * columns called not_null and with the partitions that came since. Readers may hold an older text: all are kept to the end. */
     struct shape_header *_Atomic header;
-    char handle[SHAPELOG_HANDLE_MAX];
-    struct shapelog_shape *log;
+    struct shapelog_shape *log;    /* which has the handle */
     atomic_int state;              /* enum shape_state */
     atomic_uint_fast64_t watchers; /* bit n: watcher n wants one notification */
     atomic_int_fast64_t read_ms;   /* last read, monotonic; 0 never */
@@ -158,6 +158,8 @@ struct shape {
 
 void shapes_init(struct shapes *s, struct sequencer *q, struct obs *obs);
 void shapes_fini(struct shapes *s);
+/* NULL: none has the handle. The sequencer, or under the lock. */
+struct shape *shapes_borrow(const struct shapes *s, struct slice handle);
 int shapes_insert(struct shapes *s, struct shape *shape); /* takes a reference */
 void shapes_erase(struct shapes *s, struct shape *shape); /* releases it */
 void shapes_set_service(struct shapes *s, enum shapes_service service,

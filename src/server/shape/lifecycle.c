@@ -151,16 +151,16 @@ int shape_register(struct sequencer *q, struct shape *shape,
 }
 
 /* <hash of the definition>-<microseconds>: never the same twice. */
-static void shape_name(struct sequencer *q, struct shape *shape)
+static void make_handle(struct sequencer *q, const struct shape_def *def,
+                        char out[SHAPELOG_HANDLE_MAX])
 {
     uint32_t hash = 2166136261u; /* FNV-1a: only to tell shapes apart by eye */
-    struct slice identity = shape_def_identity(shape->def);
+    struct slice identity = shape_def_identity(def);
     for (size_t i = 0; i < identity.len; i++)
         hash = (hash ^ (unsigned char)identity.ptr[i]) * 16777619u;
     int64_t now = clock_wall_us();
     q->last_handle_us = now > q->last_handle_us ? now : q->last_handle_us + 1;
-    snprintf(shape->handle, sizeof shape->handle, "%" PRIu32 "-%" PRId64, hash,
-             q->last_handle_us);
+    snprintf(out, SHAPELOG_HANDLE_MAX, "%" PRIu32 "-%" PRId64, hash, q->last_handle_us);
 }
 
 /* A later start makes the clauses of its shapes with it, before Postgres can be asked. */
@@ -180,14 +180,16 @@ static int keep_case_map(struct sequencer *q, struct case_map *map, struct err *
 static int shape_make_log(struct sequencer *q, struct shape *shape, struct err *err)
 {
     struct buf text;
+    char handle[SHAPELOG_HANDLE_MAX];
+    make_handle(q, shape->def, handle);
     buf_init(&text, SHAPE_DEF_TEXT_MAX);
     int rc = shape_def_print(shape->def, &text);
     if (rc < 0)
         err_set(err, rc, "the definition of the shape is too large to be stored");
     rc = rc == 0 ? keep_case_map(q, shape->def->table->case_map, err) : rc;
     if (rc == 0)
-        rc = shapelog_create(q->shapelog, slice_of(shape->handle), buf_slice(&text),
-                             &shape->log, err);
+        rc = shapelog_create(q->shapelog, slice_of(handle), buf_slice(&text), &shape->log,
+                             err);
     buf_fini(&text);
     return rc;
 }
@@ -212,7 +214,6 @@ struct shape *sequencer_make(struct sequencer *q, struct shape_def *def,
         no_memory(err);
         return NULL;
     }
-    shape_name(q, shape);
     if (shape_make_log(q, shape, err) < 0) {
         shape_release(shape);
         return NULL;
@@ -223,9 +224,9 @@ struct shape *sequencer_make(struct sequencer *q, struct shape_def *def,
         return NULL;
     }
     obs_count(q->config.obs, OBS_SHAPES_CREATED, 1);
-    log_event(q->config.log, LOG_INFO, "shape.created", LOG_TEXT("handle", shape->handle),
-              LOG_SLICE("schema", def->table->schema),
-              LOG_SLICE("table", def->table->name));
+    log_event(
+        q->config.log, LOG_INFO, "shape.created", LOG_TEXT("handle", shape_handle(shape)),
+        LOG_SLICE("schema", def->table->schema), LOG_SLICE("table", def->table->name));
     if (preparation_start(q, shape) < 0) {
         struct err busy = {0};
         err_set(&busy, ERR_RETRY, "too many snapshots wait for a connection");
@@ -260,9 +261,9 @@ void sequencer_drop(struct sequencer *q, struct shape *shape,
     shape->class = NULL;
     q->unsaved = true;
     obs_shape_removed(q->config.obs, reason);
-    log_event(q->config.log, LOG_INFO, "shape.removed", LOG_TEXT("handle", shape->handle),
-              LOG_TEXT("reason", obs_shape_reason_name(reason)),
-              LOG_TEXT("detail", detail));
+    log_event(
+        q->config.log, LOG_INFO, "shape.removed", LOG_TEXT("handle", shape_handle(shape)),
+        LOG_TEXT("reason", obs_shape_reason_name(reason)), LOG_TEXT("detail", detail));
     catalog_forget(q->config.catalog, shape->def->table->schema, shape->def->table->name);
     shape_notify(shape);
 }

@@ -2,8 +2,6 @@
  * it is stored as well (case_map.h). */
 #include "server/shape/internal.h"
 
-#include <stdio.h>
-
 struct restoring {
     struct sequencer *q;
     struct shape_def_reader reader;
@@ -26,7 +24,6 @@ static int view_read(struct slice text, struct snapshot_view *out)
 /* The shape as its log has it; the caller gives it a definition and registers it. */
 static int shape_fill(struct shape *shape, struct shapelog_shape *log, struct err *err)
 {
-    snprintf(shape->handle, sizeof shape->handle, "%s", shapelog_handle(log));
     shape->log = shapelog_retain(log);
     shape->phase = JOIN_JOINED;
     atomic_store(&shape->state, SHAPE_LIVE);

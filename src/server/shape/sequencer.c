@@ -493,7 +493,7 @@ static void snapshot_done(struct sequencer *q, struct mail_shape *m)
 
 static void corrupt_found(struct sequencer *q, const struct mail_shape *m)
 {
-    struct shape *shape = map_get(&q->shapes.by_handle, slice_of(m->handle));
+    struct shape *shape = shapes_borrow(&q->shapes, slice_of(m->handle));
     if (shape != NULL)
         sequencer_drop(q, shape, OBS_SHAPE_CORRUPT, NULL,
                        "stored bytes do not check out");

@@ -14,6 +14,14 @@
 /* A question a second; the pool may have other work for a while. */
 #define UNANSWERED_MAX_MS 15000
 
+static uint64_t random_seed(const struct shapes *s)
+{
+    uint64_t seed;
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) == (ssize_t)sizeof seed)
+        return seed;
+    return (uint64_t)(uintptr_t)s ^ (uint64_t)clock_mono_us();
+}
+
 void shapes_init(struct shapes *s, struct sequencer *q, struct obs *obs)
 {
     pthread_rwlock_init(&s->lock, NULL);
@@ -22,9 +30,8 @@ void shapes_init(struct shapes *s, struct sequencer *q, struct obs *obs)
     map_init(&s->by_identity);
     s->sequencer = q;
     s->obs = obs;
-    if (getrandom(&s->where_seed, sizeof s->where_seed, GRND_NONBLOCK) !=
-        (ssize_t)sizeof s->where_seed)
-        s->where_seed = (uint64_t)(uintptr_t)s ^ (uint64_t)clock_mono_us();
+    s->where_seed = random_seed(s);
+    s->handle_seed = random_seed(s);
     atomic_init(&s->service, SHAPES_STARTING);
     atomic_init(&s->fresh_ms, clock_mono_ms());
     atomic_init(&s->heard_ms, clock_mono_ms());
@@ -150,34 +157,54 @@ void shapes_set_service(struct shapes *s, enum shapes_service service, const cha
 
 /* --- Finding --- */
 
-static struct shape *find(struct shapes *s, const struct map *map, struct slice key)
+static XXH128_hash_t handle_key(const struct shapes *s, struct slice handle)
+{
+    return XXH3_128bits_withSeed(handle.len ? handle.ptr : "", handle.len,
+                                 s->handle_seed);
+}
+
+static struct slice key_slice(const XXH128_hash_t *key)
+{
+    return slice_make((const char *)key, sizeof *key);
+}
+
+struct shape *shapes_borrow(const struct shapes *s, struct slice handle)
+{
+    XXH128_hash_t key = handle_key(s, handle);
+    struct shape *shape = map_get(&s->by_handle, key_slice(&key));
+    bool is_it = shape != NULL && slice_eq(slice_of(shape_handle(shape)), handle);
+    return is_it ? shape : NULL;
+}
+
+struct shape *shapes_by_handle(struct shapes *s, struct slice handle)
 {
     pthread_rwlock_rdlock(&s->lock);
-    struct shape *shape = map_get(map, key);
+    struct shape *shape = shapes_borrow(s, handle);
     if (shape != NULL)
         shape_retain(shape);
     pthread_rwlock_unlock(&s->lock);
     return shape;
 }
 
-struct shape *shapes_by_handle(struct shapes *s, struct slice handle)
-{
-    return find(s, &s->by_handle, handle);
-}
-
 struct shape *shapes_by_def(struct shapes *s, const struct shape_def *def)
 {
-    return find(s, &s->by_identity, shape_def_identity(def));
+    pthread_rwlock_rdlock(&s->lock);
+    struct shape *shape = map_get(&s->by_identity, shape_def_identity(def));
+    if (shape != NULL)
+        shape_retain(shape);
+    pthread_rwlock_unlock(&s->lock);
+    return shape;
 }
 
 int shapes_insert(struct shapes *s, struct shape *shape)
 {
+    XXH128_hash_t key = handle_key(s, slice_of(shape_handle(shape)));
     pthread_rwlock_wrlock(&s->lock);
-    int rc = map_put(&s->by_handle, slice_of(shape->handle), shape, NULL);
+    int rc = map_put(&s->by_handle, key_slice(&key), shape, NULL);
     if (rc == 0) {
         rc = map_put(&s->by_identity, shape_def_identity(shape->def), shape, NULL);
         if (rc < 0)
-            map_del(&s->by_handle, slice_of(shape->handle));
+            map_del(&s->by_handle, key_slice(&key));
         else
             shape_retain(shape);
     }
@@ -189,8 +216,9 @@ int shapes_insert(struct shapes *s, struct shape *shape)
 
 void shapes_erase(struct shapes *s, struct shape *shape)
 {
+    XXH128_hash_t key = handle_key(s, slice_of(shape_handle(shape)));
     pthread_rwlock_wrlock(&s->lock);
-    struct shape *known = map_del(&s->by_handle, slice_of(shape->handle));
+    struct shape *known = map_del(&s->by_handle, key_slice(&key));
     if (map_get(&s->by_identity, shape_def_identity(shape->def)) == shape)
         map_del(&s->by_identity, shape_def_identity(shape->def));
     size_t count = s->by_handle.len;
@@ -283,7 +311,7 @@ const char *shape_schema(const struct shape *shape)
 
 const char *shape_handle(const struct shape *shape)
 {
-    return shape->handle;
+    return shapelog_handle(shape->log);
 }
 
 struct shapelog_shape *shape_log(const struct shape *shape)
