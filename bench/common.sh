@@ -92,7 +92,7 @@ server_run() {
 # shellcheck disable=SC2120
 server_start() {
     server_run "$@"
-    for _ in $(seq 600); do
+    for _ in $(seq 6000); do # a million shapes are restored first
         if curl -fs "http://127.0.0.1:$ELECTRIC_PORT/v1/health" 2>/dev/null | grep -q '"active"'; then
             return
         fi

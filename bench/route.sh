@@ -69,7 +69,7 @@ mark_visible
 sql CHECKPOINT
 server_run
 until grep -q 'event=replica.streaming' "$WORK/server.log"; do sleep 0.01; done
-visible=$("$BUILD/bench/bench_visible" "$ELECTRIC_PORT" "$MODEL_QUERY" "$lsn" "$CONNINFO" "$SLOT" | head -n 1)
+visible=$("$BUILD/bench/bench_visible" "$ELECTRIC_PORT" "$MODEL_QUERY" "$lsn" "$CONNINFO" "$SLOT" | sed -n 1p)
 figure rows_per_s "$(calc "$BACKLOG / ($visible - $(streaming_s))")" /s %.0f
 server_stop
 

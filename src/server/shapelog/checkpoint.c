@@ -9,8 +9,8 @@
  *
  * The cost of a round grows with new and removed shapes and with the bytes that went to own
  * files, not with the number of shapes that changed: their tails are in the journal. When that
- * has grown by enough, a round writes all changed rows (a fold), and the journal before is
- * not read any more.
+ * has grown by enough, for what there is to be written, a round writes all changed rows (a fold),
+ * and the journal before is not read any more.
  *
  * After a failed sync the kernel may have dropped the dirty pages, and a second sync would
  * succeed without them. So there is none: nothing is acknowledged any more, and the server stops
@@ -33,6 +33,7 @@
 
 struct item { /* a shape in this round */
     struct shapelog_shape *shape;
+    uint64_t id; /* the shape's */
     enum dirty kind;
     enum { ITEM_SKIP, ITEM_RECORD, ITEM_DELETE } action;
     struct definition *definition; /* to be recorded with it */
@@ -61,9 +62,17 @@ void shapelog_mark_dirty_locked(struct shapelog_shape *shape, enum dirty kind)
     if (shape->dirty == CLEAN)
         shapelog_retain(shape);
     else
-        list_remove(&shape->dirty_link);
+        shapelog_unmark_dirty_locked(shape);
     shape->dirty = (uint8_t)kind;
+    shape->log->dirty_count[kind]++;
     list_push(&shape->log->dirty[kind], &shape->dirty_link);
+}
+
+void shapelog_unmark_dirty_locked(struct shapelog_shape *shape)
+{
+    shape->log->dirty_count[shape->dirty]--;
+    shape->dirty = CLEAN;
+    list_remove(&shape->dirty_link);
 }
 
 void shapelog_mark_dirty(struct shapelog_shape *shape, enum dirty kind)
@@ -75,25 +84,41 @@ void shapelog_mark_dirty(struct shapelog_shape *shape, enum dirty kind)
 
 /* --- Taking --- */
 
-static size_t count_list(const struct list *list)
+static void take_all(struct round *round, enum dirty kind)
 {
-    size_t count = 0;
+    struct shapelog *log = round->log;
 
-    for (const struct list *l = list->next; l != list; l = l->next)
-        count++;
-    return count;
-}
-
-static void take_list(struct round *round, struct list *list)
-{
-    while (!list_empty(list)) {
+    while (!list_empty(&log->dirty[kind])) {
         struct shapelog_shape *shape =
-            LIST_ENTRY(list_pop(list), struct shapelog_shape, dirty_link);
+            LIST_ENTRY(log->dirty[kind].next, struct shapelog_shape, dirty_link);
 
         round->items[round->count++] =
-            (struct item){.shape = shape, .kind = (enum dirty)shape->dirty};
-        shape->dirty = CLEAN;
+            (struct item){.shape = shape, .id = shape->id, .kind = kind};
+        shapelog_unmark_dirty_locked(shape);
     }
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const struct item *x = a, *y = b;
+
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* Rows in the order in which they lie: neighbours share pages. */
+static void sort_items(struct round *round)
+{
+    qsort(round->items, round->count, sizeof(*round->items), by_id);
+}
+
+/* A row costs some 20 us, a start reads what wasn't folded at some 500 MB/s. */
+static uint64_t bytes_before_fold(const struct shapelog *log)
+{
+    uint64_t least = log->segment_bytes / FOLDS_PER_SEGMENT;
+    uint64_t most = log->segment_bytes * SEGMENTS_PER_FOLD;
+    uint64_t wanted = log->dirty_count[DIRTY_TAIL] * (uint64_t)FOLD_ROW_BYTES;
+
+    return wanted < least ? least : wanted > most ? most : wanted;
 }
 
 static int round_take(struct round *round, struct err *err)
@@ -106,16 +131,16 @@ static int round_take(struct round *round, struct err *err)
     round->journal_bytes = log->journal_bytes;
     round->removals_noted = log->live_removed;
     round->fold =
-        log->stop || (!log->journal_open && log->journal_bytes - log->folded_bytes >=
-                                                log->segment_bytes / FOLDS_PER_SEGMENT);
-    count = count_list(&log->dirty[DIRTY_ROW]);
+        log->stop || (!log->journal_open &&
+                      log->journal_bytes - log->folded_bytes >= bytes_before_fold(log));
+    count = log->dirty_count[DIRTY_ROW];
     if (round->fold)
-        count += count_list(&log->dirty[DIRTY_TAIL]);
+        count += log->dirty_count[DIRTY_TAIL];
     round->items = calloc(count + 1, sizeof(*round->items));
     if (round->items) {
-        take_list(round, &log->dirty[DIRTY_ROW]);
+        take_all(round, DIRTY_ROW);
         if (round->fold)
-            take_list(round, &log->dirty[DIRTY_TAIL]);
+            take_all(round, DIRTY_TAIL);
     }
     pthread_mutex_unlock(&log->lock);
     return round->items ? 0
@@ -564,6 +589,7 @@ static int round_run(struct round *round, struct err *err)
     rc = round_take(round, err);
     if (rc != 0)
         return rc;
+    sort_items(round);
     round_decide(round);
     doom_segments(round, false);
     rc = round_record(round, err);

@@ -30,8 +30,11 @@
     (1u << 20) /* of staged messages, then an open transaction spills */
 #define FRAME_MAX_BYTES (4u << 20)  /* of messages, then the next frame begins */
 #define SEGMENT_BYTES   (64u << 20) /* a segment that has them is closed */
-#define FOLDS_PER_SEGMENT                                                                \
-    4u /* the journal that a start reads is at most about that part */
+/* The journal that a start reads: at most about that part of a segment, or for many shapes so
+ * many bytes for each, but not more than so many segments. */
+#define FOLDS_PER_SEGMENT 4u
+#define FOLD_ROW_BYTES    2048u
+#define SEGMENTS_PER_FOLD 4u
 #define STRIPES     64u
 #define PATH_BYTES  48
 #define NO_OLD_META (-1)
@@ -665,6 +668,7 @@ struct shapelog {
     size_t shape_count;
     size_t shape_cap;
     struct list dirty[DIRTY_KINDS]; /* with a reference each */
+    size_t dirty_count[DIRTY_KINDS];
     struct list released;           /* removed ones whose last reference is gone */
     struct journal_mark journal;    /* behind the last frame whose entries are shown */
     uint64_t journal_bytes;         /* of frames since the log was opened */
@@ -706,6 +710,8 @@ void shapelog_checkpoint_stop(struct shapelog *log);
 /* The shape's row, or only its tail, is not what meta.sqlite and the journal hold. */
 void shapelog_mark_dirty(struct shapelog_shape *shape, enum dirty kind);
 void shapelog_mark_dirty_locked(struct shapelog_shape *shape, enum dirty kind);
+/* Off its list; the reference is the caller's. */
+void shapelog_unmark_dirty_locked(struct shapelog_shape *shape);
 /* Writes the shape's row. meta_lock is held. */
 int shapelog_record_shape(struct shapelog_shape *shape, struct buf *scratch,
                           struct err *err);

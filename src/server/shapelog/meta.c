@@ -4,8 +4,10 @@
  *   fact    (key, value, crc)       schema, epoch, boot, clean, durable_lsn, visible_lsn, origin.*,
  *                                   journal.* (its recorded end), fold.* (where it is read from),
  *                                   note.*
- *   shape   (id, handle, definition, definition_crc, entries, bytes, tx, op, state, crc)
+ *   shape   (id, handle, entries, bytes, tx, op, state, crc)
  *                                   state: state.c; the numbers are for people
+ *   definition (id, definition, crc) of each shape: apart, since a shape's row is written often,
+ *                                   and is small
  *   segment (n, epoch, kind, bytes, crc)
  *
  * SQLite does not notice a flipped bit in a value, so each row carries a CRC32C of its
@@ -20,7 +22,8 @@
 
 #include "base/crc32c.h"
 
-#define SCHEMA_VERSION "2"
+#define SCHEMA_VERSION "3"
+#define SCHEMA_BEFORE  "2"
 #define BUSY_MS        5000
 
 enum statement {
@@ -31,6 +34,8 @@ enum statement {
     SQL_PUT_SHAPE,
     SQL_UPDATE_SHAPE,
     SQL_DELETE_SHAPE,
+    SQL_PUT_DEFINITION,
+    SQL_DELETE_DEFINITION,
     SQL_PUT_SEGMENT,
     SQL_DELETE_SEGMENT,
     SQL_SHAPES,
@@ -40,8 +45,8 @@ enum statement {
 };
 
 static const char put_shape[] =
-    "INSERT OR REPLACE INTO shape (id, entries, bytes, tx, op, state, crc, handle, "
-    "definition, definition_crc) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)";
+    "INSERT OR REPLACE INTO shape (id, entries, bytes, tx, op, state, crc, handle) "
+    "VALUES (?1,?2,?3,?4,?5,?6,?7,?8)";
 
 static const char update_shape[] =
     "UPDATE shape SET entries = ?2, bytes = ?3, tx = ?4, op = ?5, state = ?6, crc = ?7 "
@@ -55,10 +60,12 @@ static const char *const statements[SQL_COUNT] = {
     [SQL_PUT_SHAPE] = put_shape,
     [SQL_UPDATE_SHAPE] = update_shape,
     [SQL_DELETE_SHAPE] = "DELETE FROM shape WHERE id = ?1",
+    [SQL_PUT_DEFINITION] = "INSERT OR REPLACE INTO definition VALUES (?1, ?2, ?3)",
+    [SQL_DELETE_DEFINITION] = "DELETE FROM definition WHERE id = ?1",
     [SQL_PUT_SEGMENT] = "INSERT OR REPLACE INTO segment VALUES (?1, ?2, ?3, ?4, ?5)",
     [SQL_DELETE_SEGMENT] = "DELETE FROM segment WHERE n = ?1",
     [SQL_SHAPES] = "SELECT id, entries, bytes, tx, op, state, crc, handle FROM shape",
-    [SQL_DEFINITION] = "SELECT definition, definition_crc FROM shape WHERE id = ?1",
+    [SQL_DEFINITION] = "SELECT definition, crc FROM definition WHERE id = ?1",
     [SQL_SEGMENTS] = "SELECT n, epoch, kind, bytes, crc FROM segment ORDER BY n",
 };
 
@@ -66,13 +73,20 @@ static const char schema[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE IF NOT EXISTS fact (key TEXT PRIMARY KEY, value TEXT NOT NULL,"
     " crc INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS definition (id INTEGER PRIMARY KEY,"
+    " definition BLOB NOT NULL, crc INTEGER NOT NULL);"
     "CREATE TABLE IF NOT EXISTS shape (id INTEGER PRIMARY KEY, handle TEXT NOT NULL,"
-    " definition BLOB NOT NULL, definition_crc INTEGER NOT NULL,"
     " entries INTEGER NOT NULL, bytes INTEGER NOT NULL, tx INTEGER NOT NULL,"
     " op INTEGER NOT NULL, state BLOB NOT NULL, crc INTEGER NOT NULL);"
     "CREATE TABLE IF NOT EXISTS segment (n INTEGER PRIMARY KEY, epoch INTEGER NOT NULL,"
     " kind INTEGER NOT NULL, bytes INTEGER NOT NULL, crc INTEGER NOT NULL);"
     "COMMIT;";
+
+/* Version 2 had the definition in the shape's row. */
+static const char from_version_2[] =
+    "INSERT OR REPLACE INTO definition SELECT id, definition, definition_crc FROM shape;"
+    "ALTER TABLE shape DROP COLUMN definition;"
+    "ALTER TABLE shape DROP COLUMN definition_crc;";
 
 struct meta {
     char name[PATH_BYTES]; /* of the file, for messages */
@@ -258,20 +272,39 @@ static int exec(struct meta *meta, const char *sql, const char *what, struct err
     return rc == SQLITE_OK ? 0 : failed(meta, rc, what, err);
 }
 
+static int prepare(struct meta *meta, enum statement which, struct err *err)
+{
+    int rc = sqlite3_prepare_v3(meta->db, statements[which], -1,
+                                SQLITE_PREPARE_PERSISTENT, &meta->statement[which], NULL);
+
+    /* Tables that do not have our columns were not made by us. */
+    if (rc == SQLITE_ERROR)
+        return err_set(err, ERR_CORRUPT, "%s: %s", meta->name, sqlite3_errmsg(meta->db));
+    return rc == SQLITE_OK ? 0 : failed(meta, rc, "read it", err);
+}
+
 static int prepare_all(struct meta *meta, struct err *err)
 {
-    for (int i = 0; i < SQL_COUNT; i++) {
-        int rc = sqlite3_prepare_v3(meta->db, statements[i], -1,
-                                    SQLITE_PREPARE_PERSISTENT, &meta->statement[i], NULL);
+    int rc = 0;
 
-        /* Tables that do not have our columns were not made by us. */
-        if (rc == SQLITE_ERROR)
-            return err_set(err, ERR_CORRUPT, "%s: %s", meta->name,
-                           sqlite3_errmsg(meta->db));
-        if (rc != SQLITE_OK)
-            return failed(meta, rc, "read it", err);
-    }
-    return 0;
+    for (int i = 0; rc == 0 && i < SQL_COUNT; i++)
+        rc = prepare(meta, (enum statement)i, err);
+    return rc;
+}
+
+static int upgrade(struct meta *meta, struct err *err)
+{
+    int rc = shapelog_meta_begin(meta, err);
+
+    if (rc == 0)
+        rc = exec(meta, from_version_2, "bring it up to date", err);
+    if (rc == 0)
+        rc = shapelog_meta_put(meta, "schema", SCHEMA_VERSION, err);
+    if (rc == 0)
+        rc = shapelog_meta_commit(meta, err);
+    if (rc != 0)
+        shapelog_meta_rollback(meta);
+    return rc;
 }
 
 static int check_version(struct meta *meta, struct err *err)
@@ -283,6 +316,8 @@ static int check_version(struct meta *meta, struct err *err)
         err_clear(err);
         return shapelog_meta_put(meta, "schema", SCHEMA_VERSION, err);
     }
+    if (rc == 0 && strcmp(version, SCHEMA_BEFORE) == 0)
+        return upgrade(meta, err);
     if (rc == 0 && strcmp(version, SCHEMA_VERSION) != 0)
         rc = err_set(err, ERR_FATAL,
                      "%s has schema version %s, this server knows version %s: start "
@@ -339,7 +374,7 @@ int shapelog_meta_peek(const char *path, struct meta **out, struct err *err)
         return err_set(err, ERR_MEMORY, "no memory for %s", path);
     rc = open_plain(meta, path, SQLITE_OPEN_READWRITE, err);
     if (rc == 0)
-        rc = prepare_all(meta, err);
+        rc = prepare(meta, SQL_GET, err);
     if (rc != 0) {
         shapelog_meta_close(meta);
         return rc;
@@ -515,33 +550,52 @@ int shapelog_meta_put_u64(struct meta *meta, const char *key, uint64_t value,
     return shapelog_meta_put(meta, key, text, err);
 }
 
+static int put_definition(struct meta *meta, uint64_t id, struct slice definition,
+                          struct err *err)
+{
+    sqlite3_stmt *st = meta->statement[SQL_PUT_DEFINITION];
+
+    bind_u64(st, 1, id);
+    bind_slice(st, 2, definition, false);
+    bind_u64(st, 3, definition_crc(id, definition));
+    return run(meta, SQL_PUT_DEFINITION, "write a definition", err);
+}
+
 int shapelog_meta_put_shape(struct meta *meta, const struct meta_shape *shape,
                             struct err *err)
 {
     enum statement which = shape->definition ? SQL_PUT_SHAPE : SQL_UPDATE_SHAPE;
     sqlite3_stmt *st = meta->statement[which];
+    int rc;
 
     bind_u64(st, 1, shape->id);
     bind_mark(st, 2, &shape->log);
     bind_slice(st, 6, shape->state, false);
     bind_u64(st, 7, shape_crc(shape));
-    if (shape->definition) {
+    if (shape->definition)
         bind_slice(st, 8, shape->handle, true);
-        bind_slice(st, 9, *shape->definition, false);
-        bind_u64(st, 10, definition_crc(shape->id, *shape->definition));
-    }
-    return run(meta, which, "write a shape", err);
+    rc = run(meta, which, "write a shape", err);
+    return rc == 0 && shape->definition
+               ? put_definition(meta, shape->id, *shape->definition, err)
+               : rc;
 }
 
 int shapelog_meta_delete(struct meta *meta, uint64_t id, struct err *err)
 {
+    int rc;
+
     bind_u64(meta->statement[SQL_DELETE_SHAPE], 1, id);
-    return run(meta, SQL_DELETE_SHAPE, "delete a shape", err);
+    rc = run(meta, SQL_DELETE_SHAPE, "delete a shape", err);
+    if (rc != 0)
+        return rc;
+    bind_u64(meta->statement[SQL_DELETE_DEFINITION], 1, id);
+    return run(meta, SQL_DELETE_DEFINITION, "delete a definition", err);
 }
 
 int shapelog_meta_delete_all(struct meta *meta, struct err *err)
 {
-    return exec(meta, "DELETE FROM shape", "delete the shapes", err);
+    return exec(meta, "DELETE FROM shape; DELETE FROM definition", "delete the shapes",
+                err);
 }
 
 int shapelog_meta_put_segment(struct meta *meta, const struct meta_segment *segment,

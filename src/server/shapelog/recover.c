@@ -280,9 +280,9 @@ static int fold(struct shapelog *log, struct err *err)
     buf_init(&scratch, (size_t)2 * MESSAGE_MAX_BYTES);
     while (rc == 0 && !list_empty(dirty)) {
         struct shapelog_shape *shape =
-            LIST_ENTRY(list_pop(dirty), struct shapelog_shape, dirty_link);
+            LIST_ENTRY(dirty->next, struct shapelog_shape, dirty_link);
 
-        shape->dirty = CLEAN;
+        shapelog_unmark_dirty_locked(shape);
         if (!shape->lost)
             rc = shapelog_record_shape(shape, &scratch, err);
         shapelog_release(shape);

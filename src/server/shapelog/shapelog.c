@@ -213,7 +213,7 @@ void shapelog_shape_free(struct shapelog_shape *shape)
 void shapelog_discard(struct shapelog_shape *shape)
 {
     if (shape->dirty != CLEAN)
-        list_remove(&shape->dirty_link);
+        shapelog_unmark_dirty_locked(shape);
     unregister(shape);
     shapelog_unplace(shape);
     shapelog_shape_free(shape);
