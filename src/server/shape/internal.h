@@ -187,6 +187,10 @@ struct table_use {
     struct table *ensured_as; /* as this: a reference, the lock's; NULL: not known. */
     bool wants_wait;          /* the lock's: the last try failed, after who knows what */
 
+    pthread_mutex_t known_lock; /* of what a worker has read of it last: */
+    struct table *known;        /* a reference, or NULL */
+    char *known_stamp;          /* and its stamp (catalog/stamp.h) */
+
     /* The sequencer's. */
     struct table *table; /* a reference: what the newest shape takes it for */
     struct table
@@ -205,6 +209,10 @@ void table_use_release(struct table_use *use);
 /* A worker takes the lock; false when the server stops first. */
 bool table_use_lock(struct sequencer *q, struct table_use *use);
 void table_use_unlock(struct table_use *use);
+/* What a worker has read of the table under that stamp: retained, or NULL. Any thread. */
+struct table *table_use_known(struct table_use *use, struct slice stamp);
+/* Both copied or retained; an empty stamp is none. Want of memory is no matter. */
+void table_use_learn(struct table_use *use, struct slice stamp, struct table *table);
 /* Takes tables idle for long enough out of the publication. */
 void tables_leave_idle(struct sequencer *q, int64_t now_ms);
 void tables_left(struct sequencer *q, struct mail *mail);

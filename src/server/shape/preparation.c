@@ -30,14 +30,27 @@ static int on_subscribe(void *ctx, struct err *err)
     return join_ask(p->q, MAIL_SUBSCRIBE, p->shape, NULL, err);
 }
 
+/* What the catalog says in the snapshot, of which the stamp is. */
+static int table_in_snapshot(struct preparation *p, PGconn *conn, struct slice stamp,
+                             struct table **out, struct err *err)
+{
+    *out = table_use_known(p->use, stamp);
+    if (*out != NULL)
+        return 0;
+    int rc = catalog_read_table_oid(conn, p->shape->def->table->oid, out, err);
+    if (rc == 0)
+        table_use_learn(p->use, stamp, *out);
+    return rc;
+}
+
 /* The definition was made from the catalog a moment ago: is it still what the table is?
  * Asked in the snapshot's transaction, which holds a lock against changes. */
-static int on_verify(void *ctx, PGconn *conn, struct err *err)
+static int on_verify(void *ctx, PGconn *conn, struct slice stamp, struct err *err)
 {
     struct preparation *p = ctx;
     struct table *now = NULL;
     const struct shape_def *def = p->shape->def;
-    int rc = catalog_read_table_oid(conn, def->table->oid, &now, err);
+    int rc = table_in_snapshot(p, conn, stamp, &now, err);
     if (rc == ERR_NOT_FOUND || (rc == 0 && (!shape_def_fits(def, now, NULL) ||
                                             !table_same_children(def->table, now)))) {
         rc = err_set(err, ERR_DB, "the table changed while its shape was being made");

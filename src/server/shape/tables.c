@@ -25,6 +25,7 @@ static struct table_use *table_use_new(struct table *table)
     use->table = table_retain(table);
     atomic_init(&use->refs, 1);
     pthread_mutex_init(&use->lock, NULL);
+    pthread_mutex_init(&use->known_lock, NULL);
     list_init(&use->in_idle);
     list_init(&use->parked);
     return use;
@@ -41,10 +42,37 @@ void table_use_release(struct table_use *use)
     if (atomic_fetch_sub(&use->refs, 1) != 1)
         return;
     pthread_mutex_destroy(&use->lock);
+    pthread_mutex_destroy(&use->known_lock);
+    table_release(use->known);
+    free(use->known_stamp);
     table_release(use->ensured_as);
     table_release(use->table);
     table_release(use->clause_table);
     free(use);
+}
+
+struct table *table_use_known(struct table_use *use, struct slice stamp)
+{
+    struct table *known = NULL;
+    pthread_mutex_lock(&use->known_lock);
+    if (stamp.len > 0 && use->known_stamp != NULL &&
+        slice_eq(slice_of(use->known_stamp), stamp))
+        known = table_retain(use->known);
+    pthread_mutex_unlock(&use->known_lock);
+    return known;
+}
+
+void table_use_learn(struct table_use *use, struct slice stamp, struct table *table)
+{
+    char *copy = stamp.len == 0 ? NULL : slice_dup(stamp);
+    if (copy == NULL)
+        return;
+    pthread_mutex_lock(&use->known_lock);
+    free(use->known_stamp);
+    table_release(use->known);
+    use->known_stamp = copy;
+    use->known = table_retain(table);
+    pthread_mutex_unlock(&use->known_lock);
 }
 
 /* Looked for again and again: whoever has the lock may be waiting for another session's

@@ -30,6 +30,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "server/catalog/stamp.h"
 #include "server/snapshot/copytext.h"
 #include "server/snapshot/session.h"
 
@@ -104,8 +105,9 @@ static void put_view(struct buf *out, const struct run *r)
 {
     buf_puts(out, "SELECT pg_catalog.pg_current_snapshot(),"
                   " pg_catalog.pg_current_wal_insert_lsn() - '0/0'::pg_catalog.pg_lsn,"
-                  " c.oid, pg_catalog.row_security_active(c.oid)"
-                  " FROM (SELECT pg_catalog.to_regclass(");
+                  " c.oid, pg_catalog.row_security_active(c.oid), ");
+    buf_puts(out, r->sink->verify ? STAMP_SQL("c.oid") : "NULL");
+    buf_puts(out, " FROM (SELECT pg_catalog.to_regclass(");
     put_relation_literal(out, r->request->table);
     buf_puts(out, ")::pg_catalog.oid AS oid) AS c");
 }
@@ -269,7 +271,7 @@ static int check_view(struct run *r, const PGresult *result)
     struct err *err = r->session.err;
     uint64_t oid = 0;
 
-    if (PQntuples(result) != 1 || PQnfields(result) != 4)
+    if (PQntuples(result) != 1 || PQnfields(result) != 5)
         return err_set(err, ERR_CORRUPT, "Postgres told no snapshot");
     if (!slice_to_u64(field(result, 2), &oid) || oid != r->request->table->oid) {
         err_set(err, ERR_DB, "The table %s is gone or was replaced by another one",
@@ -302,6 +304,9 @@ static int read_view(struct run *r)
         if (rc == 0)
             rc = check_view(r, result);
     }
+    if (rc == 0 && r->sink->verify)
+        rc = r->sink->verify(r->sink->ctx, r->session.conn, field(result, 4),
+                             r->session.err);
     PQclear(result);
     return rc;
 }
@@ -316,8 +321,6 @@ static int join_once(struct run *r, bool *again)
         rc = r->sink->subscribe(r->sink->ctx, r->session.err);
     if (rc == 0)
         rc = read_view(r);
-    if (rc == 0 && r->sink->verify)
-        rc = r->sink->verify(r->sink->ctx, r->session.conn, r->session.err);
     if (rc != 0)
         return rc;
     rc = r->sink->joined(r->sink->ctx, &r->view, r->session.err);

@@ -41,10 +41,11 @@ struct snapshot_sink {
     void *ctx;
     /* Called for every attempt at joining. */
     int (*subscribe)(void *ctx, struct err *err);
-    /* May be NULL. Reads the catalog on the snapshot's connection, in its transaction:
-     * under the table's lock nothing can change between this and the rows. An error (409
-     * when the table is not the expected one) ends the snapshot. */
-    int (*verify)(void *ctx, PGconn *conn, struct err *err);
+    /* May be NULL. Reads the catalog on the snapshot's connection, in its transaction, or knows
+     * what it says from the table's stamp (stamp.h; empty: it has none): under the table's lock
+     * nothing can change between this and the rows. An error (409 when the table is not the
+     * expected one) ends the snapshot. */
+    int (*verify)(void *ctx, PGconn *conn, struct slice stamp, struct err *err);
     int (*joined)(void *ctx, const struct snapshot_view *view, struct err *err);
     /* One message (encode_snapshot_row). */
     int (*row)(void *ctx, struct slice json, struct err *err);

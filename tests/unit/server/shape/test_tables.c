@@ -165,6 +165,29 @@ static void a_worker_gives_up_the_lock_when_the_server_stops(void **state)
     fixture_fini(&f);
 }
 
+static void what_was_read_is_known_by_its_stamp(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    struct table *t = table_named(SLICE_LIT("a"));
+    struct table *now = table_named(SLICE_LIT("a"));
+    struct table_use *use = table_use_get(f.q, t);
+    assert_null(table_use_known(use, SLICE_LIT("1")));
+    table_use_learn(use, SLICE_LIT(""), t); /* a stamp that says nothing */
+    assert_null(table_use_known(use, SLICE_LIT("")));
+    table_use_learn(use, SLICE_LIT("1"), t);
+    table_use_learn(use, SLICE_LIT("2"), now);
+    assert_null(table_use_known(use, SLICE_LIT("1")));
+    struct table *known = table_use_known(use, SLICE_LIT("2"));
+    assert_ptr_equal(known, now);
+    table_release(known);
+    table_use_put(f.q, use);
+    table_release(now);
+    table_release(t);
+    fixture_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -172,6 +195,7 @@ int main(void)
         cmocka_unit_test(a_renamed_table_is_known_by_its_new_name),
         cmocka_unit_test(the_sequencer_does_not_wait_for_the_lock_of_a_table),
         cmocka_unit_test(a_worker_gives_up_the_lock_when_the_server_stops),
+        cmocka_unit_test(what_was_read_is_known_by_its_stamp),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,6 +40,7 @@ struct fixture {
     uint64_t wal_lsn;
     bool sees_xid; /* asked of the view when joined */
     uint32_t xid;
+    char stamp[500]; /* of the table, told to verify */
 
     /* What the sink does. */
     const char *on_subscribe; /* SQL of the other session */
@@ -106,13 +107,16 @@ static int sink_subscribe(void *ctx, struct err *err)
 }
 
 /* As a shape would: the definition must fit the table as it is. */
-static int sink_verify(void *ctx, PGconn *conn, struct err *err)
+static int sink_verify(void *ctx, PGconn *conn, struct slice stamp, struct err *err)
 {
     struct fixture *f = ctx;
     struct table *now = NULL;
     int rc;
 
     note(f, 'v');
+
+    snprintf(f->stamp, sizeof f->stamp, "%.*s", (int)stamp.len,
+             stamp.len ? stamp.ptr : "");
     assert_int_equal(PQtransactionStatus(conn), PQTRANS_INTRANS);
     rc = catalog_read_table_oid(conn, f->table->oid, &now, err);
     if (rc == 0 && !table_same(f->table, now)) {
@@ -657,6 +661,64 @@ static void ends_when_the_table_is_not_what_it_was(void **state)
     assert_string_equal(f->events, "sv");
 }
 
+/* What the stamp stands for: whatever changes the table's definition changes it. */
+static void a_stamp_follows_the_definition(void **state)
+{
+    static const char *const changes[] = {"ALTER TABLE t ADD w int",
+                                          "ALTER TABLE t DROP w",
+                                          "ALTER TABLE t ALTER v TYPE int8",
+                                          "ALTER TABLE t RENAME v TO u",
+                                          "ALTER TABLE t ALTER u SET NOT NULL",
+                                          "ALTER TABLE t REPLICA IDENTITY FULL",
+                                          "ALTER TABLE t DROP CONSTRAINT t_pkey",
+                                          "ALTER TABLE t ADD PRIMARY KEY (u)"};
+    struct fixture *f = *state;
+    char was[sizeof f->stamp];
+
+    sql(f->other, "CREATE TABLE t (id int PRIMARY KEY, v int)");
+    f->verify = true;
+    shape_of(f, "public", "t");
+    run_ok(f);
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        memcpy(was, f->stamp, sizeof was);
+        assert_int_not_equal(strlen(was), 0);
+        sql(f->other, "INSERT INTO t VALUES ((SELECT count(*) FROM t), 1)");
+        sql(f->other, "ANALYZE t");
+        shape_of(f, "public", "t");
+        run_ok(f);
+        assert_string_equal(f->stamp, was);
+        sql(f->other, "DELETE FROM t");
+        sql(f->other, changes[i]);
+        shape_of(f, "public", "t");
+        run_ok(f);
+        assert_string_not_equal(f->stamp, was);
+    }
+}
+
+static void what_a_stamp_can_not_tell_has_none(void **state)
+{
+    static const char *const tables[] = {
+        "CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE t (id int PRIMARY KEY, m mood)",
+        "CREATE DOMAIN short AS text; CREATE TABLE t (id int PRIMARY KEY, m short[])",
+        "CREATE COLLATION own FROM \"C\"; CREATE TABLE t (v text COLLATE own)",
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE child () INHERITS (t)",
+        "CREATE TABLE t (id int) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF "
+        "t "
+        "DEFAULT"};
+    struct fixture *f = *state;
+
+    f->verify = true;
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
+        sql(f->other, tables[i]);
+        shape_of(f, "public", "t");
+        run_ok(f);
+        assert_string_equal(f->stamp, "");
+        sql(f->other, "DROP TABLE t CASCADE");
+    }
+    sql(f->other, "DROP TYPE mood; DROP DOMAIN short; "
+                  "DROP COLLATION own");
+}
+
 static void cancelled_while_waiting_for_a_lock(void **state)
 {
     struct fixture *f = *state;
@@ -903,6 +965,8 @@ int main(void)
         TEST(refused_join_begins_again_with_a_new_snapshot),
         TEST(join_refused_for_ever_is_given_up),
         TEST(truncate_waits_from_before_the_snapshot_on),
+        TEST(a_stamp_follows_the_definition),
+        TEST(what_a_stamp_can_not_tell_has_none),
         TEST(ends_when_the_table_is_not_what_it_was),
         TEST(cancelled_while_waiting_for_a_lock),
         TEST(cancelled_in_the_middle_of_the_rows),
