@@ -575,11 +575,22 @@ static int write_given(struct shapelog *log, uint64_t lsn, struct err *err)
     return rc == 0 ? shapelog_frame_write(log, 0, lsn, err) : rc;
 }
 
+/* To be rewritten, so that a reader need not gather it: not for a few large messages, which many
+ * shapes may share. */
+static bool is_long(const struct shapelog_shape *shape)
+{
+    uint64_t bytes = shape->written.bytes - shape->own_end.bytes;
+    uint64_t entries = shape->written.entries - shape->own_end.entries;
+
+    return bytes >= TAIL_MAX_BYTES && (bytes / entries < TAIL_LARGE_MESSAGE ||
+                                       bytes >= shape->log->config.chunk_bytes);
+}
+
 /* Returns how its row is to be written: own files that are shown are in no frame. */
 static enum dirty show(struct shapelog_shape *shape)
 {
     struct shapelog *log = shape->log;
-    uint64_t tail_bytes = shape->written.bytes - shape->own_end.bytes;
+    bool fat = is_long(shape);
     struct mark end = complete(shape);
     bool own = shape->own_end.entries > shape->published.entries;
 
@@ -587,7 +598,7 @@ static enum dirty show(struct shapelog_shape *shape)
     shapelog_lock(shape);
     shape->published = end;
     shapelog_unlock(shape);
-    if (tail_bytes >= TAIL_MAX_BYTES && !shape->fat) {
+    if (fat && !shape->fat) {
         shape->fat = true;
         list_push(&log->fat, &shape->fat_link);
     }

@@ -23,9 +23,11 @@
 #define MESSAGE_MAX_BYTES (1u << 30)
 #define BODY_MAX_BYTES    (64u * 1024)        /* larger log parts are file pieces */
 #define BODY_CACHE_BYTES  (64u * 1024 * 1024) /* of all shapes together */
-#define TAIL_MAX_BYTES    (64u * 1024) /* of messages in segments, then they are rewritten */
-#define SMALL_SNAPSHOT    (64u * 1024) /* up to this it lies in a segment */
-#define WRITE_BLOCK_BYTES (256u * 1024)
+#define TAIL_MAX_BYTES                                                                   \
+    (64u * 1024)                 /* of messages in segments, then they are rewritten, */
+#define TAIL_LARGE_MESSAGE 4096u /* unless they are that large on average */
+#define SMALL_SNAPSHOT     (64u * 1024) /* up to this it lies in a segment */
+#define WRITE_BLOCK_BYTES  (256u * 1024)
 #define STAGE_MAX_BYTES                                                                  \
     (1u << 20) /* of staged messages, then an open transaction spills */
 #define FRAME_MAX_BYTES (4u << 20)  /* of messages, then the next frame begins */
@@ -35,9 +37,9 @@
 #define FOLDS_PER_SEGMENT 4u
 #define FOLD_ROW_BYTES    2048u
 #define SEGMENTS_PER_FOLD 4u
-#define STRIPES     64u
-#define PATH_BYTES  48
-#define NO_OLD_META (-1)
+#define STRIPES           64u
+#define PATH_BYTES        48
+#define NO_OLD_META       (-1)
 
 /* What encode.h's messages end in, and what the last one of a transaction ends in instead
  * (shape-protocol.md 4.3). That header is downstream of this module. */
@@ -669,9 +671,9 @@ struct shapelog {
     size_t shape_cap;
     struct list dirty[DIRTY_KINDS]; /* with a reference each */
     size_t dirty_count[DIRTY_KINDS];
-    struct list released;           /* removed ones whose last reference is gone */
-    struct journal_mark journal;    /* behind the last frame whose entries are shown */
-    uint64_t journal_bytes;         /* of frames since the log was opened */
+    struct list released;        /* removed ones whose last reference is gone */
+    struct journal_mark journal; /* behind the last frame whose entries are shown */
+    uint64_t journal_bytes;      /* of frames since the log was opened */
     bool journal_open; /* open frames lie before its end that may come to count */
     bool requested;
     bool stop;
