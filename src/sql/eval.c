@@ -4,8 +4,12 @@
  */
 
 #include "sql/eval.h"
+
+#include "base/prefetch.h"
 #include "sql/expr_tree.h"
 #include "sql/value.h"
+
+#define EXPECT_BYTES 320 /* what a short clause has */
 
 enum column_state { COLUMN_UNREAD, COLUMN_READ };
 
@@ -240,6 +244,14 @@ static enum sql_verdict verdict(const struct sql_value *v)
     if (v->null)
         return SQL_IS_NULL;
     return v->b ? SQL_IS_TRUE : SQL_IS_FALSE;
+}
+
+void sql_program_expect(const struct sql_program *program)
+{
+    const char *at = (const char *)program;
+
+    for (size_t i = 0; i < EXPECT_BYTES; i += CACHE_LINE_BYTES)
+        PREFETCH(at + i);
 }
 
 enum sql_verdict sql_program_run(const struct sql_program *program, struct sql_row *row,

@@ -169,6 +169,8 @@ int sql_program_new(const struct sql_expr *expr, const struct sql_table *table,
 void sql_program_free(struct sql_program *program); /* NULL is fine */
 /* Bytes of memory it holds. */
 size_t sql_program_size(const struct sql_program *program);
+/* It will be run soon: its memory is asked for. */
+void sql_program_expect(const struct sql_program *program);
 /* Pure but for the row's cache. err is required; it is written with SQL_IS_ERROR only. */
 enum sql_verdict sql_program_run(const struct sql_program *program, struct sql_row *row,
                                  struct err *err);

@@ -87,12 +87,35 @@ static bool match_one(struct matcher *m)
     return true;
 }
 
-/* The part behind the last % once more, one character later; false at the text's end. */
+/* From `from` on where the text has that character, of which c is the first byte; its end when
+ * nowhere. No byte of another character is like it. */
+static size_t find_first(const struct matcher *m, size_t from, char c)
+{
+    const char *text = m->text.ptr;
+    char low = sql_lower_ascii(c);
+
+    if (!m->fold || (low < 'a' || low > 'z')) {
+        const char *at = memchr(text + from, c, m->text.len - from);
+
+        return at ? (size_t)(at - text) : m->text.len;
+    }
+    while (from < m->text.len && (text[from] | 0x20) != low)
+        from++;
+    return from;
+}
+
+/* The part behind the last % once more, one character later, or where its first character is found;
+ * false at the text's end. */
 static bool try_later(struct matcher *m)
 {
+    char c;
+
     if (!m->starred || m->star_t >= m->text.len)
         return false;
     m->star_t = next_character(m, m->star_t);
+    c = m->star_p < m->pattern.len ? m->pattern.ptr[m->star_p] : '_';
+    if (c != '_' && c != '\\')
+        m->star_t = find_first(m, m->star_t, c);
     m->t = m->star_t;
     m->p = m->star_p;
     return true;

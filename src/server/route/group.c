@@ -51,22 +51,23 @@ static int scan_put(struct group *g, struct posting *p)
 {
     if (g->scan_len == g->scan_cap) {
         size_t cap = g->scan_cap == 0 ? 8 : g->scan_cap * 2;
-        struct posting **scan = realloc(g->scan, cap * sizeof(*scan));
+        struct scanned *scan = realloc(g->scan, cap * sizeof(*scan));
         if (scan == NULL)
             return ERR_MEMORY;
         g->scan = scan;
         g->scan_cap = cap;
     }
     p->key = g->scan_len;
-    g->scan[g->scan_len++] = p;
+    g->scan[g->scan_len++] =
+        (struct scanned){p, p->verified ? p->extra->programs[0] : NULL};
     return 0;
 }
 
 static void scan_take(struct group *g, struct posting *p)
 {
-    struct posting *moved = g->scan[--g->scan_len];
+    struct scanned moved = g->scan[--g->scan_len];
     g->scan[p->key] = moved;
-    moved->key = p->key;
+    moved.posting->key = p->key;
 }
 
 static struct key_table *table_of(struct column *c, enum place place)

@@ -180,6 +180,13 @@ struct column {
     struct range_node *ranges;
 };
 
+/* A posting that every row is verified with. Most rows fail its first program, and with that
+ * beside it nothing else of the filter is read. */
+struct scanned {
+    struct posting *posting;
+    struct program *first; /* NULL: it has none */
+};
+
 struct group {
     struct group *next; /* of the same relation */
     uint32_t oid;
@@ -190,7 +197,7 @@ struct group {
     struct column **columns; /* table->count, NULL where nothing is indexed */
     uint16_t *active;        /* those that there are */
     size_t active_count;
-    struct posting **scan;
+    struct scanned *scan;
     size_t scan_len;
     size_t scan_cap;
     uint64_t seed;
