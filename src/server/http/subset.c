@@ -393,6 +393,13 @@ static void run_job(void *ctx, PGconn *conn, const struct err *why)
 
 /* --- The loop's side --- */
 
+/* The query names what isn't there any more: a schema, a table, a column, a type. */
+static bool table_changed(const struct err *err)
+{
+    return strcmp(err->sqlstate, "3F000") == 0 || strcmp(err->sqlstate, "42P01") == 0 ||
+           strcmp(err->sqlstate, "42703") == 0 || strcmp(err->sqlstate, "42704") == 0;
+}
+
 /* Nothing was sent yet. */
 static void reply_error(struct shape_request *r, const struct err *err)
 {
@@ -411,6 +418,8 @@ static void reply_error(struct shape_request *r, const struct err *err)
                               false);
     } else if (err->http_status == 503 || err->http_status == 409) {
         /* That the table changed will end the shape, and then be a 409: of another handle. */
+        if (table_changed(err))
+            shapes_suspect(r->loop->http->config.shapes);
         shape_request_message(r, OBS_REFUSED_SNAPSHOT_ERROR, 503, err->message,
                               HTTP_RETRY_SNAPSHOT_S, true);
     } else {

@@ -240,6 +240,7 @@ enum mail_kind {
     MAIL_PARTITIONS,
     MAIL_TABLE_LEFT,
     MAIL_PROBED,
+    MAIL_SUSPECT,
     MAIL_STOP
 };
 

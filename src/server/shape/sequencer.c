@@ -137,6 +137,8 @@ static void drop_last_mail(struct sequencer *q)
         struct mail *next = mail->next;
         if (mail->kind == MAIL_CORRUPT)
             free(LIST_ENTRY(mail, struct mail_shape, mail));
+        else if (mail->kind == MAIL_SUSPECT)
+            free(mail);
         mail = next;
     }
 }
@@ -581,6 +583,10 @@ void sequencer_open_mail(struct sequencer *q, struct mail *mail)
         break;
     case MAIL_PROBED:
         fresh_probed(q, (const struct mail_probed *)(void *)mail);
+        break;
+    case MAIL_SUSPECT:
+        reconcile_soon(q);
+        free(mail);
         break;
     case MAIL_STOP:
         stop_begin(q);

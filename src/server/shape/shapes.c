@@ -422,6 +422,17 @@ void shapes_remove(struct shapes *s, struct shape *shape, enum obs_shape_reason 
     }
 }
 
+/* Want of memory leaves it to the look that is due anyway. */
+void shapes_suspect(struct shapes *s)
+{
+    struct mail *m = calloc(1, sizeof *m);
+    if (m == NULL)
+        return;
+    m->kind = MAIL_SUSPECT;
+    if (mailbox_send(&s->sequencer->mailbox, m, false) < 0)
+        free(m);
+}
+
 int shapes_sees_passed(struct shapes *s, const struct snapshot_view *view,
                        struct err *err)
 {

@@ -103,6 +103,9 @@ void shapes_get(struct shapes *s, struct shape_def *def, struct shape_where *whe
 void shapes_remove(struct shapes *s, struct shape *shape, enum obs_shape_reason reason,
                    shapes_answer_fn *fn, void *ctx);
 
+/* Something of the tables is not as it was: the next look at the catalog comes at once. */
+void shapes_suspect(struct shapes *s);
+
 /* Whether rows read in this view may be given to a client that reads on in a log at a position
  * published before the view was taken: they have everything up to there. ERR_RETRY: not yet; the
  * next view may. ERR_CANCELLED: the server stops. Waits for the sequencer: pool workers only. */
