@@ -3,8 +3,6 @@
 //
 //   later    the scenario needs a feature of a later issue; it is skipped
 //   partial  the steps that need such a feature are left out, the rest is compared
-//   isolated a where-clause only set the scenario's rows apart; it is replayed on a copy of
-//            the table holding just those rows
 //   differs  we answer otherwise on purpose; the exact difference is applied to the
 //            recording, everything else is compared
 //   driven   nothing differs; the entry only says how to play it (concurrent requests)
@@ -13,16 +11,12 @@ import type { Replay } from './replay.js';
 import { sleep } from '../support/process.js';
 
 export interface Difference {
-    kind: 'later' | 'partial' | 'isolated' | 'differs' | 'driven';
+    kind: 'later' | 'partial' | 'differs' | 'driven';
     reason: string;
     /** Steps that are left out. */
     drop?: (step: Step, index: number) => boolean;
     /** The intended difference. */
     patch?: (expected: Expected, step: Step, index: number, scenario: Scenario) => void;
-    /** Table and clause whose rows a copy holds. */
-    isolate?: Record<string, string>;
-    /** Scenarios with equal names share their copies. */
-    copies?: string;
     /** Steps started without waiting for the answer; waited for before the `join` ones. */
     background?: number[];
     join?: number[];
@@ -39,14 +33,13 @@ const NEEDS_SUBQUERIES = 'needs subqueries';
 
 const later = (reason: string): Difference => ({ kind: 'later', reason });
 
-const ISOLATED = 'the clause only sets the rows apart';
 const STAYS_OPEN = 'a stream that opens with pending entries stays open';
 
-const isolated = (isolate: Record<string, string>, extra: Partial<Difference> = {}): Difference => ({
-    kind: 'isolated',
-    reason: ISOLATED,
-    isolate,
-    ...extra,
+/** Requests whose path matches are left out. */
+const partial = (path: RegExp): Difference => ({
+    kind: 'partial',
+    reason: NEEDS_SUBQUERIES,
+    drop: (step) => path.test(step.request?.path ?? ''),
 });
 
 const differs = (
@@ -162,10 +155,6 @@ const walPosition = (ahead: number) => async (replay: Replay): Promise<string> =
     return String(BigInt(row.lsn) + BigInt(ahead));
 };
 
-/** The update reads row 1 of the original table. */
-const replicaFullTypes = (table: string, patch?: Difference['patch']): Difference =>
-    isolated({ [table]: 'id = 12' }, { patch });
-
 const LARGER = 'more of the language is taken (left out here; protocol/where and the unit tests have it), and refusals say why';
 const FAILS = "Postgres can't evaluate the clause on a row: ";
 const TYPING: Record<number, string> = {
@@ -193,10 +182,7 @@ const TABLE: Record<string, Record<string, Difference>> = {
                 if (i === 3) spellOut(expected);
             },
         },
-        'live-sees-pending-at-once': isolated({ c_tx: 'id > 500' }),
-        now: isolated({ c_tx: 'id > 800' }),
-        'offset-kinds': isolated({ c_tx: 'id > 900' }),
-        'concurrent-live-requests': isolated({ c_tx: 'id > 2000' }, { background: [2, 3, 4] }),
+        'concurrent-live-requests': { kind: 'driven', reason: 'three requests wait at once', background: [2, 3, 4] },
         'uncommitted-at-snapshot': {
             kind: 'driven',
             reason: 'the table is published before',
@@ -210,28 +196,21 @@ const TABLE: Record<string, Record<string, Difference>> = {
         },
     },
     chunks: {
-        'log-chunks': isolated({ ch_items: 'id > 100' }, {
-            reason: `${STAYS_OPEN}; ${ISOLATED}`,
-            patch: (expected, _step, i, scenario) => {
-                if (i !== 11) return;
-                expected.closedByServer = false;
-                expected.sse = scenario.steps.slice(4, 10).flatMap((step) => {
-                    return structuredClone(step.normalised!.response!.body as any[]);
-                });
-            },
+        'log-chunks': differs(STAYS_OPEN, (expected, _step, i, scenario) => {
+            if (i !== 11) return;
+            expected.closedByServer = false;
+            expected.sse = scenario.steps.slice(4, 10).flatMap((step) => {
+                return structuredClone(step.normalised!.response!.body as any[]);
+            });
         }),
-        'live-larger-than-chunk': isolated({ ch_items: 'id > 200' }, {
-            reason: `a stream goes on after a commit larger than a chunk; ${ISOLATED}`,
-            patch: (expected, _step, i) => {
+        'live-larger-than-chunk': differs(
+            'a stream goes on after a commit larger than a chunk',
+            (expected, _step, i) => {
                 if (i === 5) expected.sse = largeCommitThenThree();
             },
-        }),
-        'before-restart': isolated({ ch_exact: 'id > 0', ch_items: 'id > 300' }, {
-            copies: 'restart', drop: (step) => /table=ch_(sub|g)&/.test(step.request?.path ?? ''),
-        }),
-        'after-restart': isolated({ ch_exact: 'id > 0', ch_items: 'id > 300' }, {
-            copies: 'restart', drop: (step) => /table=ch_(sub|g)&/.test(step.request?.path ?? ''),
-        }),
+        ),
+        'before-restart': partial(/table=ch_(sub|g)&/),
+        'after-restart': partial(/table=ch_(sub|g)&/),
         'read-only-serving': later('needs a second instance; golden/modes covers the waiting one'),
     },
     http: {
@@ -282,7 +261,6 @@ const TABLE: Record<string, Record<string, Difference>> = {
         }),
     },
     lifecycle: {
-        'truncate-where-and-transaction': isolated({ l_tr: 'id > 0' }),
         'add-column': unread(3, 4),
         'drop-column': unread(3, 4),
         'rename-column': unread(3, 4),
@@ -387,23 +365,16 @@ const TABLE: Record<string, Record<string, Difference>> = {
         ),
     },
     sse: {
-        'pending-data': isolated({ s_items: 'id > 10' }, {
-            reason: `${STAYS_OPEN}; ${ISOLATED}`,
-            patch: (expected, _step, i) => {
-                if (i !== 4) return;
-                expected.closedByServer = false;
-                expected.sse!.push(
-                    ...commit('s_items', 9, [{ id: '13', v: 'later' }]),
-                );
-            },
+        'pending-data': differs(STAYS_OPEN, (expected, _step, i) => {
+            if (i !== 4) return;
+            expected.closedByServer = false;
+            expected.sse!.push(
+                ...commit('s_items', 9, [{ id: '13', v: 'later' }]),
+            );
         }),
-        'reopen-at-lsn-0': isolated({ s_items: 'id > 20' }, {
-            reason: `${STAYS_OPEN}; ${ISOLATED}`,
-            patch: (expected, _step, i) => {
-                if (i === 3) expected.closedByServer = false;
-            },
+        'reopen-at-lsn-0': differs(STAYS_OPEN, (expected, _step, i) => {
+            if (i === 3) expected.closedByServer = false;
         }),
-        'from-virtual-offset': isolated({ s_items: 'id > 40' }),
         'errors-before-open': differs(
             'an offset out of bounds is the usual 400, before the stream opens',
             (expected, _step, i) => {
@@ -430,19 +401,16 @@ const TABLE: Record<string, Record<string, Difference>> = {
                 if (message.value.id === '2') message.value.c = '(,,)';
             }),
         ),
-        'scalars-log-replica-full': replicaFullTypes('t_scalars', wireText({ b: bool })),
-        'times-log-replica-full': replicaFullTypes('t_times'),
-        'special-log-replica-full': replicaFullTypes('t_special', (expected) =>
+        'scalars-log-replica-full': differs('booleans in their wire form', wireText({ b: bool })),
+        'special-log-replica-full': differs('inet and composites in their wire form', (expected) =>
             rows(expected, (message) => {
                 if (message.headers.lsn !== undefined) return;
                 message.value.ip = inet(message.value.ip);
                 message.value.c ??= '(,,)';
             })),
-        'arrays-log-replica-full': replicaFullTypes('t_arrays'),
         'nullability-change': differs(NULLABLE, (expected, _step, i) => {
             if (i >= 4) expected.headers['electric-schema'] = NULLABLE_SCHEMA;
         }),
-        'session-settings': isolated({ t_times: 'id < 2', t_scalars: 'id < 2' }),
     },
     validation: {
         'table-unknown': differs('tables of pg_catalog are unknown', (expected, _step, i) => {

@@ -137,7 +137,6 @@ export class Replay {
 class ScenarioRun {
     private readonly bindings: Bindings;
     private readonly waiting: Promise<void>[] = [];
-    private readonly copies: string[] = [];
 
     constructor(
         private readonly replay: Replay,
@@ -158,7 +157,6 @@ class ScenarioRun {
     }
 
     async play(): Promise<void> {
-        await this.copyTables();
         const { steps } = this.scenario;
         for (let i = 0; i < steps.length; i++) {
             const step = steps[i];
@@ -180,7 +178,7 @@ class ScenarioRun {
         if (settings?.join?.includes(i)) await Promise.all(this.waiting.splice(0));
         if (settings?.before?.[i]) await settings.before[i](this.replay);
         if (step.sql !== undefined) {
-            for (const sql of this.sqlFor(step.sql)) await this.replay.sql(sql);
+            await this.replay.sql(this.replay.localSql(step.sql));
             await sleep(SETTLE_MS);
         } else if (step.note !== undefined) {
             await this.note(step.note);
@@ -206,7 +204,7 @@ class ScenarioRun {
             setTimeout(() => void session.query('commit'), Number(other[2]) * 1000);
         } else if (restart) {
             await this.replay.server.stop();
-            await this.replay.db.sql(this.sqlFor(restart[1]).at(-1)!);
+            await this.replay.db.sql(this.replay.localSql(restart[1]));
             await this.replay.server.launch();
             await this.replay.server.active();
             await this.caughtUp();
@@ -228,55 +226,6 @@ class ScenarioRun {
             return sent === true || sent === 't';
         });
         await sleep(300);
-    }
-
-    // A clause that only sets the scenario's rows apart is replaced by a copy of the
-    // table that holds just those rows.
-    private async copyTables(): Promise<void> {
-        for (const [table, clause] of Object.entries(this.difference?.isolate ?? {})) {
-            const copy = this.copyOf(table);
-            this.copies.push(table);
-            const [known] = await this.replay.db.sql(`select to_regclass('${copy}') as t`);
-            if (known.t !== null) continue;
-            await this.replay.db.sql(
-                `create table ${copy} (like ${table} including all); ` +
-                    `insert into ${copy} select * from ${table} where ${clause}; ` +
-                    // LIKE does not copy the declared dimensions of arrays.
-                    `update pg_attribute a set attndims = b.attndims from pg_attribute b
-                     where a.attrelid = '${copy}'::regclass and b.attrelid = '${table}'::regclass
-                       and a.attname = b.attname`,
-            );
-        }
-    }
-
-    private copyOf(table: string): string {
-        const name = this.difference?.copies ?? this.scenario.name;
-        return `${table}_${name.replaceAll('-', '_')}`;
-    }
-
-    private sqlFor(sql: string): string[] {
-        const own = this.replay.localSql(sql);
-        let copied = own;
-        for (const table of this.copies) {
-            // `table b` is how the recorded updates read rows that are not copied.
-            const name = new RegExp(`\\b${table}\\b(?! b\\b)`, 'g');
-            copied = copied.replaceAll(name, this.copyOf(table));
-        }
-        return copied === own ? [own] : [own, copied];
-    }
-
-    private pathFor(path: string): string {
-        for (const table of this.copies) {
-            path = path
-                .replace(`table=${table}&`, `table=${this.copyOf(table)}&`)
-                .replace(/&where=[^&]*/, '');
-        }
-        return path;
-    }
-
-    private restore(text: string): string {
-        for (const table of this.copies) text = text.replaceAll(this.copyOf(table), table);
-        return text;
     }
 
     private async request(step: Step, i: number): Promise<void> {
@@ -319,10 +268,10 @@ class ScenarioRun {
         const next = this.scenario.steps.slice(i + 1).find((s) => s.request);
         const { method, path } = step.request!;
         if (method !== 'GET' || !/[?&]offset=-1(&|$)/.test(path) || !next) return;
-        const definition = definitionOf(this.pathFor(path));
+        const definition = definitionOf(path);
         const follow = next.request!.path;
         if (!/[?&]offset=0_0(&|$)/.test(follow)) return;
-        if (definitionOf(this.pathFor(follow)) !== definition) return;
+        if (definitionOf(follow) !== definition) return;
         if (!this.replay.isNewShape(step)) return;
         await exchange(this.replay.server.url, `/v1/shape?${definition}`, { method: 'DELETE' });
     }
@@ -364,7 +313,7 @@ class ScenarioRun {
     private async send(step: Step, expected: Expected): Promise<Answer> {
         const { request } = step;
         await this.supply(step.normalised?.request?.path ?? '');
-        const path = this.pathFor(this.fillPath(step.normalised?.request?.path ?? request!.path));
+        const path = this.fillPath(step.normalised?.request?.path ?? request!.path);
         const headers: Record<string, string> = {};
         const templates = step.normalised?.request?.headers ?? request!.headers ?? {};
         for (const [name, value] of Object.entries(templates)) headers[name] = this.fillPath(value);
@@ -382,18 +331,18 @@ class ScenarioRun {
     private async plain(path: string, options: object): Promise<Answer> {
         const reply = await exchange(this.replay.server.url, path, options);
         const headers = { ...reply.headers };
-        return { status: reply.status, headers, text: this.restore(reply.text) };
+        return { status: reply.status, headers, text: reply.text };
     }
 
     private async actions(step: Step): Promise<void> {
         for (const action of step.during ?? []) {
             await sleep(action.after_ms);
             if (action.sql) {
-                for (const sql of this.sqlFor(action.sql)) await this.replay.sql(sql);
+                await this.replay.sql(this.replay.localSql(action.sql));
             }
             if (action.also) {
                 const [method, path] = action.also.split(' ');
-                await exchange(this.replay.server.url, this.pathFor(path), { method });
+                await exchange(this.replay.server.url, path, { method });
             }
         }
     }
@@ -415,7 +364,7 @@ class ScenarioRun {
             status: stream.status,
             headers: stream.headers,
             text: stream.text,
-            events: stream.events.map((e) => JSON.parse(this.restore(JSON.stringify(e)))),
+            events: stream.events.map((e) => JSON.parse(JSON.stringify(e))),
             closedByServer: stream.closedAtMs !== null,
         };
         stream.leave();
