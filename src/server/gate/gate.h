@@ -82,6 +82,19 @@ enum gate_decision gate_authorise(struct gate *gate, PGconn *conn,
 int gate_issue(const struct gate *gate, const json_t *grant, int64_t now_s, char **out,
                struct err *err);
 
+/* --- JSON, for callers that can't read it themselves --- */
+
+/* A request's body (may be empty when the table is given): *out, owned, has "table" and of "params",
+ * "where", "columns", "namespace" what was given. ERR_INVALID with a sentence. */
+int gate_read_request(struct slice body, struct slice table, json_t **out,
+                      struct err *err);
+const char *gate_request_table(const json_t *request);
+void gate_json_free(json_t *json); /* NULL is fine */
+/* The answers of the exchange and of the gatekeeper's route (client-semantics.md 11.5). */
+int gate_print_exchange(const char *token, struct buf *out);
+int gate_print_gatekeeper(const json_t *grant, const char *token, const char *url,
+                          struct buf *out);
+
 /* Sets role and claims for the transaction under way, as "SELECT set_config(…)": the statement,
  * and what it takes as $1 (role), $2 (claims), $3 (statement timeout in ms). */
 extern const char *const gate_identity_sql;

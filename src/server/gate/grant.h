@@ -31,6 +31,10 @@ struct grant {
 int grant_normalise(const json_t *in, json_t **out, struct err *err);
 /* Of an object in canonical form, as in a token that was verified; ERR_INVALID. */
 int grant_read(const json_t *in, struct grant *out);
+size_t grant_param_count(const struct grant *grant);
+const char *grant_param(const struct grant *grant, size_t i); /* from 0 */
+size_t grant_column_count(const struct grant *grant); /* 0: all */
+const char *grant_column(const struct grant *grant, size_t i);
 /* The canonical text. */
 void grant_print(const json_t *grant, struct buf *out);
 /* The grant that lets a table be followed in which there is nothing: for a request that says too
