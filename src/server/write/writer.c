@@ -291,6 +291,7 @@ static void answer_duplicate(struct worker *w, struct write_job *job)
         refuse_plain(job, WRITE_FAILED_INTERNAL);
         return;
     }
+    r->constraint[0] = '\0';
     const char *const values[] = {job->subject, id, hash};
     PGresult *result = PQexecParams(
         w->session.conn,
