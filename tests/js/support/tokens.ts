@@ -4,7 +4,7 @@ import { createHmac, createSign, generateKeyPairSync, sign as signWith, type Key
 
 export const AUTH_SECRET = 'an auth secret of at least 32 bytes';
 export const SHAPE_SECRET = 'a shape secret of at least 32 bytes';
-export const API_SECRET = 'the secret of /v1/shape';
+export const API_SECRET = 'the-secret-of-v1-shape';
 
 export type Claims = Record<string, unknown>;
 
