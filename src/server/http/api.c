@@ -703,6 +703,8 @@ static void begin_transactions(struct api_call *call, struct slice body)
     int rc = copy.ptr ? write_batch_parse(copy, &limits, &call->arena, &call->batch,
                                           &call->err)
                       : ERR_MEMORY;
+    if (rc != 0) /* the answer is one refusal, not a list */
+        call->batch = (struct write_batch){.count = 0};
     if (rc == 0)
         next_job(call);
     else if (rc == ERR_LIMIT)

@@ -41,6 +41,12 @@ export const WRITE_WORLD = `${ROLES}
     create function app.twice(a text) returns text language sql as 'select a';
     create function app.closed() returns int language sql as 'select 1';
     revoke all on function app.closed from public;
+    create function app.cross(a int, b int) returns void language plpgsql as $$
+    begin
+        update counters set n = n + 1 where id = a;
+        perform pg_sleep(0.3);
+        update counters set n = n + 1 where id = b;
+    end $$;
     create function app.slow(s float) returns void language sql as 'select pg_sleep(s)';
     create function app.tables(names text[], meta jsonb) returns jsonb language sql as
         $$ select jsonb_build_object('n', names, 'm', meta) $$;
