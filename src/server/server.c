@@ -319,7 +319,8 @@ static int make_routes(struct server *s, struct err *err)
     int rc = gate_read_file(c->routes_file, ROUTES_MAX_BYTES, &text, &len, err);
     if (rc < 0)
         return rc;
-    rc = routes_new(slice_make(text, len), c->gate.anonymous_role != NULL, &s->routes, &why);
+    rc = routes_new(slice_make(text, len), c->gate.anonymous_role != NULL, &s->routes,
+                    &why);
     free(text);
     return rc == 0 ? 0 : err_set(err, rc, "COULOMB_ROUTES_FILE: %s", why.message);
 }

@@ -15,9 +15,8 @@
 const char *const gate_identity_sql =
     "SELECT set_config('role', $1, true), set_config('request.jwt.claims', $2, true), "
     "set_config('statement_timeout', $3, true)";
-const char *const gate_claims_sql =
-    "SELECT set_config('request.jwt.claims', $1, true), "
-    "set_config('statement_timeout', $2, true)";
+const char *const gate_claims_sql = "SELECT set_config('request.jwt.claims', $1, true), "
+                                    "set_config('statement_timeout', $2, true)";
 
 /* --- The function --- */
 
@@ -47,7 +46,8 @@ int gate_check_function(struct gate *gate, struct err *err)
     buf_putc(&sql, '.');
     pg_put_ident(&sql, last);
     buf_puts(&sql, "($1::jsonb, $2::jsonb)");
-    snprintf(gate->function_sql, sizeof gate->function_sql, "%.*s", (int)sql.len, sql.ptr);
+    snprintf(gate->function_sql, sizeof gate->function_sql, "%.*s", (int)sql.len,
+             sql.ptr);
     int rc = sql.failed ? err_set(err, ERR_INVALID,
                                   "COULOMB_GATE_FUNCTION: the name is too long")
                         : 0;
@@ -66,8 +66,9 @@ static int set_identity(struct gate *gate, PGconn *conn, const struct token *tok
         return err_set(err, ERR_INVALID, "the token's role is not one that is allowed");
     snprintf(timeout, sizeof timeout, "%lld", (long long)gate->config.timeout_ms);
     const char *const all[] = {role, token->claims_text, timeout};
-    PGresult *result = PQexecParams(conn, role ? gate_identity_sql : gate_claims_sql,
-                                    role ? 3 : 2, NULL, role ? all : all + 1, NULL, NULL, 0);
+    PGresult *result =
+        PQexecParams(conn, role ? gate_identity_sql : gate_claims_sql, role ? 3 : 2, NULL,
+                     role ? all : all + 1, NULL, NULL, 0);
     int rc = 0;
     if (PQresultStatus(result) != PGRES_TUPLES_OK)
         rc = pg_fail(err, conn, result, "taking the caller's role");
@@ -107,9 +108,9 @@ static enum gate_decision call_function(struct gate *gate, PGconn *conn,
     const char *const values[] = {token->claims_text, text};
     enum gate_decision decision = GATE_FAILED;
 
-    PGresult *result = text ? PQexecParams(conn, gate->function_sql, 2, NULL, values, NULL,
-                                           NULL, 0)
-                            : NULL;
+    PGresult *result =
+        text ? PQexecParams(conn, gate->function_sql, 2, NULL, values, NULL, NULL, 0)
+             : NULL;
     if (!text) {
         err_set(err, ERR_MEMORY, "no memory for the request");
     } else if (PQresultStatus(result) == PGRES_TUPLES_OK) {
@@ -165,8 +166,8 @@ static bool fits_wishes(const json_t *request, const json_t *grant)
     const json_t *where = json_object_get(request, "where");
     const json_t *granted = json_object_get(grant, "where");
 
-    return !json_is_string(where) || json_equal((json_t *)(uintptr_t)where,
-                                                (json_t *)(uintptr_t)granted);
+    return !json_is_string(where) ||
+           json_equal((json_t *)(uintptr_t)where, (json_t *)(uintptr_t)granted);
 }
 
 static enum gate_decision by_policy(struct gate *gate, const struct token *token,
@@ -177,8 +178,8 @@ static enum gate_decision by_policy(struct gate *gate, const struct token *token
     const json_t *entry = policy_find(gate->policy, table);
     const struct source_values values = {.claims = token->claims,
                                          .params = json_object_get(request, "params")};
-    int rc = entry ? policy_fill_template(entry, table, &values, grant, err)
-                   : ERR_NOT_FOUND;
+    int rc =
+        entry ? policy_fill_template(entry, table, &values, grant, err) : ERR_NOT_FOUND;
 
     if (rc == 0 && fits_wishes(request, *grant))
         return GATE_GRANTED;
@@ -195,9 +196,11 @@ static int check_row_security(struct gate *gate, PGconn *conn, const char *table
     const char *const values[] = {qualified};
 
     (void)gate;
-    snprintf(qualified, sizeof qualified, "%s%s", strchr(table, '.') ? "" : "public.", table);
+    snprintf(qualified, sizeof qualified, "%s%s", strchr(table, '.') ? "" : "public.",
+             table);
     PGresult *result = PQexecParams(
-        conn, "SELECT relrowsecurity FROM pg_catalog.pg_class WHERE oid = to_regclass($1)", 1,
+        conn,
+        "SELECT relrowsecurity FROM pg_catalog.pg_class WHERE oid = to_regclass($1)", 1,
         NULL, values, NULL, NULL, 0);
     int rc = 0;
     if (PQresultStatus(result) != PGRES_TUPLES_OK)

@@ -36,10 +36,11 @@ int gate_read_file(const char *path, size_t max_bytes, char **out, size_t *len,
         *len = fread(text, 1, max_bytes, file);
         text[*len] = '\0';
         if (ferror(file))
-            rc = err_errno(err, ERR_INVALID, errno, "the file %.200s can't be read", path);
+            rc =
+                err_errno(err, ERR_INVALID, errno, "the file %.200s can't be read", path);
         else if (*len == max_bytes)
-            rc = err_set(err, ERR_INVALID, "the file %.200s is longer than %zu bytes", path,
-                         max_bytes - 1);
+            rc = err_set(err, ERR_INVALID, "the file %.200s is longer than %zu bytes",
+                         path, max_bytes - 1);
     }
     if (file)
         (void)fclose(file);
@@ -109,12 +110,14 @@ static int pin_algorithms(struct gate *gate, struct err *err)
     struct err why = {0};
     unsigned bits = default_algorithms(gate);
 
-    if (c->algorithms && token_algorithms_parse(slice_of(c->algorithms), &bits, &why) != 0)
+    if (c->algorithms &&
+        token_algorithms_parse(slice_of(c->algorithms), &bits, &why) != 0)
         return err_set(err, ERR_INVALID, "COULOMB_AUTH_ALGORITHMS: %s", why.message);
     if (bits == 0 || (gate->keys && !(bits & token_keys_algorithms(gate->keys))))
-        return err_set(err, ERR_INVALID,
-                       "COULOMB_AUTH_ALGORITHMS: none of them can be verified with the keys "
-                       "that are configured, so no token would be accepted");
+        return err_set(
+            err, ERR_INVALID,
+            "COULOMB_AUTH_ALGORITHMS: none of them can be verified with the keys "
+            "that are configured, so no token would be accepted");
     gate->auth_rules = (struct token_rules){.algorithms = bits,
                                             .issuer = c->issuer,
                                             .audience = c->audience,
@@ -129,14 +132,16 @@ static int make_shape_side(struct gate *gate, struct err *err)
     struct err why = {0};
 
     if (!c->shape_secret)
-        return err_set(err, ERR_INVALID,
-                       "COULOMB_SHAPE_SECRET: it is not set, so shape tokens could not be "
-                       "signed. Set it to at least %u random bytes (openssl rand -hex 32)",
-                       TOKEN_SECRET_MIN);
+        return err_set(
+            err, ERR_INVALID,
+            "COULOMB_SHAPE_SECRET: it is not set, so shape tokens could not be "
+            "signed. Set it to at least %u random bytes (openssl rand -hex 32)",
+            TOKEN_SECRET_MIN);
     if (c->secret && strcmp(c->secret, c->shape_secret) == 0)
-        return err_set(err, ERR_INVALID,
-                       "COULOMB_SHAPE_SECRET: it is the same as COULOMB_AUTH_SECRET. Whoever "
-                       "can sign in users could then forge grants: use another");
+        return err_set(
+            err, ERR_INVALID,
+            "COULOMB_SHAPE_SECRET: it is the same as COULOMB_AUTH_SECRET. Whoever "
+            "can sign in users could then forge grants: use another");
     if (token_keys_of_secret(slice_of(c->shape_secret), &gate->shape_keys, &why) != 0)
         return err_set(err, ERR_INVALID, "COULOMB_SHAPE_SECRET: %s", why.message);
     gate->shape_rules = (struct token_rules){.algorithms = 1u << TOKEN_HS256,
@@ -153,9 +158,10 @@ static int make_policy(struct gate *gate, struct err *err)
     size_t len;
 
     if (c->policy_file && c->function)
-        return err_set(err, ERR_INVALID,
-                       "COULOMB_GATE_POLICY_FILE and COULOMB_GATE_FUNCTION contradict each "
-                       "other: one of the two decides. Drop the other");
+        return err_set(
+            err, ERR_INVALID,
+            "COULOMB_GATE_POLICY_FILE and COULOMB_GATE_FUNCTION contradict each "
+            "other: one of the two decides. Drop the other");
     if (c->function)
         return gate_check_function(gate, err);
     if (!c->policy_file)
@@ -195,9 +201,8 @@ static int make_tables(struct gate *gate, struct err *err)
 {
     gate->auth_cache = token_cache_new(CACHED_TOKENS_MAX, CACHE_AGE_S);
     gate->shape_cache = token_cache_new(CACHED_TOKENS_MAX, CACHE_AGE_S);
-    gate->rate = gate->config.rate_per_s
-                     ? rate_new(gate->config.rate_per_s, SUBJECTS_MAX)
-                     : NULL;
+    gate->rate =
+        gate->config.rate_per_s ? rate_new(gate->config.rate_per_s, SUBJECTS_MAX) : NULL;
     if (!gate->auth_cache || !gate->shape_cache ||
         (gate->config.rate_per_s && !gate->rate))
         return err_set(err, ERR_MEMORY, "no memory for the gatekeeper");
@@ -216,10 +221,11 @@ int gate_new(const struct gate_config *config, struct gate **out, struct err *er
     }
     gate->config = *config;
     if (!!config->secret + !!config->key_file + !!config->jwks_url > 1)
-        rc = err_set(err, ERR_INVALID,
-                     "COULOMB_AUTH_SECRET, COULOMB_AUTH_KEY_FILE and COULOMB_AUTH_JWKS_URL "
-                     "contradict each other: tokens are verified with one of them. Drop the "
-                     "others");
+        rc = err_set(
+            err, ERR_INVALID,
+            "COULOMB_AUTH_SECRET, COULOMB_AUTH_KEY_FILE and COULOMB_AUTH_JWKS_URL "
+            "contradict each other: tokens are verified with one of them. Drop the "
+            "others");
     rc = rc ? rc : make_tables(gate, err);
     if (gate_is_on(config)) { /* else nobody has a token that counts */
         rc = rc ? rc : make_keys(gate, err);
@@ -300,8 +306,8 @@ int gate_verify_auth(struct gate *gate, struct slice text, int64_t now_s,
 int gate_verify_shape(struct gate *gate, struct slice text, int64_t now_s,
                       struct token **out, struct grant *grant, enum token_refusal *why)
 {
-    int rc = verify(gate->shape_cache, gate->shape_keys, &gate->shape_rules, text, now_s, out,
-                    why);
+    int rc = verify(gate->shape_cache, gate->shape_keys, &gate->shape_rules, text, now_s,
+                    out, why);
 
     if (rc == 0 && grant_read(json_object_get((*out)->claims, "shape"), grant) != 0) {
         token_release(*out);

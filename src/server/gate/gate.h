@@ -22,20 +22,23 @@ struct gate_config {
     const char *secret;
     const char *key_file; /* PEM or JWKS */
     const char *jwks_url;
-    const char *algorithms; /* "RS256,…"; NULL: HS256 with a secret, else RS256, ES256, EdDSA,
+    const char
+        *algorithms; /* "RS256,…"; NULL: HS256 with a secret, else RS256, ES256, EdDSA,
                                as far as there are keys for them */
-    const char *issuer;     /* NULL: any */
-    const char *audience;   /* NULL: any */
+    const char *issuer;   /* NULL: any */
+    const char *audience; /* NULL: any */
     const char *subject_claim;
     int64_t skew_ms;
     const char *shape_secret; /* signs shape tokens */
     int64_t shape_lifetime_ms;
     const char *function;    /* "schema.name"; NULL: none */
     const char *policy_file; /* NULL: none */
-    const char *roles;       /* "authenticated,editor": the first when a token names none; NULL */
-    const char *anonymous_role; /* of routes that need no token; NULL: there are no such */
-    int64_t timeout_ms;         /* of the function */
-    unsigned rate_per_s;        /* for each subject; 0: no limit */
+    const char
+        *roles; /* "authenticated,editor": the first when a token names none; NULL */
+    const char
+        *anonymous_role; /* of routes that need no token; NULL: there are no such */
+    int64_t timeout_ms;  /* of the function */
+    unsigned rate_per_s; /* for each subject; 0: no limit */
 };
 
 struct gate;
@@ -64,7 +67,7 @@ int64_t gate_limit(struct gate *gate, struct slice subject, int64_t now_ms);
 enum gate_decision {
     GATE_GRANTED,
     GATE_FORBIDDEN,
-    GATE_ASK,  /* gate_authorise, on a thread that may block */
+    GATE_ASK, /* gate_authorise, on a thread that may block */
     GATE_FAILED
 };
 

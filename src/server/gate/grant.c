@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 /* A scalar as the text that stands for it in Postgres; owned, NULL when it is none. */
 static json_t *scalar_text(const json_t *value)
 {
@@ -39,14 +38,17 @@ static const json_t *param_at(const json_t *params, size_t n)
 
 static int read_params(const json_t *params, json_t *out, struct err *err)
 {
-    size_t count = json_is_array(params) ? json_array_size(params) : json_object_size(params);
+    size_t count =
+        json_is_array(params) ? json_array_size(params) : json_object_size(params);
 
     if (!params || json_is_null(params) || (count == 0 && json_is_object(params)))
         return 0;
     if (!json_is_array(params) && !json_is_object(params))
-        return err_set(err, ERR_INVALID, "its \"params\" are neither a list nor an object");
+        return err_set(err, ERR_INVALID,
+                       "its \"params\" are neither a list nor an object");
     if (count > GRANT_PARAMS_MAX)
-        return err_set(err, ERR_INVALID, "it has more than %u parameters", GRANT_PARAMS_MAX);
+        return err_set(err, ERR_INVALID, "it has more than %u parameters",
+                       GRANT_PARAMS_MAX);
     json_t *list = json_array();
     for (size_t n = 1; n <= count; n++) {
         json_t *text = scalar_text(param_at(params, n));
@@ -91,14 +93,16 @@ static int read_columns(const json_t *columns, json_t *out, struct err *err)
         return 0;
     if (!json_is_array(columns) || count == 0 || count > GRANT_COLUMNS_MAX)
         return err_set(err, ERR_INVALID,
-                       "its \"columns\" are not a list of 1 to %u names", GRANT_COLUMNS_MAX);
+                       "its \"columns\" are not a list of 1 to %u names",
+                       GRANT_COLUMNS_MAX);
     const char **names = calloc(count, sizeof *names);
     if (!names)
         return err_set(err, ERR_MEMORY, "no memory for a grant");
     for (size_t i = 0; i < count; i++) {
         names[i] = json_string_value(json_array_get(columns, i));
         if (!names[i] || names[i][0] == '\0')
-            rc = err_set(err, ERR_INVALID, "its \"columns\" hold something that is no name");
+            rc = err_set(err, ERR_INVALID,
+                         "its \"columns\" hold something that is no name");
     }
     rc = rc ? rc : add_columns(names, count, out, err);
     free(names);

@@ -13,8 +13,8 @@
 
 typedef struct json_t json_t; /* jansson's */
 
-#define GRANT_TABLE_MAX   256u          /* bytes */
-#define GRANT_WHERE_MAX   (16u * 1024)  /* bytes; a token has to fit into a header */
+#define GRANT_TABLE_MAX   256u         /* bytes */
+#define GRANT_WHERE_MAX   (16u * 1024) /* bytes; a token has to fit into a header */
 #define GRANT_PARAMS_MAX  100u
 #define GRANT_COLUMNS_MAX 1600u
 
@@ -33,7 +33,7 @@ int grant_normalise(const json_t *in, json_t **out, struct err *err);
 int grant_read(const json_t *in, struct grant *out);
 size_t grant_param_count(const struct grant *grant);
 const char *grant_param(const struct grant *grant, size_t i); /* from 0 */
-size_t grant_column_count(const struct grant *grant); /* 0: all */
+size_t grant_column_count(const struct grant *grant);         /* 0: all */
 const char *grant_column(const struct grant *grant, size_t i);
 /* The canonical text. */
 void grant_print(const json_t *grant, struct buf *out);

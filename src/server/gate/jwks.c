@@ -169,7 +169,8 @@ int jwks_new(const struct jwks_config *config, struct jwks **out, struct err *er
     sigset_t before;
 
     *out = NULL;
-    if (strncmp(config->url, "https://", 8) != 0 && strncmp(config->url, "http://", 7) != 0)
+    if (strncmp(config->url, "https://", 8) != 0 &&
+        strncmp(config->url, "http://", 7) != 0)
         return err_set(err, ERR_INVALID, "it is no address that begins with https://");
     j = calloc(1, sizeof *j);
     if (j)

@@ -126,10 +126,11 @@ int token_keys_of_secret(struct slice secret, struct token_keys **out, struct er
 
     *out = NULL;
     if (secret.len < TOKEN_SECRET_MIN)
-        return err_set(err, ERR_INVALID,
-                       "the secret has %zu bytes; it must have at least %u, or it could be "
-                       "guessed",
-                       secret.len, TOKEN_SECRET_MIN);
+        return err_set(
+            err, ERR_INVALID,
+            "the secret has %zu bytes; it must have at least %u, or it could be "
+            "guessed",
+            secret.len, TOKEN_SECRET_MIN);
     struct token_keys *keys = make();
     if (!keys || r_jwk_init(&jwk) != RHN_OK ||
         r_jwk_import_from_symmetric_key(jwk, (const unsigned char *)secret.ptr,
@@ -178,10 +179,9 @@ static int read_pem(struct token_keys *keys, struct slice text, struct err *err)
                        "(openssl pkey -in private.pem -pubout)");
     if (r_jwk_init(&jwk) != RHN_OK)
         return err_set(err, ERR_MEMORY, "no memory for a key");
-    if (r_jwk_import_from_pem_der(jwk, certificate ? R_X509_TYPE_CERTIFICATE
-                                                   : R_X509_TYPE_PUBKEY,
-                                  R_FORMAT_PEM, (const unsigned char *)text.ptr,
-                                  text.len) != RHN_OK) {
+    if (r_jwk_import_from_pem_der(
+            jwk, certificate ? R_X509_TYPE_CERTIFICATE : R_X509_TYPE_PUBKEY, R_FORMAT_PEM,
+            (const unsigned char *)text.ptr, text.len) != RHN_OK) {
         r_jwk_free(jwk);
         return err_set(err, ERR_INVALID,
                        "it is neither a public key in PEM form nor a JSON Web Key Set");
@@ -209,10 +209,11 @@ int token_keys_of_text(struct slice text, bool secrets, struct token_keys **out,
     else
         rc = read_pem(keys, text, err);
     if (rc == 0 && keys->count == 0)
-        rc = err_set(err, ERR_INVALID,
-                     "it holds no key that could verify a token: RSA of at least %u bits, "
-                     "P-256 or Ed25519, for signatures, is expected",
-                     TOKEN_RSA_MIN);
+        rc =
+            err_set(err, ERR_INVALID,
+                    "it holds no key that could verify a token: RSA of at least %u bits, "
+                    "P-256 or Ed25519, for signatures, is expected",
+                    TOKEN_RSA_MIN);
     if (rc != 0)
         token_keys_release(keys);
     else

@@ -54,10 +54,11 @@ static int check_names(const char *table, const json_t *entry, struct err *err)
                strcmp(json_object_iter_key(it), known[i]) != 0)
             i++;
         if (i == sizeof known / sizeof known[0])
-            return err_set(err, ERR_INVALID,
-                           "table \"%.60s\": \"%.40s\" means nothing; \"where\", \"params\", "
-                           "\"columns\" and \"row_security\" do",
-                           table, json_object_iter_key(it));
+            return err_set(
+                err, ERR_INVALID,
+                "table \"%.60s\": \"%.40s\" means nothing; \"where\", \"params\", "
+                "\"columns\" and \"row_security\" do",
+                table, json_object_iter_key(it));
     }
     return 0;
 }

@@ -12,7 +12,8 @@
 
 struct bucket {
     struct list link;
-    int64_t full_at_us; /* in micros: up to a million requests a second can be told apart */
+    int64_t
+        full_at_us; /* in micros: up to a million requests a second can be told apart */
     char subject[];
 };
 

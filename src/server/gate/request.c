@@ -90,11 +90,10 @@ int gate_print_exchange(const char *token, struct buf *out)
 int gate_print_gatekeeper(const json_t *grant, const char *token, const char *url,
                           struct buf *out)
 {
-    json_t *answer = json_pack("{s:s,s:O*,s:O*,s:O*,s:O*}", "url", url, "table",
-                               json_object_get(grant, "table"), "where",
-                               json_object_get(grant, "where"), "params",
-                               json_object_get(grant, "params"), "columns",
-                               json_object_get(grant, "columns"));
+    json_t *answer = json_pack(
+        "{s:s,s:O*,s:O*,s:O*,s:O*}", "url", url, "table", json_object_get(grant, "table"),
+        "where", json_object_get(grant, "where"), "params",
+        json_object_get(grant, "params"), "columns", json_object_get(grant, "columns"));
     json_t *bearer = json_sprintf("Bearer %s", token);
     json_t *headers = json_pack("{s:o}", "Authorization", bearer);
     int failed = json_object_set_new(answer, "headers", headers);

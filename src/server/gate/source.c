@@ -32,7 +32,8 @@ static size_t split(const char *text, const char **rest)
 unsigned source_kind(const json_t *source)
 {
     const char *rest;
-    size_t i = json_is_string(source) ? split(json_string_value(source), &rest) : KIND_COUNT;
+    size_t i =
+        json_is_string(source) ? split(json_string_value(source), &rest) : KIND_COUNT;
 
     return i < KIND_COUNT ? kinds[i].kind : 0;
 }
@@ -62,13 +63,14 @@ int source_check(const json_t *source, unsigned allowed, struct err *err)
     size_t i = split(text, &rest);
     if (i < KIND_COUNT && (kinds[i].kind & allowed) && is_path(rest))
         return 0;
-    return err_set(err, ERR_INVALID,
-                   "\"%.60s\" is no source that can be used here: it is one of%s%s%s%s, or "
-                   "{\"value\": ...}",
-                   text, allowed & SOURCE_CLAIMS ? " claims.NAME" : "",
-                   allowed & SOURCE_PARAMS ? " params.NAME" : "",
-                   allowed & SOURCE_BODY ? " body.NAME" : "",
-                   allowed & SOURCE_PATH ? " path.NAME" : "");
+    return err_set(
+        err, ERR_INVALID,
+        "\"%.60s\" is no source that can be used here: it is one of%s%s%s%s, or "
+        "{\"value\": ...}",
+        text, allowed & SOURCE_CLAIMS ? " claims.NAME" : "",
+        allowed & SOURCE_PARAMS ? " params.NAME" : "",
+        allowed & SOURCE_BODY ? " body.NAME" : "",
+        allowed & SOURCE_PATH ? " path.NAME" : "");
 }
 
 static const json_t *object_of(enum source_kind kind, const struct source_values *values)

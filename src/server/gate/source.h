@@ -13,7 +13,12 @@
 
 typedef struct json_t json_t; /* jansson's */
 
-enum source_kind { SOURCE_CLAIMS = 1, SOURCE_PARAMS = 2, SOURCE_BODY = 4, SOURCE_PATH = 8 };
+enum source_kind {
+    SOURCE_CLAIMS = 1,
+    SOURCE_PARAMS = 2,
+    SOURCE_BODY = 4,
+    SOURCE_PATH = 8
+};
 
 struct source_values { /* objects, borrowed; NULL: there is none */
     const json_t *claims;

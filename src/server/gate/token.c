@@ -205,7 +205,8 @@ static enum token_refusal check_signature(const struct token_keys *keys,
         if (!may_verify(&keys->items[i], header))
             continue;
         why = TOKEN_REFUSED_SIGNATURE;
-        if (r_jws_verify_signature(jws, keys->items[i].jwk, R_FLAG_IGNORE_REMOTE) == RHN_OK)
+        if (r_jws_verify_signature(jws, keys->items[i].jwk, R_FLAG_IGNORE_REMOTE) ==
+            RHN_OK)
             why = TOKEN_ACCEPTED;
     }
     r_jws_free(jws);
@@ -340,8 +341,8 @@ static enum token_refusal verify(const struct token_keys *keys,
     if (!split(text, &parts))
         return TOKEN_REFUSED_MALFORMED;
     json_t *json = read_part(parts.header);
-    enum token_refusal why = json ? read_header(json, rules, &header)
-                                  : TOKEN_REFUSED_MALFORMED;
+    enum token_refusal why =
+        json ? read_header(json, rules, &header) : TOKEN_REFUSED_MALFORMED;
     if (why == TOKEN_ACCEPTED && parts.signature.len == 0)
         why = TOKEN_REFUSED_MALFORMED;
     if (why == TOKEN_ACCEPTED)

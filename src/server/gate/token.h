@@ -18,7 +18,7 @@ typedef struct json_t json_t;
 #define TOKEN_MAX_BYTES   8192u /* longer ones are refused unread */
 #define TOKEN_SUBJECT_MAX 255u  /* bytes */
 #define TOKEN_KEYS_MAX    32u
-#define TOKEN_SECRET_MIN  32u /* bytes (RFC 7518, 3.2) */
+#define TOKEN_SECRET_MIN  32u   /* bytes (RFC 7518, 3.2) */
 #define TOKEN_RSA_MIN     2048u /* bits (RFC 7518, 3.3) */
 
 /* X(enum, name, kind of key) */
@@ -31,7 +31,12 @@ typedef struct json_t json_t;
     X(ES256, "ES256", TOKEN_KEY_P256)                                                    \
     X(EDDSA, "EdDSA", TOKEN_KEY_ED25519)
 
-enum token_key_kind { TOKEN_KEY_SECRET, TOKEN_KEY_RSA, TOKEN_KEY_P256, TOKEN_KEY_ED25519 };
+enum token_key_kind {
+    TOKEN_KEY_SECRET,
+    TOKEN_KEY_RSA,
+    TOKEN_KEY_P256,
+    TOKEN_KEY_ED25519
+};
 
 #define TOKEN_ALGORITHM_ENUM(id, name, kind) TOKEN_##id,
 enum token_algorithm { TOKEN_ALGORITHMS(TOKEN_ALGORITHM_ENUM) TOKEN_ALGORITHM_COUNT };
@@ -55,7 +60,10 @@ enum token_algorithm { TOKEN_ALGORITHMS(TOKEN_ALGORITHM_ENUM) TOKEN_ALGORITHM_CO
     X(INTERNAL, "internal", "the token could not be checked")
 
 #define TOKEN_REFUSAL_ENUM(id, label, text) TOKEN_REFUSED_##id,
-enum token_refusal { TOKEN_ACCEPTED, TOKEN_REFUSALS(TOKEN_REFUSAL_ENUM) TOKEN_REFUSAL_COUNT };
+enum token_refusal {
+    TOKEN_ACCEPTED,
+    TOKEN_REFUSALS(TOKEN_REFUSAL_ENUM) TOKEN_REFUSAL_COUNT
+};
 
 const char *token_refusal_label(enum token_refusal why);
 const char *token_refusal_text(enum token_refusal why);
@@ -82,10 +90,10 @@ int token_algorithms_parse(struct slice text, unsigned *out, struct err *err);
 /* --- Verification --- */
 
 struct token_rules {
-    unsigned algorithms;       /* bits; no other is accepted */
-    const char *issuer;        /* NULL: any */
-    const char *audience;      /* NULL: any */
-    const char *type;          /* the header's typ must be this; NULL: not TOKEN_SHAPE_TYPE */
+    unsigned algorithms;  /* bits; no other is accepted */
+    const char *issuer;   /* NULL: any */
+    const char *audience; /* NULL: any */
+    const char *type;     /* the header's typ must be this; NULL: not TOKEN_SHAPE_TYPE */
     const char *subject_claim; /* NULL: none is needed */
     int64_t skew_s;            /* how far clocks may differ */
 };
@@ -93,11 +101,11 @@ struct token_rules {
 /* A token that was verified. Immutable, reference-counted, any thread. */
 struct token {
     atomic_uint refs;
-    json_t *claims;      /* an object; only to be read */
-    char *claims_text;   /* the same as compact JSON, without NUL */
-    char *subject;       /* "" when none is needed */
-    const char *role;    /* the claim "role", or NULL */
-    int64_t expires_s;   /* since 1970 */
+    json_t *claims;    /* an object; only to be read */
+    char *claims_text; /* the same as compact JSON, without NUL */
+    char *subject;     /* "" when none is needed */
+    const char *role;  /* the claim "role", or NULL */
+    int64_t expires_s; /* since 1970 */
     int64_t verified_s;
 };
 

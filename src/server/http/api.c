@@ -13,12 +13,12 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "json/json.h"
 #include "server/http/query.h"
+#include "json/json.h"
 
-#define ANSWER_MAX_BYTES     (32u * 1024 * 1024)
-#define TRANSACTIONS_MAX     100
-#define ROUTE_SEGMENT_MAX    512
+#define ANSWER_MAX_BYTES  (32u * 1024 * 1024)
+#define TRANSACTIONS_MAX  100
+#define ROUTE_SEGMENT_MAX 512
 
 enum api_kind {
     API_EXCHANGE,
@@ -56,8 +56,8 @@ struct api_call {
     struct write_job *job;
     struct arena arena; /* of the batch */
     struct write_batch batch;
-    size_t done;         /* transactions of it */
-    struct buf answers;  /* theirs, in a list */
+    size_t done;        /* transactions of it */
+    struct buf answers; /* theirs, in a list */
 };
 
 /* --- Answers --- */
@@ -183,8 +183,8 @@ static bool match_own(const struct http_config *c, struct slice path,
     return true;
 }
 
-static bool match(const struct http_config *c, struct slice path, enum evreq_method method,
-                  struct api_match *out)
+static bool match(const struct http_config *c, struct slice path,
+                  enum evreq_method method, struct api_match *out)
 {
     const char *name = evreq_method_name(method == EVREQ_HEAD ? EVREQ_GET : method);
     bool known = false;
@@ -238,10 +238,9 @@ static bool within_rate(struct http_loop *loop, struct evreq *req,
                         const struct token *token)
 {
     char seconds[24];
-    int64_t wait_ms =
-        token ? gate_limit(loop->http->config.gate, slice_of(token->subject),
-                           clock_mono_ms())
-              : 0;
+    int64_t wait_ms = token ? gate_limit(loop->http->config.gate,
+                                         slice_of(token->subject), clock_mono_ms())
+                            : 0;
 
     if (wait_ms == 0)
         return true;
@@ -655,8 +654,7 @@ static int set_identity(struct api_call *call)
     if (gate_role(gate, token, &job->role) != 0)
         return ERR_INVALID;
     job->subject = arena_dup(&job->arena, slice_of(token ? token->subject : ""));
-    job->claims =
-        arena_dup(&job->arena, slice_of(token ? token->claims_text : "{}"));
+    job->claims = arena_dup(&job->arena, slice_of(token ? token->claims_text : "{}"));
     job->done = on_done;
     job->ctx = call;
     return job->subject && job->claims ? 0 : ERR_MEMORY;

@@ -40,7 +40,8 @@ static bool add_column(struct param_value *value, const char *name, struct arena
     }
     quoted[n++] = '"';
     return params_add_item(
-        value, arena, (struct param_item){.value = slice_make(quoted, n), .is_text = true});
+        value, arena,
+        (struct param_item){.value = slice_make(quoted, n), .is_text = true});
 }
 
 static bool set_columns(struct params *p, const struct grant *grant, struct arena *arena)
@@ -159,8 +160,8 @@ static bool same_columns(const struct params *p, const struct grant *grant,
     for (size_t i = 0; i < list.count; i++) {
         size_t at = 0;
 
-        while (at < list.count && !slice_eq(list.names[at],
-                                            slice_of(grant_column(grant, i))))
+        while (at < list.count &&
+               !slice_eq(list.names[at], slice_of(grant_column(grant, i))))
             at++;
         if (at == list.count)
             return false;

@@ -6,8 +6,8 @@
 #define COULOMB_SERVER_HTTP_HTTP_H
 
 #include "server/catalog/catalog.h"
-#include "server/obs/obs.h"
 #include "server/gate/gate.h"
+#include "server/obs/obs.h"
 #include "server/shape/shapes.h"
 #include "server/write/route.h"
 #include "server/write/writer.h"

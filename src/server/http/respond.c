@@ -108,9 +108,9 @@ void respond_unauthorized(struct evreq *req, const char *description, struct sli
 
 void respond_allowed_headers(struct slice asked, struct buf *out)
 {
-    static const char *const allowed[] = {"content-type", "if-none-match", "traceparent",
-                                          "cache-control", "authorization",
-                                          "idempotency-key"};
+    static const char *const allowed[] = {"content-type",  "if-none-match",
+                                          "traceparent",   "cache-control",
+                                          "authorization", "idempotency-key"};
 
     while (asked.len > 0) {
         const char *comma = memchr(asked.ptr, ',', asked.len);
@@ -221,8 +221,8 @@ void respond_refetch(struct evreq *req, const char *handle)
     }
     evreq_add_header(req, "cache-control",
                      !is_read(req) || evreq_flag(req) ? "no-cache"
-                     : handle      ? "public, max-age=60, must-revalidate"
-                                   : "public, max-age=1, must-revalidate");
+                     : handle ? "public, max-age=60, must-revalidate"
+                              : "public, max-age=1, must-revalidate");
     evreq_reply(req, 409, SLICE_LIT("[{\"headers\":{\"control\":\"must-refetch\"}}]"));
 }
 

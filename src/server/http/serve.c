@@ -263,7 +263,8 @@ void serve_timeout(struct shape_request *r)
                                   HTTP_RETRY_NOT_READY_S, false);
     } else if (r->state == REQUEST_LIVE) {
         r->expired = true;
-        if (!shape_request_expired(r) && shapes_service(shapes) == SHAPES_STARTING && !r->loop->stopping)
+        if (!shape_request_expired(r) && shapes_service(shapes) == SHAPES_STARTING &&
+            !r->loop->stopping)
             shape_request_not_ready(r, RETRY_STREAM_DOWN_S);
         else
             serve(r);

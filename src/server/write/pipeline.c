@@ -87,8 +87,8 @@ static void take_failure(struct write_job *job, size_t at, const PGresult *resul
         copy_field(r->column, sizeof r->column, result, PG_DIAG_COLUMN_NAME);
     if (why == WRITE_FAILED_VALUE && parameter > 0 && parameter <= (unsigned)s->count &&
         s->columns && s->columns[parameter - 1])
-        snprintf(r->column, sizeof r->column, "%.*s",
-                 (int)s->columns[parameter - 1]->len, s->columns[parameter - 1]->ptr);
+        snprintf(r->column, sizeof r->column, "%.*s", (int)s->columns[parameter - 1]->len,
+                 s->columns[parameter - 1]->ptr);
 }
 
 static void take_rows(struct write_job *job, const struct write_statement *s,
@@ -192,10 +192,9 @@ static int exchange(PGconn *conn, struct list *jobs, struct list **reached)
 
     for (struct list *l = jobs->next; rc == 0 && l != jobs; l = l->next)
         rc = send_job(conn, LIST_ENTRY(l, struct write_job, link));
-    if (rc == 0 &&
-        (!PQsendQueryParams(conn, "SELECT pg_current_wal_lsn() - '0/0'", 0, NULL, NULL, NULL,
-                            NULL, 0) ||
-         !PQpipelineSync(conn)))
+    if (rc == 0 && (!PQsendQueryParams(conn, "SELECT pg_current_wal_lsn() - '0/0'", 0,
+                                       NULL, NULL, NULL, NULL, 0) ||
+                    !PQpipelineSync(conn)))
         rc = ERR_IO;
     for (; rc == 0 && *reached != jobs; *reached = (*reached)->next) {
         rc = receive_job(conn, LIST_ENTRY(*reached, struct write_job, link));

@@ -69,7 +69,7 @@ static bool is_one_of(const char *word, const char *const *words, size_t count)
 
 static const char *const methods[] = {"GET", "POST", "PUT", "PATCH", "DELETE"};
 /* What the server itself has. */
-static const char *const reserved[] = {"/v1",   "/shape", "/shapes", "/gatekeeper",
+static const char *const reserved[] = {"/v1",    "/shape", "/shapes", "/gatekeeper",
                                        "/proxy", "/demo",  "/"};
 
 static int check_path(const struct route *r, struct err *err)
@@ -89,8 +89,9 @@ static int check_path(const struct route *r, struct err *err)
         if (*p == '/' && (p[1] == '/' || p[1] == '\0' || ++segments > SEGMENTS_MAX))
             return fail(r, err, "its \"path\" has an empty segment or too many");
         if (strchr("?#%", *p) || (*p == ':' && (p[-1] != '/' || !isalpha(p[1]))))
-            return fail(r, err,
-                        "its \"path\" is made of plain segments and of :NAME, nothing else");
+            return fail(
+                r, err,
+                "its \"path\" is made of plain segments and of :NAME, nothing else");
     }
     return 0;
 }
@@ -103,8 +104,9 @@ static int read_parts(struct routes *routes, const struct route *r, const json_t
     struct err why = {0};
 
     if (!json_is_object(object) || count == 0 || count > PARTS_MAX)
-        return fail(r, err, "\"key\", \"values\" and \"args\" are objects of 1 to 200 "
-                            "sources");
+        return fail(r, err,
+                    "\"key\", \"values\" and \"args\" are objects of 1 to 200 "
+                    "sources");
     out->items = arena_calloc(&routes->arena, count, sizeof *out->items);
     if (!out->items)
         return err_set(err, ERR_MEMORY, "no memory for the routes");
@@ -166,7 +168,8 @@ static int read_changes(struct routes *routes, struct route *r, struct err *err)
     if (rc != 0)
         return rc;
     if (count == 0 || count > PARTS_MAX)
-        return fail(r, err, "it needs \"columns\": the names of those that may be written");
+        return fail(r, err,
+                    "it needs \"columns\": the names of those that may be written");
     r->columns = arena_calloc(&routes->arena, count, sizeof *r->columns);
     if (!r->columns)
         return err_set(err, ERR_MEMORY, "no memory for the routes");
@@ -244,17 +247,17 @@ static int read_route(struct routes *routes, struct route *r, const json_t *json
         return fail(r, err, "its \"method\" is one of GET, POST, PUT, PATCH, DELETE");
     if (auth && strcmp(auth, "none") != 0 && strcmp(auth, "required") != 0)
         return fail(r, err, "its \"auth\" is \"required\" or \"none\"");
-    if (r->id_source &&
-        source_check(r->id_source, SOURCE_BODY | SOURCE_PATH, &why) != 0)
+    if (r->id_source && source_check(r->id_source, SOURCE_BODY | SOURCE_PATH, &why) != 0)
         return fail(r, err, why.message);
     if (r->required && !json_is_array(r->required))
         return fail(r, err, "its \"required\" is a list of members of the body");
     int rc = check_path(r, err);
     rc = rc ? rc : read_kind(routes, r, json, err);
     if (rc == 0 && !r->needs_token && r->kind != ROUTE_SHAPE && !anonymous)
-        return fail(r, err,
-                    "\"auth\": \"none\" needs the role that callers without a token have. "
-                    "Set COULOMB_ANONYMOUS_ROLE");
+        return fail(
+            r, err,
+            "\"auth\": \"none\" needs the role that callers without a token have. "
+            "Set COULOMB_ANONYMOUS_ROLE");
     return rc;
 }
 
@@ -529,7 +532,8 @@ static int fill_changes(struct filler *f, struct slice body,
                                  limits, &f->job->arena, t, &err);
     f->job->transaction = t;
     if (rc == ERR_INVALID || rc == ERR_LIMIT) {
-        write_refuse(f->job, rc == ERR_LIMIT ? WRITE_FAILED_TOO_LARGE : WRITE_FAILED_INVALID,
+        write_refuse(f->job,
+                     rc == ERR_LIMIT ? WRITE_FAILED_TOO_LARGE : WRITE_FAILED_INVALID,
                      "%s", err.message);
         return ERR_INVALID;
     }

@@ -108,9 +108,10 @@ static int make_schema(struct session *s, struct err *err)
     struct err why = {0};
     int rc = pg_exec(s->conn, "BEGIN", NULL, err);
 
-    rc = rc ? rc
-            : pg_exec(s->conn, "SELECT pg_advisory_xact_lock(hashtext('coulomb.applied'))",
-                      NULL, err);
+    rc =
+        rc ? rc
+           : pg_exec(s->conn, "SELECT pg_advisory_xact_lock(hashtext('coulomb.applied'))",
+                     NULL, err);
     if (rc == 0 && pg_exec(s->conn, session_schema_sql, NULL, &why) != 0) {
         rc = err_set(err, ERR_FATAL,
                      "the schema \"coulomb\" can't be made (%s). Run the SQL of "

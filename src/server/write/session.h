@@ -5,12 +5,12 @@
 #include "base/map.h"
 #include "server/write/statement.h"
 
-#define SESSION_KNOWN_MAX    1024  /* tables, and functions; all are forgotten at the limit */
+#define SESSION_KNOWN_MAX    1024 /* tables, and functions; all are forgotten at the limit */
 #define SESSION_KNOWN_AGE_MS 15000 /* after that a definition is read again */
 
 struct session {
     const struct writer_config *config;
-    PGconn *conn; /* NULL: not connected */
+    PGconn *conn;         /* NULL: not connected */
     struct map tables;    /* "schema.name" -> struct known_table */
     struct map functions; /* likewise -> struct known_function */
     int64_t read_ms;      /* when the oldest was read */

@@ -14,7 +14,7 @@
 
 #include "json/json.h"
 
-#define SQL_MAX_BYTES (1024u * 1024)
+#define SQL_MAX_BYTES  (1024u * 1024)
 #define JSON_OID       114
 #define JSONB_OID      3802
 #define JSON_LIST_OID  199
@@ -44,8 +44,8 @@ static bool builder_init(struct builder *b, struct write_job *job, size_t room)
 
 static int builder_finish(struct builder *b, int rc, struct write_statement *out)
 {
-    char *sql = rc == 0 && !b->sql.failed ? arena_dup(&b->job->arena, buf_slice(&b->sql))
-                                          : NULL;
+    char *sql =
+        rc == 0 && !b->sql.failed ? arena_dup(&b->job->arena, buf_slice(&b->sql)) : NULL;
 
     if (rc == 0 && !sql)
         rc = ERR_MEMORY;
@@ -119,7 +119,8 @@ static int value_text(struct builder *b, const struct target *to,
     if (to->is_json)
         text = value->raw;
     else if (value->kind == WRITE_OBJECT)
-        return refuse_value(b, to->name, "an object is only for columns of json or jsonb");
+        return refuse_value(b, to->name,
+                            "an object is only for columns of json or jsonb");
     if (value->kind != WRITE_LIST || to->is_json) {
         *out = arena_dup(arena, text);
         return *out ? 0 : ERR_MEMORY;
@@ -285,7 +286,7 @@ static int put_set(struct builder *b, const struct write_mutation *m)
 /* Types that have no equality are compared by their text. */
 static bool has_equality(const struct table_column *c)
 {
-    static const uint32_t without[] = {JSON_OID, 142 /* xml */,     600 /* point */,
+    static const uint32_t without[] = {JSON_OID,       142 /* xml */,     600 /* point */,
                                        602 /* path */, 604 /* polygon */, JSON_LIST_OID};
     uint32_t oid = c->base_oid ? c->base_oid : c->type_oid;
 
@@ -385,8 +386,8 @@ static int refuse_args(struct builder *b, const char *why)
 static int put_body_argument(struct builder *b, const struct write_call *call,
                              const struct write_function *f)
 {
-    const char *body = arena_dup(&b->job->arena, call->body.len > 0 ? call->body
-                                                                    : SLICE_LIT("{}"));
+    const char *body =
+        arena_dup(&b->job->arena, call->body.len > 0 ? call->body : SLICE_LIT("{}"));
 
     if (!body)
         return ERR_MEMORY;
@@ -447,7 +448,9 @@ int write_statement_call(struct write_job *job, const struct write_call *call,
     buf_putc(&b.sql, '(');
     int rc = takes_body(call, f) ? put_body_argument(&b, call, f)
                                  : put_named_arguments(&b, call, f);
-    buf_puts(&b.sql, f->returns_void ? ")) AS r" : f->returns_set ? ") AS r" : "))::text");
+    buf_puts(&b.sql, f->returns_void  ? ")) AS r"
+                     : f->returns_set ? ") AS r"
+                                      : "))::text");
     buf_puts(&b.sql, keep_answer ? "), 'null'), true)" : "");
     rc = builder_finish(&b, rc, out);
     out->kind = WRITE_STATEMENT_CALL;

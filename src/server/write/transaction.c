@@ -11,9 +11,9 @@ struct parser {
     struct arena *arena;
     const struct write_limits *limits;
     struct err *err;
-    size_t mutations;    /* so far */
+    size_t mutations; /* so far */
     size_t transactions;
-    const char *where;   /* "mutation", "change" for sentences */
+    const char *where; /* "mutation", "change" for sentences */
 };
 
 static int fail(struct parser *p, int code, const char *what)
@@ -24,7 +24,8 @@ static int fail(struct parser *p, int code, const char *what)
 static int syntax(struct parser *p)
 {
     return err_set(p->err, ERR_INVALID, "the body is not valid JSON: %s at byte %zu",
-                   p->r.error ? p->r.error : "something else is expected", p->r.error_pos);
+                   p->r.error ? p->r.error : "something else is expected",
+                   p->r.error_pos);
 }
 
 /* A growing array in the arena; NULL: no memory. */
@@ -70,8 +71,9 @@ static int read_value(struct json_reader *r, enum json_event event, size_t befor
     case JSON_STRING:
         out->kind = WRITE_TEXT;
         if (r->text.len > 0 && memchr(r->text.ptr, '\0', r->text.len))
-            return err_set(err, ERR_INVALID, "a text holds the character NUL (\\u0000), "
-                                             "which Postgres can't store");
+            return err_set(err, ERR_INVALID,
+                           "a text holds the character NUL (\\u0000), "
+                           "which Postgres can't store");
         if (!copy(arena, r->text, &out->text))
             return ERR_MEMORY;
         break;
@@ -196,9 +198,10 @@ int write_table_parse(struct slice text, struct slice *schema, struct slice *tab
     if (schema->len > 0 && table->len > 0 && schema->len <= WRITE_NAME_MAX &&
         table->len <= WRITE_NAME_MAX && !memchr(text.ptr, '\0', text.len))
         return 0;
-    return err_set(err, ERR_INVALID,
-                   "\"table\" is no name of a table: NAME or SCHEMA.NAME is expected, as the "
-                   "catalog has them");
+    return err_set(
+        err, ERR_INVALID,
+        "\"table\" is no name of a table: NAME or SCHEMA.NAME is expected, as the "
+        "catalog has them");
 }
 
 /* --- Mutations --- */
@@ -234,8 +237,7 @@ static int read_object(struct parser *p, enum json_event event, struct write_val
     struct err why = {0};
 
     if (event != JSON_OBJECT_BEGIN)
-        return fail(p, ERR_INVALID,
-                    "\"key\", \"values\" and \"expect\" must be objects");
+        return fail(p, ERR_INVALID, "\"key\", \"values\" and \"expect\" must be objects");
     int rc = read_values(&p->r, p->arena, out, &why);
     return rc == ERR_INVALID || rc == ERR_LIMIT ? fail(p, rc, why.message) : rc;
 }
@@ -276,8 +278,7 @@ static int read_member(struct parser *p, struct write_mutation *m, unsigned *see
     if (event == JSON_ERROR)
         return ERR_CORRUPT;
     if (event != JSON_STRING)
-        return fail(p, ERR_INVALID,
-                    "\"op\", \"table\" and \"if_missing\" must be texts");
+        return fail(p, ERR_INVALID, "\"op\", \"table\" and \"if_missing\" must be texts");
     if (which == M_OP)
         return read_op(p, m);
     return which == M_TABLE ? read_table(p, m) : read_missing(p, m);
@@ -355,10 +356,10 @@ static int read_id(struct parser *p, struct write_transaction *t)
 {
     if (json_next(&p->r) != JSON_STRING || p->r.text.len == 0 ||
         p->r.text.len > WRITE_ID_MAX || memchr(p->r.text.ptr, '\0', p->r.text.len))
-        return p->r.error ? ERR_CORRUPT
-                          : err_set(p->err, ERR_INVALID,
-                                    "\"id\" must be a text of 1 to %u bytes",
-                                    WRITE_ID_MAX);
+        return p->r.error
+                   ? ERR_CORRUPT
+                   : err_set(p->err, ERR_INVALID,
+                             "\"id\" must be a text of 1 to %u bytes", WRITE_ID_MAX);
     return copy(p->arena, p->r.text, &t->id) ? 0 : ERR_MEMORY;
 }
 
@@ -431,8 +432,8 @@ static int read_transactions(struct parser *p, struct write_batch *batch)
             return err_set(p->err, ERR_LIMIT,
                            "the request has more than %zu transactions: send it in parts",
                            p->limits->max_transactions);
-        batch->transactions =
-            grow(p->arena, batch->transactions, batch->count, sizeof *batch->transactions);
+        batch->transactions = grow(p->arena, batch->transactions, batch->count,
+                                   sizeof *batch->transactions);
         if (!batch->transactions)
             return ERR_MEMORY;
         int rc = read_transaction(p, &batch->transactions[batch->count], NULL);
@@ -445,8 +446,7 @@ static int read_transactions(struct parser *p, struct write_batch *batch)
 int write_batch_parse(struct slice body, const struct write_limits *limits,
                       struct arena *arena, struct write_batch *out, struct err *err)
 {
-    struct parser p = {
-        .arena = arena, .limits = limits, .err = err, .where = "mutation"};
+    struct parser p = {.arena = arena, .limits = limits, .err = err, .where = "mutation"};
     struct write_transaction *one = arena_zalloc(arena, sizeof *one);
 
     *out = (struct write_batch){.count = 0};
@@ -460,9 +460,10 @@ int write_batch_parse(struct slice body, const struct write_limits *limits,
         if (event == JSON_ERROR)
             return finish(&p, ERR_CORRUPT);
         json_reader_fini(&p.r);
-        return err_set(err, ERR_INVALID,
-                       "the body must be a transaction, {\"mutations\": [...]}, or a list "
-                       "of them");
+        return err_set(
+            err, ERR_INVALID,
+            "the body must be a transaction, {\"mutations\": [...]}, or a list "
+            "of them");
     }
     int rc = finish(&p, read_transaction(&p, one, out));
     if (rc == 0 && !out->is_list) {
@@ -602,10 +603,10 @@ static int read_group(struct parser *p, struct slice table, const struct slice *
     }
 }
 
-int write_changes_parse(struct slice body, struct slice table, const struct slice *columns,
-                        size_t column_count, const struct write_limits *limits,
-                        struct arena *arena, struct write_transaction *out,
-                        struct err *err)
+int write_changes_parse(struct slice body, struct slice table,
+                        const struct slice *columns, size_t column_count,
+                        const struct write_limits *limits, struct arena *arena,
+                        struct write_transaction *out, struct err *err)
 {
     struct parser p = {.arena = arena, .limits = limits, .err = err, .where = "change"};
     int rc = 0;

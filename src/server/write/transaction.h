@@ -87,10 +87,10 @@ int write_table_parse(struct slice text, struct slice *schema, struct slice *tab
                       struct err *err);
 /* The body of the write patterns' POST /changes (client-semantics.md 11.1) for one table: all of it
  * becomes one transaction without an id. columns: those that may be written. */
-int write_changes_parse(struct slice body, struct slice table, const struct slice *columns,
-                        size_t column_count, const struct write_limits *limits,
-                        struct arena *arena, struct write_transaction *out,
-                        struct err *err);
+int write_changes_parse(struct slice body, struct slice table,
+                        const struct slice *columns, size_t column_count,
+                        const struct write_limits *limits, struct arena *arena,
+                        struct write_transaction *out, struct err *err);
 
 /* The text form in Postgres of a list, as an array's: {1,2,NULL,"a b"}. ERR_INVALID for objects in
  * it, unless json_elements: then each element is JSON. */

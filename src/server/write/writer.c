@@ -31,11 +31,11 @@
 #include "server/write/pipeline.h"
 #include "server/write/session.h"
 
-#define TOGETHER_MAX     16
-#define THREADS_MAX      64
-#define CLEAN_EVERY_MS   600000
-#define RECONNECT_MS     200
-#define ATTEMPT_WAIT_US  2000
+#define TOGETHER_MAX    16
+#define THREADS_MAX     64
+#define CLEAN_EVERY_MS  600000
+#define RECONNECT_MS    200
+#define ATTEMPT_WAIT_US 2000
 
 struct worker {
     struct writer *writer;
@@ -332,7 +332,8 @@ static void find_constraint_column(struct worker *w, struct write_job *job,
     PGresult *result = PQexecParams(
         w->session.conn,
         "SELECT a.attname FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_attribute a "
-        "ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1] WHERE c.conrelid = $1::oid "
+        "ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1] WHERE c.conrelid = "
+        "$1::oid "
         "AND c.conname = $2",
         2, NULL, values, NULL, NULL, 0);
     if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
@@ -344,7 +345,8 @@ static void tell_failure(struct worker *w, const struct write_job *job)
 {
     if (job->result.failure == WRITE_FAILED_INTERNAL)
         log_event(w->writer->config.log, LOG_ERROR, "write.failed",
-                  LOG_TEXT("sqlstate", job->sqlstate), LOG_TEXT("table", job->result.table),
+                  LOG_TEXT("sqlstate", job->sqlstate),
+                  LOG_TEXT("table", job->result.table),
                   LOG_I64("mutation", job->result.mutation));
 }
 
@@ -386,7 +388,8 @@ static void settle(struct worker *w, struct write_job *job, struct list *again)
 
     if (job->uncertain) {
         retry = job->id.len > 0;
-        refuse_plain(job, retry ? WRITE_FAILED_UNAVAILABLE : WRITE_FAILED_UNKNOWN_OUTCOME);
+        refuse_plain(job,
+                     retry ? WRITE_FAILED_UNAVAILABLE : WRITE_FAILED_UNKNOWN_OUTCOME);
     } else if (job->result.failure != WRITE_DONE) {
         retry = settle_failure(w, job);
     }
@@ -477,7 +480,8 @@ static void run_jobs(struct worker *w, struct list *jobs)
 
     for (unsigned attempt = 0; !list_empty(jobs); attempt++) {
         if (attempt > 0) /* others are in the way: not all at once again */
-            clock_sleep_us((int64_t)(next_random(w) % (ATTEMPT_WAIT_US << attempt)));
+            clock_sleep_us(
+                (int64_t)(next_random(w) % ((uint64_t)ATTEMPT_WAIT_US << attempt)));
         if (session_ensure(&w->session, w->writer->close_fd, &err) == 0) {
             run_once(w, jobs);
             continue;

@@ -31,14 +31,14 @@ struct write_result {
     enum write_failure failure; /* WRITE_DONE */
     int status;                 /* HTTP */
     char message[WRITE_DETAIL_MAX];
-    int mutation;        /* -1: none in particular */
-    char table[64];      /* "": none in particular; likewise */
+    int mutation;   /* -1: none in particular */
+    char table[64]; /* "": none in particular; likewise */
     char column[64];
     char constraint[64];
-    bool has_txid; /* something may have been written */
-    uint32_t txid; /* as in the replication stream */
-    uint64_t lsn;  /* read after the commit */
-    bool replayed; /* the answer of an earlier request with the same id */
+    bool has_txid;    /* something may have been written */
+    uint32_t txid;    /* as in the replication stream */
+    uint64_t lsn;     /* read after the commit */
+    bool replayed;    /* the answer of an earlier request with the same id */
     struct buf value; /* JSON that a function gave; empty: none */
 };
 
@@ -51,10 +51,10 @@ struct write_job {
     struct list link;
     struct arena arena;
     const char *subject;
-    const char *role;   /* NULL: the connection's own */
-    const char *claims; /* JSON */
-    struct slice id;    /* "": not idempotent */
-    unsigned char hash[WRITE_HASH_BYTES]; /* of the request */
+    const char *role;                            /* NULL: the connection's own */
+    const char *claims;                          /* JSON */
+    struct slice id;                             /* "": not idempotent */
+    unsigned char hash[WRITE_HASH_BYTES];        /* of the request */
     const struct write_transaction *transaction; /* or call */
     const struct write_call *call;
     write_done_fn *done;
@@ -83,12 +83,12 @@ struct writer_config {
     const struct pg_config *pg;
     const struct log *log;
     struct obs *obs;
-    unsigned connections;   /* also threads */
+    unsigned connections; /* also threads */
     size_t max_queued;
-    int64_t timeout_ms;     /* of a job, and of waiting in the queue */
+    int64_t timeout_ms; /* of a job, and of waiting in the queue */
     int connect_timeout_ms;
-    const char *schemas;    /* "public,app": tables that can be written to */
-    int64_t keep_ids_ms;    /* how long an id is remembered */
+    const char *schemas; /* "public,app": tables that can be written to */
+    int64_t keep_ids_ms; /* how long an id is remembered */
 };
 
 struct writer;
