@@ -9,6 +9,7 @@
  * been committed. */
 #include "server/http/stage.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -244,7 +245,7 @@ static bool within_rate(struct http_loop *loop, struct evreq *req,
 
     if (wait_ms == 0)
         return true;
-    snprintf(seconds, sizeof seconds, "%lld", (long long)(wait_ms / 1000 + 1));
+    snprintf(seconds, sizeof seconds, "%" PRId64, wait_ms / 1000 + 1);
     evreq_add_header(req, "retry-after", seconds);
     refuse(loop, req, OBS_REFUSED_RATE, 429, "rate_limit",
            "too many requests: retry after the time that retry-after says");
@@ -453,11 +454,10 @@ static void put_members(struct slice object, struct buf *out)
 {
     static const char *const ours[] = {"success", "txid", "lsn", "replayed"};
     struct json_reader r;
-    enum json_event event;
 
     json_reader_init(&r, object);
     json_next(&r);
-    while ((event = json_next(&r)) == JSON_NAME) {
+    while (json_next(&r) == JSON_NAME) {
         size_t mark = out->len;
         bool skip = false;
 
@@ -466,7 +466,7 @@ static void put_members(struct slice object, struct buf *out)
         buf_putc(out, ',');
         json_put_string(out, r.text);
         size_t before = r.pos;
-        event = json_next(&r);
+        enum json_event event = json_next(&r);
         if ((event == JSON_OBJECT_BEGIN || event == JSON_ARRAY_BEGIN) &&
             !json_skip(&r, event))
             break;

@@ -363,34 +363,34 @@ static int read_id(struct parser *p, struct write_transaction *t)
     return copy(p->arena, p->r.text, &t->id) ? 0 : ERR_MEMORY;
 }
 
-/* One member of a transaction, or (batch not NULL) the list of them. */
-static int read_transactions(struct parser *p, struct write_batch *batch);
-
+/* list: NULL, or set when the member turns out to be a list of transactions, into which the reader
+ * has come then. */
 static int read_transaction_member(struct parser *p, struct write_transaction *t,
-                                   struct write_batch *batch)
+                                   bool *list)
 {
-    bool list = batch && slice_eq(p->r.text, SLICE_LIT("transactions"));
+    bool wrapper = list && slice_eq(p->r.text, SLICE_LIT("transactions"));
 
     if (slice_eq(p->r.text, SLICE_LIT("id")))
         return t->id.len > 0 ? err_set(p->err, ERR_INVALID, "\"id\" is given twice")
                              : read_id(p, t);
-    if (!list && !slice_eq(p->r.text, SLICE_LIT("mutations")))
+    if (!wrapper && !slice_eq(p->r.text, SLICE_LIT("mutations")))
         return err_set(p->err, ERR_INVALID,
                        "\"%.*s\" means nothing here; \"id\" and \"mutations\" do",
                        (int)(p->r.text.len < 40 ? p->r.text.len : 40), p->r.text.ptr);
-    if (t->count > 0 || (list && t->id.len > 0))
+    if (t->count > 0 || (wrapper && t->id.len > 0))
         return err_set(p->err, ERR_INVALID, "\"mutations\" are given twice");
     enum json_event event = json_next(&p->r);
     if (event == JSON_ERROR)
         return ERR_CORRUPT;
     if (event != JSON_ARRAY_BEGIN)
         return err_set(p->err, ERR_INVALID, "\"mutations\" must be a list");
-    return list ? read_transactions(p, batch) : read_mutations(p, t);
+    if (wrapper)
+        *list = true;
+    return wrapper ? 0 : read_mutations(p, t);
 }
 
-/* Behind its brace. batch as above: set while this object may be a list's wrapper. */
-static int read_transaction(struct parser *p, struct write_transaction *t,
-                            struct write_batch *batch)
+/* Behind its brace; list as above: NULL inside of one. */
+static int read_transaction(struct parser *p, struct write_transaction *t, bool *list)
 {
     size_t start = p->r.pos - 1;
 
@@ -402,11 +402,11 @@ static int read_transaction(struct parser *p, struct write_transaction *t,
             break;
         if (event != JSON_NAME)
             return ERR_CORRUPT;
-        int rc = read_transaction_member(p, t, batch);
-        if (rc != 0)
+        int rc = read_transaction_member(p, t, list);
+        if (rc != 0 || (list && *list))
             return rc;
     }
-    if (t->count == 0 && !(batch && batch->is_list))
+    if (t->count == 0)
         return err_set(p->err, ERR_INVALID,
                        "a transaction needs \"mutations\", at least one");
     t->raw = slice_make(p->r.input.ptr + start, p->r.pos - start);
@@ -465,8 +465,14 @@ int write_batch_parse(struct slice body, const struct write_limits *limits,
             "the body must be a transaction, {\"mutations\": [...]}, or a list "
             "of them");
     }
-    int rc = finish(&p, read_transaction(&p, one, out));
-    if (rc == 0 && !out->is_list) {
+    bool list = false;
+    int rc = read_transaction(&p, one, &list);
+    if (rc == 0 && list)
+        rc = read_transactions(&p, out);
+    if (rc == 0 && list && json_next(&p.r) != JSON_OBJECT_END)
+        rc = ERR_CORRUPT;
+    rc = finish(&p, rc);
+    if (rc == 0 && !list) {
         out->transactions = one;
         out->count = 1;
     }
