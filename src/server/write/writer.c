@@ -16,7 +16,7 @@
  * is simply sent again; for others that is what their client is told. */
 #include "server/write/writer.h"
 
-#include <poll.h>
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -24,6 +24,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -35,6 +37,8 @@
 #define THREADS_MAX     64
 #define CLEAN_EVERY_MS  600000
 #define RECONNECT_MS    200
+#define CLOSE_GRACE_MS  250
+#define CLOSE_AGAIN_MS  20
 #define ATTEMPT_WAIT_US 2000
 
 struct worker {
@@ -43,12 +47,15 @@ struct worker {
     struct session session;
     uint64_t random;
     bool stale; /* the catalog has changed: forget it before the next exchange */
+    int socket; /* of the session, or -1; under the writer's lock */
+    bool over;  /* likewise: the thread is about to end */
 };
 
 struct writer {
     struct writer_config config;
     pthread_mutex_t lock; /* over what follows */
     pthread_cond_t wake;
+    pthread_cond_t quiet; /* a thread is over */
     struct list queue;
     size_t queued;
     unsigned idle;
@@ -374,6 +381,29 @@ static bool settle_failure(struct worker *w, struct write_job *job)
     return write_sqlstate_is_passing(job->sqlstate);
 }
 
+/* What writer_free may shut while the thread waits for Postgres. */
+static void tell_socket(struct worker *w, int socket)
+{
+    pthread_mutex_lock(&w->writer->lock);
+    w->socket = socket;
+    pthread_mutex_unlock(&w->writer->lock);
+}
+
+static int connect_session(struct worker *w, struct err *err)
+{
+    tell_socket(w, -1);
+    int rc = session_ensure(&w->session, w->writer->close_fd, err);
+    if (rc == 0)
+        tell_socket(w, PQsocket(w->session.conn));
+    return rc;
+}
+
+static void drop_session(struct worker *w)
+{
+    tell_socket(w, -1);
+    session_close(&w->session);
+}
+
 static bool is_closing(struct writer *writer)
 {
     pthread_mutex_lock(&writer->lock);
@@ -461,7 +491,7 @@ static void run_once(struct worker *w, struct list *jobs)
     if (list_empty(&ready))
         return;
     if (pipeline_run(w->session.conn, &ready) != 0)
-        session_close(&w->session);
+        drop_session(w);
     while (!list_empty(&ready))
         list_push(&sent, list_pop(&ready));
     while (!list_empty(&sent)) {
@@ -482,7 +512,7 @@ static void run_jobs(struct worker *w, struct list *jobs)
         if (attempt > 0) /* others are in the way: not all at once again */
             clock_sleep_us(
                 (int64_t)(next_random(w) % ((uint64_t)ATTEMPT_WAIT_US << attempt)));
-        if (session_ensure(&w->session, w->writer->close_fd, &err) == 0) {
+        if (connect_session(w, &err) == 0) {
             run_once(w, jobs);
             continue;
         }
@@ -510,7 +540,7 @@ static void clean(struct worker *w)
     if (due)
         writer->cleaned_ms = now_ms;
     pthread_mutex_unlock(&writer->lock);
-    if (!due || session_ensure(&w->session, writer->close_fd, &err) != 0)
+    if (!due || connect_session(w, &err) != 0)
         return;
     snprintf(seconds, sizeof seconds, "%lld",
              (long long)(writer->config.keep_ids_ms / 1000));
@@ -582,7 +612,12 @@ static void *work(void *arg)
         run_jobs(w, &jobs);
         clean(w);
     }
+    tell_socket(w, -1);
     session_fini(&w->session);
+    pthread_mutex_lock(&writer->lock);
+    w->over = true;
+    pthread_cond_signal(&writer->quiet);
+    pthread_mutex_unlock(&writer->lock);
     return NULL;
 }
 
@@ -618,6 +653,7 @@ static int start(struct writer *writer, struct err *err)
         struct worker *w = &writer->workers[i];
 
         w->writer = writer;
+        w->socket = -1;
         w->random = (uint64_t)clock_wall_us() * (2 * i + 1) | 1;
         session_init(&w->session, &writer->config);
         rc = pthread_create(&w->thread, NULL, work, w);
@@ -628,6 +664,16 @@ static int start(struct writer *writer, struct err *err)
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return rc;
+}
+
+static void init_quiet(struct writer *writer)
+{
+    pthread_condattr_t monotonic;
+
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&writer->quiet, &monotonic);
+    pthread_condattr_destroy(&monotonic);
 }
 
 int writer_new(const struct writer_config *config, struct writer **out, struct err *err)
@@ -641,6 +687,7 @@ int writer_new(const struct writer_config *config, struct writer **out, struct e
     list_init(&writer->queue);
     pthread_mutex_init(&writer->lock, NULL);
     pthread_cond_init(&writer->wake, NULL);
+    init_quiet(writer);
     writer->close_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int rc = writer->close_fd < 0 ? err_set(err, ERR_IO, "no descriptor for the writer")
                                   : start(writer, err);
@@ -651,21 +698,50 @@ int writer_new(const struct writer_config *config, struct writer **out, struct e
     return rc;
 }
 
+/* Under the lock: false when some threads are not over after so long. */
+static bool await_threads(struct writer *writer, int64_t ms)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += ms * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    for (unsigned i = 0; i < writer->count; i++)
+        while (!writer->workers[i].over)
+            if (pthread_cond_timedwait(&writer->quiet, &writer->lock, &until) ==
+                ETIMEDOUT)
+                return false;
+    return true;
+}
+
+/* What runs gets a moment to end; then its connection is shut, and nobody knows what became of
+ * it. */
+static void end_threads(struct writer *writer)
+{
+    pthread_mutex_lock(&writer->lock);
+    writer->closing = true;
+    pthread_cond_broadcast(&writer->wake);
+    if (writer->close_fd >= 0)
+        eventfd_write(writer->close_fd, 1);
+    for (int64_t ms = CLOSE_GRACE_MS; !await_threads(writer, ms); ms = CLOSE_AGAIN_MS)
+        for (unsigned i = 0; i < writer->count; i++)
+            if (writer->workers[i].socket >= 0)
+                shutdown(writer->workers[i].socket, SHUT_RDWR);
+    pthread_mutex_unlock(&writer->lock);
+}
+
 void writer_free(struct writer *writer)
 {
     if (!writer)
         return;
-    pthread_mutex_lock(&writer->lock);
-    writer->closing = true;
-    pthread_cond_broadcast(&writer->wake);
-    pthread_mutex_unlock(&writer->lock);
-    if (writer->close_fd >= 0)
-        eventfd_write(writer->close_fd, 1);
+    end_threads(writer);
     for (unsigned i = 0; i < writer->count; i++)
         pthread_join(writer->workers[i].thread, NULL);
     if (writer->close_fd >= 0)
         close(writer->close_fd);
     pthread_cond_destroy(&writer->wake);
+    pthread_cond_destroy(&writer->quiet);
     pthread_mutex_destroy(&writer->lock);
     free(writer);
 }
