@@ -135,8 +135,8 @@ int main(int argc, char **argv)
 
     if (argc < 4)
         die("usage: bench_load PORT CONNECTIONS SECONDS [HEADER…] < REQUEST");
-    int port = atoi(argv[1]);        // NOLINT(cert-err34-c): our own scripts
-    int connections = atoi(argv[2]); // NOLINT(cert-err34-c)
+    int port = (int)strtol(argv[1], NULL, 10);
+    int connections = (int)strtol(argv[2], NULL, 10);
     double seconds = strtod(argv[3], NULL);
     for (int i = 4; i < argc; i++) {
         size_t n = strlen(load.headers);

@@ -122,7 +122,7 @@ int main(int argc, char **argv)
 
     if (argc != 6)
         die("usage: bench_roundtrip PORT TABLE SECRET TOKEN N");
-    f.port = atoi(argv[1]); // NOLINT(cert-err34-c): our own scripts
+    f.port = (int)strtol(argv[1], NULL, 10);
     f.table = argv[2];
     f.secret = argv[3];
     long n = strtol(argv[5], NULL, 10);
