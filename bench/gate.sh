@@ -3,8 +3,8 @@
 
 . "$(dirname "$0")/common.sh"
 
-ROUNDS=${ROUNDS:-7}
-SECONDS_EACH=${SECONDS_EACH:-3}
+ROUNDS=${ROUNDS:-15}
+SECONDS_EACH=${SECONDS_EACH:-1}
 CLIENTS=${CLIENTS:-32}
 SECRET=the-secret-of-the-bench
 AUTH=an-auth-secret-of-at-least-32-bytes
@@ -26,19 +26,26 @@ token=$("$BUILD/bench/bench_token" sign "$AUTH" me)
 shape=$(curl -fsS -H "authorization: Bearer $token" -d '{"table":"items"}' \
     "http://127.0.0.1:$ELECTRIC_PORT/shapes/auth-token" | sed 's/.*"token":"\([^"]*\)".*/\1/')
 
-# load HEADER PATH
+# load NAME HEADER PATH: adds to the arrays NAME_rates and NAME_cpu (microseconds for each).
+declare -a open_rates guarded_rates open_cpu guarded_cpu ratios
 load() {
-    printf 'GET %s\n' "$2" |
-        "$BUILD/bench/bench_load" "$ELECTRIC_PORT" "$CLIENTS" "$SECONDS_EACH" "$1"
+    local -n rates=$1_rates cpu=$1_cpu
+    local before rate
+    before=$(cpu_s)
+    rate=$(printf 'GET %s\n' "$3" |
+        "$BUILD/bench/bench_load" "$ELECTRIC_PORT" "$CLIENTS" "$SECONDS_EACH" "$2")
+    rates+=("$rate")
+    cpu+=("$(calc "($(cpu_s) - $before) * 1000000 / ($rate * $SECONDS_EACH)")")
 }
 
-guarded=()
-open=()
 query='table=items&where=owner%20%3D%20%241&params%5B1%5D=me&offset=-1'
 for _ in $(seq "$ROUNDS"); do
-    open+=("$(load "x-nothing: 1" "/v1/shape?$query&secret=$SECRET")")
-    guarded+=("$(load "authorization: Bearer $shape" "/shape?offset=-1")")
+    load open "x-nothing: 1" "/v1/shape?$query&secret=$SECRET"
+    load guarded "authorization: Bearer $shape" "/shape?offset=-1"
+    ratios+=("$(calc "${guarded_rates[-1]} / ${open_rates[-1]}")")
 done
-figure open_per_s "$(median "${open[@]}")" 1/s %.0f
-figure guarded_per_s "$(median "${guarded[@]}")" 1/s %.0f
-figure guarded_vs_open "$(calc "$(median "${guarded[@]}") / $(median "${open[@]}")")" ratio
+figure open_per_s "$(median "${open_rates[@]}")" 1/s %.0f
+figure guarded_per_s "$(median "${guarded_rates[@]}")" 1/s %.0f
+figure guarded_vs_open "$(median "${ratios[@]}")" ratio
+figure open_cpu_us "$(median "${open_cpu[@]}")" us
+figure guarded_cpu_us "$(median "${guarded_cpu[@]}")" us
