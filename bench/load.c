@@ -165,5 +165,6 @@ int main(int argc, char **argv)
             receive(&load, events[i].data.ptr);
     }
     printf("%.1f\n", (double)load.answered / (now_s() - began));
+    free(clients);
     return 0;
 }

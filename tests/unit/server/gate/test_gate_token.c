@@ -125,14 +125,13 @@ static void keys_serve_their_own_kind_only(void **state)
                                                       1u << TOKEN_HS384 |
                                                       1u << TOKEN_HS512);
     token_keys_release(keys);
-    static const char *const none[] = {"",
-                                       "x",
-                                       "{}",
-                                       "{\"keys\":[]}",
-                                       "[]",
-                                       "{\"keys\":[7,{\"kty\":\"oct\",\"k\":\"AA\"}]}",
-                                       "-----BEGIN PUBLIC KEY-----\nAAAA\n"
-                                       "-----END PUBLIC KEY-----\n"};
+    static const char pem[] =
+        "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
+    static const char *const none[] = {
+        "",   "x",
+        "{}", "{\"keys\":[]}",
+        "[]", "{\"keys\":[7,{\"kty\":\"oct\",\"k\":\"AA\"}]}",
+        pem};
     for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
         assert_int_equal(token_keys_of_text(slice_of(none[i]), true, &keys, &err),
                          ERR_INVALID);
