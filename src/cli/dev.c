@@ -185,12 +185,13 @@ static void tell_done(const struct dev *d)
 
 static void tell_what_to_try(const struct dev *d)
 {
+    const char *secret = d->secret[0] ? "secret=" : "";
     printf(
         "\nThree things to try:\n"
         "\n"
         "  1. Open this page in two tabs, and change the list in one of them:\n"
         "\n"
-        "       http://127.0.0.1:%u" DEMO_PATH "\n"
+        "       http://127.0.0.1:%u" DEMO_PATH "%s%s%s\n"
         "\n"
         "  2. Change a row in Postgres while you watch them:\n"
         "\n"
@@ -198,10 +199,11 @@ static void tell_what_to_try(const struct dev *d)
         "\n"
         "  3. Read the shape that the page follows (in the browser, or with curl -i):\n"
         "\n"
-        "       http://127.0.0.1:%u/v1/shape?table=todos&offset=-1\n"
+        "       http://127.0.0.1:%u/v1/shape?table=todos&offset=-1%s%s%s\n"
         "\n"
         "Ctrl-C stops the server and its Postgres. The data stay.\n\n",
-        d->port, d->psql, d->port);
+        d->port, d->secret[0] ? "?" : "", secret, d->secret, d->psql, d->port,
+        d->secret[0] ? "&" : "", secret, d->secret);
     fflush(stdout);
 }
 

@@ -74,7 +74,7 @@ void token_cache_free(struct token_cache *cache)
 
 static bool is_old(const struct token_cache *cache, const struct token *t, int64_t now_s)
 {
-    return now_s >= t->expires_s || now_s >= t->verified_s + cache->max_age_s ||
+    return now_s >= t->ends_s || now_s >= t->verified_s + cache->max_age_s ||
            now_s < t->verified_s;
 }
 

@@ -311,6 +311,7 @@ static enum token_refusal make_token(json_t *claims, const struct token_rules *r
     token->claims = claims;
     token->verified_s = now_s;
     why = check_claims(claims, rules, now_s, &token->expires_s);
+    token->ends_s = token->expires_s + rules->skew_s;
     if (why == TOKEN_ACCEPTED) {
         token->claims_text = json_dumps(claims, JSON_COMPACT);
         token->subject = read_subject(claims, rules->subject_claim);

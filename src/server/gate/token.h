@@ -105,7 +105,8 @@ struct token {
     char *claims_text; /* the same as compact JSON, without NUL */
     char *subject;     /* "" when none is needed */
     const char *role;  /* the claim "role", or NULL */
-    int64_t expires_s; /* since 1970 */
+    int64_t expires_s; /* since 1970; as the token says */
+    int64_t ends_s;    /* so long it counts: a clock's difference later */
     int64_t verified_s;
 };
 

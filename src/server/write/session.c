@@ -129,8 +129,6 @@ static int prepare(struct session *s, struct err *err)
     int rc = pg_exec(s->conn, "SET synchronous_commit = on", NULL, err);
 
     if (rc == 0)
-        rc = pg_exec(s->conn, "SET search_path = pg_catalog, public", NULL, err);
-    if (rc == 0)
         rc = has_schema(s->conn, &there, err);
     if (rc == 0 && !there)
         rc = make_schema(s, err);
