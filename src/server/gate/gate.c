@@ -20,30 +20,31 @@ bool gate_is_on(const struct gate_config *c)
     return c->secret || c->key_file || c->jwks_url;
 }
 
+static int read_whole(FILE *file, const char *path, size_t max_bytes, char *text,
+                      size_t *len, struct err *err)
+{
+    *len = fread(text, 1, max_bytes, file);
+    text[*len] = '\0';
+    if (ferror(file))
+        return err_errno(err, ERR_INVALID, errno, "the file %.200s can't be read", path);
+    if (*len == max_bytes)
+        return err_set(err, ERR_INVALID, "the file %.200s is longer than %zu bytes", path,
+                       max_bytes - 1);
+    return 0;
+}
+
 int gate_read_file(const char *path, size_t max_bytes, char **out, size_t *len,
                    struct err *err)
 {
     FILE *file = fopen(path, "rbe");
-    char *text = malloc(max_bytes + 1);
-    int rc = 0;
 
     *out = NULL;
     if (!file)
-        rc = err_errno(err, ERR_INVALID, errno, "the file %.200s can't be read", path);
-    else if (!text)
-        rc = err_set(err, ERR_MEMORY, "no memory for the file %.200s", path);
-    if (rc == 0) {
-        *len = fread(text, 1, max_bytes, file);
-        text[*len] = '\0';
-        if (ferror(file))
-            rc =
-                err_errno(err, ERR_INVALID, errno, "the file %.200s can't be read", path);
-        else if (*len == max_bytes)
-            rc = err_set(err, ERR_INVALID, "the file %.200s is longer than %zu bytes",
-                         path, max_bytes - 1);
-    }
-    if (file)
-        (void)fclose(file);
+        return err_errno(err, ERR_INVALID, errno, "the file %.200s can't be read", path);
+    char *text = malloc(max_bytes + 1);
+    int rc = text ? read_whole(file, path, max_bytes, text, len, err)
+                  : err_set(err, ERR_MEMORY, "no memory for the file %.200s", path);
+    (void)fclose(file);
     if (rc == 0)
         *out = text;
     else
