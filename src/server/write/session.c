@@ -126,7 +126,10 @@ static int make_schema(struct session *s, struct err *err)
 static int prepare(struct session *s, struct err *err)
 {
     bool there = false;
-    int rc = pg_exec(s->conn, "SET synchronous_commit = on", NULL, err);
+    char sql[96];
+    snprintf(sql, sizeof sql, "SET synchronous_commit = on; SET statement_timeout = %lld",
+             (long long)s->config->timeout_ms);
+    int rc = pg_exec(s->conn, sql, NULL, err);
 
     if (rc == 0)
         rc = has_schema(s->conn, &there, err);

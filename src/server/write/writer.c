@@ -60,7 +60,7 @@ struct writer {
     size_t queued;
     unsigned idle;
     bool closing;
-    int64_t cleaned_ms;
+    int64_t clean_at_ms;
     int close_fd;
     unsigned count;
     struct worker workers[THREADS_MAX];
@@ -527,28 +527,39 @@ static void run_jobs(struct worker *w, struct list *jobs)
     }
 }
 
-/* Ids that nobody will ask for again. */
-static void clean(struct worker *w)
+static bool is_time_to_clean(struct writer *writer)
 {
-    struct writer *writer = w->writer;
-    char seconds[24];
-    struct err err = {0};
+    int64_t now_ms = clock_mono_ms();
 
     pthread_mutex_lock(&writer->lock);
-    int64_t now_ms = clock_mono_ms();
-    bool due = now_ms - writer->cleaned_ms > CLEAN_EVERY_MS;
+    bool due = now_ms >= writer->clean_at_ms && !writer->closing;
     if (due)
-        writer->cleaned_ms = now_ms;
+        writer->clean_at_ms = now_ms + CLEAN_EVERY_MS;
     pthread_mutex_unlock(&writer->lock);
-    if (!due || connect_session(w, &err) != 0)
-        return;
+    return due;
+}
+
+/* Ids that nobody will ask for again, some at a time: a statement has its time limit. */
+static void clean(struct worker *w)
+{
+    struct err err = {0};
+    char seconds[24];
+    bool more = is_time_to_clean(w->writer) && connect_session(w, &err) == 0;
+
     snprintf(seconds, sizeof seconds, "%lld",
-             (long long)(writer->config.keep_ids_ms / 1000));
+             (long long)(w->writer->config.keep_ids_ms / 1000));
     const char *const values[] = {seconds};
-    PQclear(PQexecParams(w->session.conn,
-                         "DELETE FROM coulomb.applied WHERE at < now() - $1::bigint * "
-                         "interval '1 second'",
-                         1, NULL, values, NULL, NULL, 0));
+    while (more && !is_closing(w->writer)) {
+        PGresult *result = PQexecParams(
+            w->session.conn,
+            "DELETE FROM coulomb.applied WHERE ctid = ANY (ARRAY(SELECT ctid FROM "
+            "coulomb.applied WHERE at < now() - $1::bigint * interval '1 second' LIMIT "
+            "5000))",
+            1, NULL, values, NULL, NULL, 0);
+
+        more = strtoul(PQcmdTuples(result), NULL, 10) == 5000;
+        PQclear(result);
+    }
 }
 
 /* --- Threads --- */

@@ -3,6 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import { API_SECRET, authToken, bearer, GATE_ENV } from '../support/tokens.js';
 import type { Reply } from '../support/http.js';
+import { until } from '../support/process.js';
 import { readToEnd } from '../support/shapes.js';
 import { useSuite } from '../support/suite.js';
 import { WRITE_ENV, WRITE_WORLD } from './world.js';
@@ -165,6 +166,19 @@ describe('once', () => {
         expect(new Set(replies.map((r) => r.json().txid)).size).toBe(1);
         expect(replies.filter((r) => !r.json().replayed).length).toBe(1);
         expect((await suite.db.sql('select from keyless where v = $1', [id])).length).toBe(1);
+    });
+
+    test('for as long as ids are kept', async () => {
+        await suite.db.sql(`insert into coulomb.applied(subject, id, request, at)
+            values ('amira', 'old', '', now() - interval '2 minutes'), ('amira', 'young', '', now())`);
+        const server = await suite.another({ COULOMB_WRITE_KEEP_IDS: '60s' });
+        await server.get('/v1/transactions', {
+            method: 'POST', body: { mutations: [insert({ v: 'x' }, 'keyless')] }, headers: bearer(authToken('amira')),
+        });
+        await until('the old id to be gone', async () =>
+            (await suite.db.sql(`select from coulomb.applied where id = 'old'`)).length === 0);
+        expect((await suite.db.sql(`select from coulomb.applied where id = 'young'`)).length).toBe(1);
+        await server.close();
     });
 
     test('a refused one takes no id: mended, it may be sent again', async () => {
