@@ -198,21 +198,60 @@ static void send_all(struct connection *c, const char *bytes, size_t len)
     }
 }
 
+static void take_answer(struct connection *c, struct answer *out, sink_fn *sink,
+                        void *ctx)
+{
+    *out = (struct answer){.status = 0};
+    struct framing f = read_head(c, out);
+    if (f.chunked)
+        take_chunks(c, out, sink, ctx);
+    else
+        take_body(c, f.length, out, sink, ctx);
+}
+
 void http_get(struct connection *c, const char *path, struct answer *out, sink_fn *sink,
               void *ctx)
 {
     char request[2048];
-    struct framing f;
     int n = snprintf(request, sizeof(request),
                      "GET %s HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n", path);
 
     if (n < 0 || (size_t)n >= sizeof(request))
         die("the path is too long: %s", path);
     send_all(c, request, (size_t)n);
-    *out = (struct answer){.status = 0};
-    f = read_head(c, out);
-    if (f.chunked)
-        take_chunks(c, out, sink, ctx);
-    else
-        take_body(c, f.length, out, sink, ctx);
+    take_answer(c, out, sink, ctx);
+}
+
+struct kept {
+    char *text;
+    size_t len;
+    size_t size;
+};
+
+static void keep(void *ctx, const char *bytes, size_t len)
+{
+    struct kept *k = ctx;
+
+    if (k->len + len >= k->size)
+        die("an answer is too long");
+    memcpy(k->text + k->len, bytes, len);
+    k->len += len;
+    k->text[k->len] = '\0';
+}
+
+void http_post(struct connection *c, const char *path, const char *token,
+               const char *body, struct answer *out, char *answer, size_t size)
+{
+    struct kept kept = {answer, 0, size};
+    char request[16384];
+    int n = snprintf(request, sizeof(request),
+                     "POST %s HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer %s\r\n"
+                     "content-length: %zu\r\n\r\n%s",
+                     path, token, strlen(body), body);
+
+    if (n < 0 || (size_t)n >= sizeof(request))
+        die("the request is too long");
+    answer[0] = '\0';
+    send_all(c, request, (size_t)n);
+    take_answer(c, out, keep, &kept);
 }

@@ -32,6 +32,10 @@ typedef void sink_fn(void *ctx, const char *bytes, size_t len);
 void http_get(struct connection *c, const char *path, struct answer *out, sink_fn *sink,
               void *ctx);
 
+/* Sends a body with a bearer token; the answer's, terminated, is put into answer. */
+void http_post(struct connection *c, const char *path, const char *token,
+               const char *body, struct answer *out, char *answer, size_t size);
+
 /* Seconds, monotonic and of the wall. */
 double now_s(void);
 double wall_s(void);

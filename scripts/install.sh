@@ -8,7 +8,8 @@
 # libc6-dev, libclang-rt-14-dev: only recommended by the compilers, and
 # recommendations are not installed.
 RUN=(gcc libc6-dev cmake ninja-build pkg-config libpq-dev libevent-dev libsqlite3-dev
-    libxxhash-dev libjansson-dev libpg-query-dev libprotobuf-c-dev
+    libxxhash-dev libjansson-dev librhonabwy-dev libgnutls28-dev
+    libcurl4-openssl-dev libpg-query-dev libprotobuf-c-dev
     postgresql-15 ca-certificates)
 TEST=("${RUN[@]}" libcmocka-dev locales nginx varnish chromium openssl)
 LINT=("${TEST[@]}" clang clang-tidy clang-format libclang-rt-14-dev cppcheck shellcheck)

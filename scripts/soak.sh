@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make soak: the randomised oracle for thousands of rounds, a million rows under random
-# where-clauses beside Postgres, the fault loops for every n, and a transaction of millions of
-# rows. ROUNDS says how many rounds, COMPARISONS how many rows of clauses under each
+# where-clauses beside Postgres, the fault loops for every n, a transaction of millions of
+# rows, and a write storm. ROUNDS says how many rounds, COMPARISONS how many rows of clauses under each
 # collation, SEED repeats a run; without it each run has its own, which is printed. PARTS
 # names some of the parts.
 
@@ -14,7 +14,8 @@ export LARGE_ROWS=${LARGE_ROWS:-5000000} LARGE_MIB=${LARGE_MIB:-200}
 export JS_SECONDS=${SOAK_SECONDS:-86400}
 export WHERE_COMPARISONS=${COMPARISONS:-1000000} WHERE_SEED=$ORACLE_SEED
 export SQL_ROUNDS=${SQL_ROUNDS:-100} SQL_SEED=$ORACLE_SEED
-PARTS=${PARTS:-oracle sql faults large}
+export STORM_WRITES=${STORM_WRITES:-400} STORM_KILLS=${STORM_KILLS:-40}
+PARTS=${PARTS:-oracle sql faults large storm}
 
 # wanted NAME WORDS…: whether that part is asked for; the words say what it is.
 wanted() {
@@ -45,4 +46,5 @@ if wanted sql "$WHERE_COMPARISONS rows of random clauses under each collation, S
 fi
 part faults "a fault at every call that a scenario makes"
 part large "one transaction of $LARGE_ROWS rows"
+part storm "64 clients that write $STORM_WRITES times each, the server killed $STORM_KILLS times"
 tally

@@ -40,6 +40,27 @@ static int check_auth(const struct settings *s, struct err *err)
     return 0;
 }
 
+/* Whoever gets past the gatekeeper by the door beside it needs no token. */
+static int check_gate(const struct settings *s, struct err *err)
+{
+    const struct setting_value *insecure = value(s, SETTING_INSECURE);
+    const enum setting_id keys[] = {SETTING_AUTH_SECRET, SETTING_AUTH_KEY_FILE,
+                                    SETTING_AUTH_JWKS_URL};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (value(s, keys[i])->text && insecure->v.flag)
+            return err_set(
+                err, ERR_INVALID,
+                "%s and %s contradict each other: with the gatekeeper on, /v1/shape must "
+                "not be open to everyone. Set ELECTRIC_SECRET (--secret) in place of the "
+                "latter",
+                value(s, keys[i])->name, insecure->name);
+    const struct setting_value *routes = value(s, SETTING_ROUTES_FILE);
+    if (routes->text && access(routes->text, R_OK) != 0)
+        return err_set(err, ERR_INVALID, "%s: the file %s can't be read", routes->name,
+                       routes->text);
+    return 0;
+}
+
 static int check_slot(const struct settings *s, struct err *err)
 {
     const struct setting_value *id = value(s, SETTING_STREAM_ID);
@@ -188,10 +209,48 @@ static void fill_http(const struct settings *s, struct server_config *c)
     c->read_timeout_ms = value(s, SETTING_TCP_READ_TIMEOUT)->v.ms;
 }
 
+static void fill_gate(const struct settings *s, struct server_config *c)
+{
+    c->gate = (struct gate_config){
+        .secret = value(s, SETTING_AUTH_SECRET)->text,
+        .key_file = value(s, SETTING_AUTH_KEY_FILE)->text,
+        .jwks_url = value(s, SETTING_AUTH_JWKS_URL)->text,
+        .algorithms = value(s, SETTING_AUTH_ALGORITHMS)->text,
+        .issuer = value(s, SETTING_AUTH_ISSUER)->text,
+        .audience = value(s, SETTING_AUTH_AUDIENCE)->text,
+        .subject_claim = value(s, SETTING_AUTH_SUBJECT)->text,
+        .skew_ms = value(s, SETTING_AUTH_SKEW)->v.ms,
+        .shape_secret = value(s, SETTING_SHAPE_SECRET)->text,
+        .shape_lifetime_ms = value(s, SETTING_SHAPE_TOKEN_LIFETIME)->v.ms,
+        .function = value(s, SETTING_GATE_FUNCTION)->text,
+        .policy_file = value(s, SETTING_GATE_POLICY_FILE)->text,
+        .roles = value(s, SETTING_WRITE_ROLES)->text,
+        .anonymous_role = value(s, SETTING_ANONYMOUS_ROLE)->text,
+        .timeout_ms = value(s, SETTING_GATE_TIMEOUT)->v.ms,
+        .rate_per_s = (unsigned)value(s, SETTING_GATE_RATE)->v.number,
+    };
+    c->gate_pool_size = (unsigned)value(s, SETTING_GATE_POOL_SIZE)->v.number;
+    c->public_url = value(s, SETTING_PUBLIC_URL)->text;
+}
+
+static void fill_write(const struct settings *s, struct server_config *c)
+{
+    c->routes_file = value(s, SETTING_ROUTES_FILE)->text;
+    c->rpc_schema = value(s, SETTING_RPC_SCHEMA)->text;
+    c->write_schemas = value(s, SETTING_WRITE_SCHEMAS)->text;
+    c->write_pool_size = (unsigned)value(s, SETTING_WRITE_POOL_SIZE)->v.number;
+    c->write_timeout_ms = value(s, SETTING_WRITE_TIMEOUT)->v.ms;
+    c->write_max_bytes = value(s, SETTING_WRITE_MAX_BODY)->v.number;
+    c->write_max_mutations = value(s, SETTING_WRITE_MAX_MUTATIONS)->v.number;
+    c->write_max_queued = value(s, SETTING_WRITE_MAX_QUEUED)->v.number;
+    c->write_keep_ids_ms = value(s, SETTING_WRITE_KEEP_IDS)->v.ms;
+}
+
 int config_build(const struct settings *s, struct server_config *out, struct err *err)
 {
     *out = (struct server_config){.version = CONFIG_PROTOCOL_VERSION};
     int rc = check_auth(s, err);
+    rc = rc ? rc : check_gate(s, err);
     rc = rc ? rc : check_slot(s, err);
     rc = rc ? rc : check_storage(s, err);
     rc = rc ? rc : check_listen(s, err);
@@ -201,5 +260,7 @@ int config_build(const struct settings *s, struct server_config *out, struct err
     fill_postgres(s, out);
     fill_storage(s, out);
     fill_http(s, out);
+    fill_gate(s, out);
+    fill_write(s, out);
     return 0;
 }

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -42,6 +43,7 @@ struct dev {
     struct cluster *cluster;
     char *url;
     char *psql;
+    char secret[33]; /* "" unless the gatekeeper is on */
     uint16_t port;
     bool watching;
     pthread_t watcher;
@@ -167,8 +169,13 @@ static void tell_done(const struct dev *d)
            cluster_log_path(d->cluster));
     printf("%s the database \"" DEMO_DATABASE "\" with the table todos.\n",
            cluster_is_new(d->cluster) ? "Made" : "Kept");
-    printf("Serving its shapes on http://127.0.0.1:%u (loopback only, no secret).\n",
-           d->port);
+    if (d->secret[0])
+        printf("Serving its shapes on http://127.0.0.1:%u, through the gatekeeper; "
+               "/v1/shape and the\n  page, which reads it, need ?secret=%s\n",
+               d->port, d->secret);
+    else
+        printf("Serving its shapes on http://127.0.0.1:%u (loopback only, no secret).\n",
+               d->port);
     if (!demo_has_client(d->page))
         printf("\nThe demo page needs its npm package, which is not installed:\n"
                "  (cd %s && npm ci)\n",
@@ -178,12 +185,13 @@ static void tell_done(const struct dev *d)
 
 static void tell_what_to_try(const struct dev *d)
 {
+    const char *secret = d->secret[0] ? "secret=" : "";
     printf(
         "\nThree things to try:\n"
         "\n"
         "  1. Open this page in two tabs, and change the list in one of them:\n"
         "\n"
-        "       http://127.0.0.1:%u" DEMO_PATH "\n"
+        "       http://127.0.0.1:%u" DEMO_PATH "%s%s%s\n"
         "\n"
         "  2. Change a row in Postgres while you watch them:\n"
         "\n"
@@ -191,10 +199,11 @@ static void tell_what_to_try(const struct dev *d)
         "\n"
         "  3. Read the shape that the page follows (in the browser, or with curl -i):\n"
         "\n"
-        "       http://127.0.0.1:%u/v1/shape?table=todos&offset=-1\n"
+        "       http://127.0.0.1:%u/v1/shape?table=todos&offset=-1%s%s%s\n"
         "\n"
         "Ctrl-C stops the server and its Postgres. The data stay.\n\n",
-        d->port, d->psql, d->port);
+        d->port, d->secret[0] ? "?" : "", secret, d->secret, d->psql, d->port,
+        d->secret[0] ? "&" : "", secret, d->secret);
     fflush(stdout);
 }
 
@@ -267,13 +276,33 @@ static int set(struct settings *s, const char *flag, const char *value, struct e
     return settings_read_flag(s, args, 2, &at, err);
 }
 
+static bool has_gatekeeper(const struct settings *s)
+{
+    return s->values[SETTING_AUTH_SECRET].text || s->values[SETTING_AUTH_KEY_FILE].text ||
+           s->values[SETTING_AUTH_JWKS_URL].text;
+}
+
+/* Open to everyone on this machine; with the gatekeeper on, which is then tried, by a secret of
+ * this run's own. */
+static int choose_secret(struct dev *d, struct err *err)
+{
+    uint64_t random[2];
+    if (!has_gatekeeper(&d->settings))
+        return set(&d->settings, "--insecure", "true", err);
+    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+        return err_set(err, ERR_IO, "no random bytes for a secret");
+    snprintf(d->secret, sizeof(d->secret), "%016" PRIx64 "%016" PRIx64, random[0],
+             random[1]);
+    return set(&d->settings, "--secret", d->secret, err);
+}
+
 static int configure(struct dev *d, struct err *err)
 {
     struct settings *s = &d->settings;
     snprintf(d->shapes, sizeof(d->shapes), "%s/shapes", d->dir);
     int rc = set(s, "--database-url", d->url, err);
     rc = rc ? rc : set(s, "--storage-dir", d->shapes, err);
-    rc = rc ? rc : set(s, "--insecure", "true", err);
+    rc = rc ? rc : choose_secret(d, err);
     rc = rc ? rc : set(s, "--listen", "127.0.0.1", err);
     rc = rc ? rc : config_build(s, &d->config, err);
     if (rc)

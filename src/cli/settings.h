@@ -38,6 +38,8 @@ enum setting_kind {
     X(POSTGRES, "Postgres")                                                              \
     X(STORAGE, "Storage")                                                                \
     X(HTTP, "HTTP")                                                                      \
+    X(GATE, "Gatekeeper")                                                                \
+    X(WRITE, "Writing")                                                                  \
     X(OPERATION, "Operation")
 
 enum setting_group {
@@ -148,6 +150,76 @@ enum setting_group {
     X(INTEGRATION_TESTING, HTTP, "ELECTRIC_ENABLE_INTEGRATION_TESTING", NULL, \
       "enable-integration-testing", BOOL, 0, 0, "false", \
       "Allow DELETE /v1/shape.") \
+    X(AUTH_SECRET, GATE, "COULOMB_AUTH_SECRET", NULL, "auth-secret", SECRET, 0, 0, NULL, \
+      "The secret that the app's own tokens (JWT) are signed with: HS256 unless " \
+      "COULOMB_AUTH_ALGORITHMS says otherwise. This, or one of the next two, switches the " \
+      "gatekeeper on (docs/gatekeeper.md).") \
+    X(AUTH_KEY_FILE, GATE, "COULOMB_AUTH_KEY_FILE", NULL, "auth-key-file", PATH, 0, 0, \
+      NULL, "A file with the public key that they are verified with (PEM), or with a JSON " \
+      "Web Key Set.") \
+    X(AUTH_JWKS_URL, GATE, "COULOMB_AUTH_JWKS_URL", NULL, "auth-jwks-url", TEXT, 0, 0, \
+      NULL, "The address of the identity provider's JSON Web Key Set. Fetched every ten " \
+      "minutes, and when a token names a key that is not known.") \
+    X(AUTH_ALGORITHMS, GATE, "COULOMB_AUTH_ALGORITHMS", NULL, "auth-algorithms", TEXT, 0, \
+      0, NULL, "The algorithms that tokens may use, separated by commas: HS256, HS384, " \
+      "HS512, RS256, PS256, ES256, EdDSA. When not set: HS256 with a secret, else RS256, " \
+      "ES256 and EdDSA.") \
+    X(AUTH_ISSUER, GATE, "COULOMB_AUTH_ISSUER", NULL, "auth-issuer", TEXT, 0, 0, NULL, \
+      "What the claim iss must be. Any when not set.") \
+    X(AUTH_AUDIENCE, GATE, "COULOMB_AUTH_AUDIENCE", NULL, "auth-audience", TEXT, 0, 0, \
+      NULL, "What the claim aud must be, or hold. Any when not set.") \
+    X(AUTH_SUBJECT, GATE, "COULOMB_AUTH_SUBJECT_CLAIM", NULL, "auth-subject-claim", TEXT, \
+      0, 0, "sub", "The claim that names the caller, for limits and idempotency.") \
+    X(AUTH_SKEW, GATE, "COULOMB_AUTH_CLOCK_SKEW", NULL, "auth-clock-skew", DURATION, 0, \
+      600000, "30s", "How far the clock of who signs tokens may differ from ours.") \
+    X(SHAPE_SECRET, GATE, "COULOMB_SHAPE_SECRET", NULL, "shape-secret", SECRET, 0, 0, \
+      NULL, "What shape tokens are signed with: at least 32 random bytes, the same for all " \
+      "servers behind one address, another than COULOMB_AUTH_SECRET. Required with the " \
+      "gatekeeper.") \
+    X(SHAPE_TOKEN_LIFETIME, GATE, "COULOMB_SHAPE_TOKEN_LIFETIME", NULL, \
+      "shape-token-lifetime", DURATION, 2000, SETTING_DAY_MS, "10m", \
+      "How long a shape token lives at the most; half of it at least. So long somebody may " \
+      "go on reading whose rights were taken away.") \
+    X(GATE_FUNCTION, GATE, "COULOMB_GATE_FUNCTION", NULL, "gate-function", TEXT, 0, 0, \
+      NULL, "The SQL function that decides who may see what: schema.name, called as " \
+      "(claims jsonb, request jsonb) and returning jsonb.") \
+    X(GATE_POLICY_FILE, GATE, "COULOMB_GATE_POLICY_FILE", NULL, "gate-policy-file", PATH, \
+      0, 0, NULL, "A file that decides it in the function's place: clauses over claims.") \
+    X(GATE_POOL_SIZE, GATE, "COULOMB_GATE_POOL_SIZE", NULL, "gate-pool-size", COUNT, 1, \
+      100, "4", "Connections to Postgres on which the function is called.") \
+    X(GATE_TIMEOUT, GATE, "COULOMB_GATE_TIMEOUT", NULL, "gate-timeout", DURATION, 1, \
+      60000, "5s", "How long the function may take.") \
+    X(GATE_RATE, GATE, "COULOMB_GATE_RATE", NULL, "gate-rate", COUNT, 0, 1000000, "50", \
+      "Token exchanges and writes of one caller in a second, in the long run; twice as many " \
+      "at once. 0: no limit.") \
+    X(PUBLIC_URL, GATE, "COULOMB_PUBLIC_URL", NULL, "public-url", TEXT, 0, 0, NULL, \
+      "Where clients reach the server, as in https://sync.example.com: what POST " \
+      "/gatekeeper answers with. As the Host header says when not set.") \
+    X(WRITE_ROLES, WRITE, "COULOMB_WRITE_ROLES", NULL, "write-roles", TEXT, 0, 0, NULL, \
+      "The roles of Postgres that callers may have, separated by commas; the claim role " \
+      "chooses, the first one serves those without it. Switches writing on " \
+      "(docs/writing.md).") \
+    X(ANONYMOUS_ROLE, WRITE, "COULOMB_ANONYMOUS_ROLE", NULL, "anonymous-role", TEXT, 0, 0, \
+      NULL, "The role of callers without a token, on application routes with \"auth\": " \
+      "\"none\". There may be none when not set.") \
+    X(ROUTES_FILE, WRITE, "COULOMB_ROUTES_FILE", NULL, "routes-file", PATH, 0, 0, NULL, \
+      "Application routes: which methods and paths mean which writes, functions and shapes.") \
+    X(WRITE_SCHEMAS, WRITE, "COULOMB_WRITE_SCHEMAS", NULL, "write-schemas", TEXT, 0, 0, \
+      "public", "The schemas whose tables can be written to, separated by commas.") \
+    X(RPC_SCHEMA, WRITE, "COULOMB_RPC_SCHEMA", NULL, "rpc-schema", TEXT, 0, 0, NULL, \
+      "The schema whose functions POST /v1/rpc/NAME calls. None when not set.") \
+    X(WRITE_POOL_SIZE, WRITE, "COULOMB_WRITE_POOL_SIZE", NULL, "write-pool-size", COUNT, \
+      1, 64, "4", "Connections to Postgres that write.") \
+    X(WRITE_TIMEOUT, WRITE, "COULOMB_WRITE_TIMEOUT", NULL, "write-timeout", DURATION, 1, \
+      600000, "10s", "How long a statement may take, and how long a write waits to be begun.") \
+    X(WRITE_MAX_BODY, WRITE, "COULOMB_WRITE_MAX_BODY", NULL, "write-max-body", SIZE, 1, \
+      8388608, "1MiB", "Bytes of a request that writes, or asks for a token.") \
+    X(WRITE_MAX_MUTATIONS, WRITE, "COULOMB_WRITE_MAX_MUTATIONS", NULL, \
+      "write-max-mutations", COUNT, 1, 100000, "1000", "Mutations in one request.") \
+    X(WRITE_MAX_QUEUED, WRITE, "COULOMB_WRITE_MAX_QUEUED", NULL, "write-max-queued", COUNT, \
+      1, 1000000, "10000", "Writes that wait for a connection; more are answered with 503.") \
+    X(WRITE_KEEP_IDS, WRITE, "COULOMB_WRITE_KEEP_IDS", NULL, "write-keep-ids", DURATION, \
+      60000, 31536000000, "10080min", "How long the id of a write is remembered.") \
     X(PROMETHEUS_PORT, OPERATION, "ELECTRIC_PROMETHEUS_PORT", NULL, "prometheus-port", \
       PORT, 0, 0, NULL, \
       "The port of GET /metrics. No metrics are served when not set.") \

@@ -23,6 +23,7 @@
 #define SSE_KEEPALIVE_MS     21000
 #define READY_TIMEOUT_MS     5000
 #define HTTP_STOP_MS         600
+#define ROUTES_MAX_BYTES     (1024u * 1024)
 
 struct server {
     struct server_config config;
@@ -36,6 +37,10 @@ struct server {
     struct txn *txn;
     struct replica *replica;
     struct http *http;
+    struct gate *gate; /* NULL: off; likewise */
+    struct pool *gate_pool;
+    struct writer *writer;
+    struct routes *routes;
     char slot[80];
     char publication[80];
     char memory_dir[64]; /* "" unless storage_in_memory */
@@ -298,6 +303,66 @@ static int make_replica(struct server *s, struct err *err)
     return s->replica != NULL ? 0 : err_set(err, ERR_MEMORY, "no memory for the stream");
 }
 
+static bool can_write(const struct server_config *c)
+{
+    return c->gate.roles != NULL || c->gate.anonymous_role != NULL;
+}
+
+static int make_routes(struct server *s, struct err *err)
+{
+    const struct server_config *c = &s->config;
+    struct err why = {0};
+    char *text;
+    size_t len;
+    if (c->routes_file == NULL)
+        return 0;
+    int rc = gate_read_file(c->routes_file, ROUTES_MAX_BYTES, &text, &len, err);
+    if (rc < 0)
+        return rc;
+    rc = routes_new(slice_make(text, len), c->gate.anonymous_role != NULL, &s->routes,
+                    &why);
+    free(text);
+    return rc == 0 ? 0 : err_set(err, rc, "COULOMB_ROUTES_FILE: %s", why.message);
+}
+
+static int make_writer(struct server *s, struct err *err)
+{
+    const struct server_config *c = &s->config;
+    struct writer_config config = {
+        .pg = s->pg,
+        .log = c->log,
+        .obs = &s->obs,
+        .connections = c->write_pool_size,
+        .max_queued = c->write_max_queued,
+        .timeout_ms = c->write_timeout_ms,
+        .connect_timeout_ms = CONNECT_TIMEOUT_MS,
+        .schemas = c->write_schemas,
+        .keep_ids_ms = c->write_keep_ids_ms,
+    };
+    return can_write(c) ? writer_new(&config, &s->writer, err) : 0;
+}
+
+static int make_gate(struct server *s, struct err *err)
+{
+    const struct server_config *c = &s->config;
+    struct gate_config config = c->gate;
+    config.log = c->log;
+    if (!gate_is_on(&config) && !can_write(c) && c->routes_file == NULL)
+        return 0;
+    int rc = gate_new(&config, &s->gate, err);
+    struct pool_config pool = {
+        .pg = s->pg_pooled,
+        .log = c->log,
+        .name = "gate",
+        .max_connections = c->gate_pool_size,
+        .max_queued = JOBS_QUEUED_MAX,
+        .connect_timeout_ms = CONNECT_TIMEOUT_MS,
+    };
+    rc = rc < 0 ? rc : pool_new(&pool, &s->gate_pool, err);
+    rc = rc < 0 ? rc : make_routes(s, err);
+    return rc < 0 ? rc : make_writer(s, err);
+}
+
 static int make_http(struct server *s, struct err *err)
 {
     const struct server_config *c = &s->config;
@@ -329,6 +394,15 @@ static int make_http(struct server *s, struct err *err)
         .send_timeout_ms = c->send_timeout_ms,
         .read_timeout_ms = c->read_timeout_ms,
         .version = c->version,
+        .gate = s->gate,
+        .gate_pool = s->gate_pool,
+        .writer = s->writer,
+        .routes = s->routes,
+        .rpc_schema = c->rpc_schema,
+        .public_url = c->public_url,
+        .gate_issues = gate_is_on(&c->gate),
+        .write_max_bytes = c->write_max_bytes,
+        .write_max_mutations = c->write_max_mutations,
         .extra = c->extra,
     };
     return http_start(&config, &s->http, err);
@@ -346,6 +420,7 @@ int server_new(const struct server_config *config, struct server **out, struct e
     rc = rc < 0 ? rc : make_postgres(s, err);
     rc = rc < 0 ? rc : make_sequencer(s, err);
     rc = rc < 0 ? rc : make_replica(s, err);
+    rc = rc < 0 ? rc : make_gate(s, err);
     rc = rc < 0 ? rc : make_http(s, err);
     if (rc < 0) {
         server_free(s);
@@ -392,9 +467,13 @@ void server_free(struct server *s)
         sequencer_finish(s->sequencer);
     if (s->http != NULL)
         http_stop(s->http, 0);
+    writer_free(s->writer); /* its jobs, and those of pools, call back into the loops */
+    pool_free(s->gate_pool);
     pool_free(s->snapshot_pool);
     pool_free(s->admin_pool);
     http_free(s->http);
+    routes_free(s->routes);
+    gate_free(s->gate);
     replica_free(s->replica);
     txn_free(s->txn);
     sequencer_free(s->sequencer);

@@ -45,6 +45,20 @@ struct server_config {
     int64_t send_timeout_ms;
     int64_t read_timeout_ms;
 
+    /* Gatekeeper and writing */
+    struct gate_config gate;
+    unsigned gate_pool_size;
+    const char *routes_file; /* NULL: none */
+    const char *public_url;  /* NULL: as requests say */
+    const char *rpc_schema;  /* NULL: none */
+    const char *write_schemas;
+    unsigned write_pool_size;
+    int64_t write_timeout_ms;
+    size_t write_max_bytes;
+    size_t write_max_mutations;
+    size_t write_max_queued;
+    int64_t write_keep_ids_ms;
+
     /* Routes of the caller (`coulomb dev`): the pool is filled in here. NULL: none. */
     struct http_extra *extra;
 };

@@ -8,9 +8,12 @@ const status = document.querySelector('[data-testid="status"]')
 
 // --- What is read ---
 
+// With the gatekeeper on, `coulomb dev` tells a secret: /demo?secret=…
+const secret = new URL(location.href).searchParams.get('secret')
+
 const stream = new ShapeStream({
     url: new URL('/v1/shape', location.href).href,
-    params: { table: 'todos' },
+    params: { table: 'todos', ...(secret && { secret }) },
     // {}: go on with the same parameters. Network errors and 5xx are retried anyway.
     onError: (error) => {
         console.error(error)

@@ -118,6 +118,9 @@ void evreq_add_header(struct evreq *req, const char *name, const char *value);
 /* Has fn add the first headers, once the answer is made: what all answers to it have. */
 typedef void evreq_head_fn(const void *ctx, struct evreq *req, uint64_t tag);
 void evreq_on_head(struct evreq *req, evreq_head_fn *fn, const void *ctx, uint64_t tag);
+/* A flag of the caller's, false at first, that outlives evreq_trim. */
+void evreq_set_flag(struct evreq *req);
+bool evreq_flag(const struct evreq *req);
 /* Says "connection: keep-alive", if it is kept. */
 void evreq_keep_alive(struct evreq *req);
 /* A whole answer with a content length (of the body also for HEAD). The body is copied.

@@ -57,6 +57,7 @@ struct evreq {
     bool chunked;
     bool closing; /* the connection is closed behind the answer */
     bool keeping; /* says so when it is not */
+    bool flag;    /* the caller's */
     bool broken;  /* something could not be put: the body must not look complete */
 };
 

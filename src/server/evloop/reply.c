@@ -103,6 +103,16 @@ void evreq_on_head(struct evreq *req, evreq_head_fn *fn, const void *ctx, uint64
     req->head_tag = tag;
 }
 
+void evreq_set_flag(struct evreq *req)
+{
+    req->flag = true;
+}
+
+bool evreq_flag(const struct evreq *req)
+{
+    return req->flag;
+}
+
 void evreq_add_header(struct evreq *req, const char *name, const char *value)
 {
     put_for(req);

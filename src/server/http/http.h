@@ -6,8 +6,11 @@
 #define COULOMB_SERVER_HTTP_HTTP_H
 
 #include "server/catalog/catalog.h"
+#include "server/gate/gate.h"
 #include "server/obs/obs.h"
 #include "server/shape/shapes.h"
+#include "server/write/route.h"
+#include "server/write/writer.h"
 
 struct http_config {
     const struct log *log;
@@ -35,6 +38,16 @@ struct http_config {
     int64_t send_timeout_ms; /* a client that takes nothing for so long is dropped */
     int64_t read_timeout_ms; /* for all of a request; also idle between two */
     const char *version;     /* electric-server: ElectricSQL/<version> */
+    /* The gatekeeper and the write path; NULL: they are off. */
+    struct gate *gate;
+    struct pool *gate_pool; /* where it asks the database */
+    struct writer *writer;  /* NULL: nothing can be written */
+    struct routes *routes;  /* NULL: none */
+    const char *rpc_schema; /* NULL: no functions can be called */
+    const char *public_url; /* NULL: as the Host header says */
+    bool gate_issues;       /* shape tokens are issued and accepted */
+    size_t write_max_bytes; /* of a body */
+    size_t write_max_mutations;
     /* Routes of the wiring (`coulomb dev`'s page and its API); may be NULL. */
     const struct http_extra *extra;
 };

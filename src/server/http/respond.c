@@ -44,35 +44,73 @@ static void add_other_base(const void *config, struct evreq *req, uint64_t reque
     add_base(config, req, "GET, HEAD", request_id);
 }
 
+static void add_api_base(const void *config, struct evreq *req, uint64_t request_id)
+{
+    add_base(config, req, "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS", request_id);
+}
+
 void respond_base(struct evreq *req, const struct respond_config *config,
                   enum respond_route route, uint64_t request_id)
 {
-    evreq_on_head(req, route == RESPOND_SHAPE ? add_shape_base : add_other_base, config,
-                  request_id);
+    evreq_on_head(req,
+                  route == RESPOND_SHAPE ? add_shape_base
+                  : route == RESPOND_API ? add_api_base
+                                         : add_other_base,
+                  config, request_id);
+}
+
+void respond_guarded(struct evreq *req)
+{
+    evreq_set_flag(req);
 }
 
 /* A shared cache must not show one origin what was allowed to another. */
 void respond_vary(struct evreq *req)
 {
-    bool echoed = evreq_header(req, "origin").len > 0;
+    static const char *const vary[2][2] = {
+        {"accept-encoding", "accept-encoding, authorization"},
+        {"accept-encoding, origin", "accept-encoding, origin, authorization"}};
 
-    evreq_add_header(req, "vary", echoed ? "accept-encoding, origin" : "accept-encoding");
+    evreq_add_header(req, "vary",
+                     vary[evreq_header(req, "origin").len > 0][evreq_flag(req)]);
 }
 
 void respond_plain(struct evreq *req, int status, const char *content_type,
                    struct slice body)
 {
     respond_vary(req);
-    evreq_add_header(req, "cache-control", PLAIN_CACHE_CONTROL);
+    evreq_add_header(req, "cache-control",
+                     evreq_flag(req) ? "no-store" : PLAIN_CACHE_CONTROL);
     if (content_type)
         evreq_add_header(req, "content-type", content_type);
     evreq_reply(req, status, body);
 }
 
+void respond_put_refusal(struct buf *out, const char *code, const char *message)
+{
+    buf_printf(out, "{\"success\":false,\"code\":\"%s\",\"message\":", code);
+    json_put_untrusted(out, slice_of(message));
+    buf_putc(out, '}');
+}
+
+void respond_unauthorized(struct evreq *req, const char *description, struct slice body)
+{
+    char challenge[256] = "Bearer realm=\"coulomb\"";
+
+    if (description)
+        snprintf(challenge, sizeof challenge,
+                 "Bearer realm=\"coulomb\", error=\"invalid_token\", "
+                 "error_description=\"%s\"",
+                 description);
+    evreq_add_header(req, "www-authenticate", challenge);
+    respond_plain(req, 401, RESPOND_JSON, body);
+}
+
 void respond_allowed_headers(struct slice asked, struct buf *out)
 {
-    static const char *const allowed[] = {"content-type", "if-none-match", "traceparent",
-                                          "cache-control", "authorization"};
+    static const char *const allowed[] = {"content-type",  "if-none-match",
+                                          "traceparent",   "cache-control",
+                                          "authorization", "idempotency-key"};
 
     while (asked.len > 0) {
         const char *comma = memchr(asked.ptr, ',', asked.len);
@@ -182,9 +220,9 @@ void respond_refetch(struct evreq *req, const char *handle)
         evreq_add_header(req, "etag", etag);
     }
     evreq_add_header(req, "cache-control",
-                     !is_read(req) ? "no-cache"
-                     : handle      ? "public, max-age=60, must-revalidate"
-                                   : "public, max-age=1, must-revalidate");
+                     !is_read(req) || evreq_flag(req) ? "no-cache"
+                     : handle ? "public, max-age=60, must-revalidate"
+                              : "public, max-age=1, must-revalidate");
     evreq_reply(req, 409, SLICE_LIT("[{\"headers\":{\"control\":\"must-refetch\"}}]"));
 }
 
@@ -221,10 +259,32 @@ bool respond_etag_matches(struct slice if_none_match, struct slice etag)
     return false;
 }
 
+/* Neither fresh nor stale beyond its life. */
+static void put_limited(const struct respond_config *config,
+                        const struct respond_log *answer, char *out, size_t size)
+{
+    static const unsigned first_s[] = {604800, 2629746};
+    bool live = answer->kind == RESPOND_LIVE || answer->kind == RESPOND_SSE;
+    bool first = answer->kind == RESPOND_FIRST;
+    int64_t fresh_s = first ? first_s[0] : live ? 5 : (int64_t)config->cache_max_age_s;
+    int64_t stale_s = first ? first_s[1] : live ? 5 : (int64_t)config->cache_stale_age_s;
+    int64_t life_s = answer->life_s > 0 ? answer->life_s : 0;
+
+    fresh_s = fresh_s < life_s ? fresh_s : life_s;
+    stale_s = stale_s < life_s - fresh_s ? stale_s : life_s - fresh_s;
+    snprintf(out, size, "public, max-age=%lld, stale-while-revalidate=%lld",
+             (long long)fresh_s, (long long)stale_s);
+}
+
 static void put_cache_control(const struct respond_config *config,
                               const struct respond_log *answer, char *out, size_t size)
 {
     long long sse_s = (long long)config->sse_timeout_ms / 1000 - 1;
+
+    if (answer->limited) {
+        put_limited(config, answer, out, size);
+        return;
+    }
 
     switch (answer->kind) {
     case RESPOND_FIRST:

@@ -18,13 +18,16 @@ struct respond_config {
     int64_t sse_timeout_ms;
 };
 
-enum respond_route { RESPOND_SHAPE, RESPOND_OTHER };
+enum respond_route { RESPOND_SHAPE, RESPOND_OTHER, RESPOND_API };
 
 /* Promises the headers that every answer has, CORS included, to whatever answers the request.
  * request_id: 64 random bits. */
 void respond_base(struct evreq *req, const struct respond_config *config,
                   enum respond_route route, uint64_t request_id);
 
+/* The answers depend on who asks: caches are told so, and keep nothing that respond_log_headers does
+ * not say. Before any answer is made. */
+void respond_guarded(struct evreq *req);
 /* What the answer depends on beside its URL; answers that are not made here call it. */
 void respond_vary(struct evreq *req);
 
@@ -33,6 +36,10 @@ void respond_vary(struct evreq *req);
 /* Root, 404, 401 and the like; content_type may be NULL. */
 void respond_plain(struct evreq *req, int status, const char *content_type,
                    struct slice body);
+/* {"success":false,"code":…,"message":…} */
+void respond_put_refusal(struct buf *out, const char *code, const char *message);
+/* 401 with a challenge (RFC 6750, 3); description NULL: no token was sent. */
+void respond_unauthorized(struct evreq *req, const char *description, struct slice body);
 /* The preflight of the shape route. */
 void respond_options(struct evreq *req);
 /* True when each of the comma-separated names may be allowed; writes those that may. */
@@ -77,6 +84,8 @@ struct respond_log {
     uint64_t cursor; /* live */
     uint64_t unique; /* of a control-only answer */
     bool control_only;
+    bool limited; /* no cache may keep it longer than */
+    int64_t life_s;
 };
 
 /* The headers of a 200 or 304; the caller sends the body. */

@@ -286,6 +286,8 @@ static void route(struct http_loop *loop, struct evreq *req, struct slice raw_pa
                  http_loop_random(loop));
     if (shape)
         route_shape(loop, req, query);
+    else if (path[0] && api_request(loop, req, path, query))
+        return;
     else if (extra && path[0] &&
              extra->matches(extra->ctx, evreq_method_name(method), path))
         extra_begin(loop, req, path, query);

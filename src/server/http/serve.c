@@ -35,6 +35,8 @@ static struct respond_log answer_of(struct shape_request *r, struct offset end)
         .requested = r->after,
         .end = end,
         .has_data = true,
+        .limited = r->expires_s != 0,
+        .life_s = r->expires_s - clock_wall_us() / 1000000,
     };
 
     if (r->live)
@@ -223,6 +225,10 @@ static bool look(struct shape_request *r)
 
 void serve(struct shape_request *r)
 {
+    if (shape_request_expired(r)) {
+        guard_expired(r);
+        return;
+    }
     if (look(r))
         return;
     if (!shape_request_watch(r)) {
@@ -257,7 +263,8 @@ void serve_timeout(struct shape_request *r)
                                   HTTP_RETRY_NOT_READY_S, false);
     } else if (r->state == REQUEST_LIVE) {
         r->expired = true;
-        if (shapes_service(shapes) == SHAPES_STARTING && !r->loop->stopping)
+        if (!shape_request_expired(r) && shapes_service(shapes) == SHAPES_STARTING &&
+            !r->loop->stopping)
             shape_request_not_ready(r, RETRY_STREAM_DOWN_S);
         else
             serve(r);

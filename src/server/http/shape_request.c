@@ -255,7 +255,7 @@ static bool authorized(const struct shape_request *r, const struct params *param
     const char *secret = r->loop->http->secret;
     const struct param_value *given = &params->values[PARAM_SECRET];
 
-    if (!secret)
+    if (!secret || r->guarded)
         return true;
     if (given->kind == PARAM_ABSENT)
         given = &params->values[PARAM_API_SECRET];
@@ -351,8 +351,24 @@ static void unauthorized(struct shape_request *r)
                   SLICE_LIT("{\"message\":\"Unauthorized - Invalid API secret\"}"));
 }
 
+/* False: answered. */
+static bool guard(struct shape_request *r, const struct guard *g, struct params *params)
+{
+    int rc = guard_apply(g, params, &r->arena);
+
+    if (rc == ERR_NOT_FOUND)
+        shape_request_message(r, OBS_REFUSED_INVALID, 400,
+                              "Invalid shape definition: a table is required", 0, false);
+    else if (rc == ERR_INVALID)
+        shape_request_message(r, OBS_REFUSED_FORBIDDEN, 403,
+                              "The shape is not the one that the token grants", 0, false);
+    else if (rc != 0)
+        shape_request_internal(r);
+    return rc == 0;
+}
+
 /* Steps 2, 3 and the part of 5 that needs no table (1.3). */
-static void arrive(struct shape_request *r, struct slice query)
+static void arrive(struct shape_request *r, struct slice query, const struct guard *g)
 {
     struct params *params = arena_zalloc(&r->arena, sizeof *params);
     struct param_errors errors;
@@ -376,6 +392,8 @@ static void arrive(struct shape_request *r, struct slice query)
         return;
     if (evreq_method(r->req) == EVREQ_POST && !read_body(r, params))
         return;
+    if (g && !guard(r, g, params))
+        return;
     rc = params_check(params, r->removal ? PARAMS_DELETE : PARAMS_READ, &r->arena,
                       r->params, &errors);
     if (rc != 0) {
@@ -386,7 +404,18 @@ static void arrive(struct shape_request *r, struct slice query)
     resolve(r);
 }
 
+bool shape_request_expired(const struct shape_request *r)
+{
+    return r->expires_s != 0 && clock_wall_us() / 1000000 >= r->expires_s;
+}
+
 void shape_request_begin(struct http_loop *loop, struct evreq *req, struct slice query)
+{
+    shape_request_begin_guarded(loop, req, query, NULL);
+}
+
+void shape_request_begin_guarded(struct http_loop *loop, struct evreq *req,
+                                 struct slice query, const struct guard *g)
 {
     struct shape_request *r = calloc(1, sizeof *r);
 
@@ -408,7 +437,9 @@ void shape_request_begin(struct http_loop *loop, struct evreq *req, struct slice
     list_init(&r->end_timer.link);
     list_push(&loop->requests, &r->link);
     evreq_on_finish(req, on_finish, r);
-    arrive(r, query);
+    r->guarded = g != NULL;
+    r->expires_s = g ? g->expires_s : 0;
+    arrive(r, query, g);
 }
 
 /* --- From parameters to the shape --- */

@@ -171,6 +171,13 @@ void sse_resume(struct shape_request *r)
     for (bool armed = false;; armed = true) {
         bool gone = shape_state(r->shape) == SHAPE_GONE;
 
+        if (shape_request_expired(r)) { /* no change that came later is shown */
+            if (r->unsettled)
+                evreq_abort(r->req);
+            else
+                finish(r);
+            return;
+        }
         if (send(r))
             return;
         if (gone || r->closing) {
@@ -208,6 +215,10 @@ void sse_begin(struct shape_request *r)
 
 void sse_beat(struct shape_request *r)
 {
+    if (shape_request_expired(r)) {
+        sse_close(r);
+        return;
+    }
     shape_request_enter(r, REQUEST_SSE_STREAMING);
     evreq_put(r->req, SLICE_LIT(": keep-alive\n\n"));
     evreq_flush(r->req, on_drained, r);

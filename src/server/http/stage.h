@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/map.h"
 #include "server/evloop/evloop.h"
+#include "server/gate/gate.h"
 #include "server/http/admission.h"
 #include "server/http/http.h"
 #include "server/http/params.h"
@@ -106,6 +107,13 @@ struct sse_splitter {
     bool escaped;
 };
 
+/* What a guarded request may see; borrowed for the call. */
+struct guard {
+    const struct grant *grant;
+    int64_t expires_s; /* since 1970; 0: never */
+    bool exact;        /* the request must name the same table, rows and columns itself */
+};
+
 struct shape_request {
     struct http_loop *loop;
     struct evreq *req; /* NULL once it has finished */
@@ -119,6 +127,8 @@ struct shape_request {
     bool parked;        /* has waited for changes: not timed */
     bool expired;       /* the long poll is over: answer whatever there is */
     bool counted;       /* in the gauge of live readers */
+    bool guarded;       /* by a grant: no secret is needed */
+    int64_t expires_s;  /* of the token that grants it, since 1970; 0: none did */
     int64_t began_us;
 
     /* Until the shape is found. */
@@ -159,6 +169,11 @@ struct shape_request {
 
 /* GET, HEAD, POST and DELETE of the shape route, authenticated. */
 void shape_request_begin(struct http_loop *loop, struct evreq *req, struct slice query);
+/* The same for the table, rows and columns of a grant, whatever the request itself says of them. */
+void shape_request_begin_guarded(struct http_loop *loop, struct evreq *req,
+                                 struct slice query, const struct guard *guard);
+/* The token that grants it has come to its end. */
+bool shape_request_expired(const struct shape_request *r);
 /* Looks again after something that it waits for may have happened. */
 void shape_request_resume(struct shape_request *r);
 void shape_request_timeout(struct evtimer_entry *entry);
@@ -235,6 +250,16 @@ bool waits_join(struct http_loop *loop, struct shape_request *r);
 void waits_leave(struct shape_request *r);
 void waits_notify(void *ctx, struct shape *shape); /* shapes_notify_fn; ctx: http_loop */
 void waits_run_all(struct http_loop *loop);
+
+/* guard.c: puts the grant's parameters in the place of the request's. 0, ERR_MEMORY; with `exact`
+ * ERR_NOT_FOUND when the request names no table, ERR_INVALID when it differs. */
+int guard_apply(const struct guard *guard, struct params *params, struct arena *arena);
+/* 401 for a request whose token has come to its end. */
+void guard_expired(struct shape_request *r);
+
+/* api.c: the routes of gatekeeper and writer. False: it is none of them. */
+bool api_request(struct http_loop *loop, struct evreq *req, const char *path,
+                 struct slice query);
 
 /* routes.c */
 void routes_request(void *ctx, struct evreq *req);

@@ -23,6 +23,8 @@
     X(SNAPSHOT_ROWS, "coulomb_snapshot_rows_total", "Rows read by snapshots")            \
     X(SUBSETS, "coulomb_subsets_total", "Subsets read")                                  \
     X(SUBSET_ROWS, "coulomb_subset_rows_total", "Rows read for subsets")                 \
+    X(TOKENS_ISSUED, "coulomb_shape_tokens_issued_total", "Shape tokens issued")         \
+    X(WRITES, "coulomb_writes_total", "Write transactions committed")                    \
     X(SHAPES_CREATED, "coulomb_shapes_created_total", "Shapes created")                  \
     X(HTTP_REQUESTS, "coulomb_http_requests_total", "HTTP requests received")            \
     X(HTTP_BYTES, "coulomb_http_sent_bytes_total", "HTTP body bytes sent")               \
@@ -78,6 +80,10 @@
 #define OBS_REFUSALS(X)                                                                  \
     X(INVALID, "invalid", "a parameter was wrong")                                       \
     X(UNAUTHORIZED, "unauthorized", "the secret was missing or wrong")                   \
+    X(TOKEN, "token", "the token was missing or not accepted")                           \
+    X(FORBIDDEN, "forbidden", "the caller may not see or write that")                    \
+    X(RATE, "rate_limit", "the caller asks too often")                                   \
+    X(WRITE, "write_refused", "a write was refused or failed")                           \
     X(NOT_FOUND, "not_found", "no such route or shape")                                  \
     X(NOT_ALLOWED, "not_allowed", "the method is switched off")                          \
     X(MUST_REFETCH, "must_refetch", "the handle is not current")                         \

@@ -1,0 +1,13 @@
+/* Jobs sent over one connection one behind the other (libpq's pipeline mode). */
+#ifndef COULOMB_SERVER_WRITE_PIPELINE_H
+#define COULOMB_SERVER_WRITE_PIPELINE_H
+
+#include "server/write/statement.h"
+
+/* Runs the prepared jobs of a list (by `link`), each as a transaction of its own, and fills their
+ * results: WRITE_DONE with txid and LSN, or a failure with failed_at and sqlstate. 0, or ERR_IO: the
+ * connection is of no use any more; jobs whose outcome is not known then have `uncertain` set.
+ * The connection is idle before and behind. */
+int pipeline_run(PGconn *conn, struct list *jobs);
+
+#endif
