@@ -7,7 +7,7 @@ out=${1:-dist}
 mkdir -p "$out"
 node_modules/@esbuild/linux-x64/bin/esbuild src/main.tsx src/style.css --bundle --format=esm \
     --target=es2022 --jsx=automatic --minify --sourcemap --loader:.sql=text \
-    --define:process.env.NODE_ENV=\"production\" --external:node:* --external:fs --external:path \
+    --define:process.env.NODE_ENV=\"production\" --external:node:* \
     --log-level=warning --outdir="$out"
 cp index.html "$out/"
 # PGlite looks for its program and its files beside the code that loads them.

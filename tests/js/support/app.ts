@@ -72,6 +72,7 @@ export class AppPage {
 /** A new page of the context; its errors go to `errors`. */
 export async function openPage(context: BrowserContext, url: string, errors: string[]): Promise<Page> {
     const page = await context.newPage();
+    if (process.env.COULOMB_SHOTS) page.on('console', (message) => console.log(message.text()));
     page.on('pageerror', (error) => errors.push(String(error)));
     await page.goto(url);
     return page;

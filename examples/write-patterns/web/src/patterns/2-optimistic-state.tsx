@@ -1,6 +1,6 @@
 // Pattern 2: React's useOptimistic. A write shows at once, in this component and until a
 // reload; it is dropped when the stream has it, or when the server refuses it.
-import { startTransition, useOptimistic, useState } from 'react'
+import { startTransition, useOptimistic, useRef, useState } from 'react'
 import { sendUntilAnswered } from '../api'
 import { fold, observer, useTodos } from '../shape'
 import type { Write } from '../types'
@@ -17,11 +17,15 @@ export function OptimisticState() {
     // the rest: a refused write goes alone.
     const [settled, setSettled] = useState<ReadonlySet<string>>(new Set())
     const [notice, setNotice] = useState('')
+    // One after the other: the last of two changes of a row must be the last to arrive.
+    const before = useRef<Promise<unknown>>(Promise.resolve())
 
     const run = (write: Write) => startTransition(async () => {
         addWrite(write)
+        const sent = before.current.then(() => sendUntilAnswered(write))
+        before.current = sent.catch(() => {})
         try {
-            await observer.observed(await sendUntilAnswered(write))
+            await observer.observed(await sent)
         } catch (error) {
             setNotice((error as Error).message)
         }

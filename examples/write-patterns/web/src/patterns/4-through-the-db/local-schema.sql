@@ -61,7 +61,7 @@ LANGUAGE sql AS $$
     VALUES (todo, op, new_value, gen_random_uuid());
 $$;
 
-CREATE OR REPLACE FUNCTION overlay(change changes) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION apply_to_local(change changes) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     names text[] := ARRAY(SELECT jsonb_object_keys(change.value));
     line todos_local;
@@ -82,13 +82,13 @@ DECLARE
 BEGIN
     DELETE FROM todos_local WHERE id = todo;
     FOR change IN SELECT * FROM changes WHERE todo_id = todo AND state <> 'rejected' ORDER BY id LOOP
-        PERFORM overlay(change);
+        PERFORM apply_to_local(change);
     END LOOP;
 END $$;
 
 CREATE OR REPLACE FUNCTION on_change_logged() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM overlay(NEW);
+    PERFORM apply_to_local(NEW);
     NOTIFY changes;
     RETURN NULL;
 END $$;
