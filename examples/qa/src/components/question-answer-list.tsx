@@ -11,7 +11,7 @@ export function QuestionAnswerList({ conversationId }: { conversationId: string 
     // The newest is in view while it grows.
     const end = useRef<HTMLDivElement>(null)
     const grown = messages.length + (messages.at(-1)?.content.length ?? 0)
-    useEffect(() => end.current?.scrollIntoView({ block: 'end' }), [grown])
+    useEffect(() => { void end.current?.scrollIntoView({ block: 'end' }) }, [grown])
 
     return <div className="message-container" data-testid="messages" data-loading={isLoading}>
         {!isLoading && messages.length === 0 && <p className="empty">

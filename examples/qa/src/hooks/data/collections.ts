@@ -14,6 +14,7 @@ const newMessagesCollection = (conversationId: string) => {
             params: shapeConfig.params,
             headers: shapeConfig.headers,
             onError: shapeConfig.onError,
+            backoffOptions: { initialDelay: 200, maxDelay: 3000, multiplier: 1.5 },
             parser: { timestamptz: (text: string) => new Date(text) as any },
         },
         getKey: (item) => item.id,
