@@ -92,6 +92,7 @@ started=()
 # shellcheck disable=SC2317  # called by the trap
 stop() {
     local pid
+    trap '' INT TERM # a second Ctrl-C must not leave half of it running
     for pid in "${started[@]}"; do
         kill "$pid" 2>/dev/null || true
     done

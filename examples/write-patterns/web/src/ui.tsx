@@ -83,7 +83,8 @@ export function Card(props: CardProps) {
         <header>
             <span className="number">{number}</span>
             <h2>{name}</h2>
-            {queued ? <span className="queued" data-testid="queued">{queued} to send</span> : null}
+            {queued ? <span className="queued" data-testid="queued" title={`${queued} to send`}>
+                ↑ {queued}</span> : null}
         </header>
         <p className="about">{about}</p>
         {loading
