@@ -300,4 +300,115 @@ describe.skipIf(!hasChromium)('the write patterns', () => {
         await until('none', async () => await kept.count() === 0);
         expect(await rows("title ilike 'second thought'")).toEqual([]);
     });
+
+    test.each([3, 4])('%i: an answer that is lost on its way: sent again, applied once', async (n) => {
+        await ready(n);
+        let lost = 0;
+        await page.route(`${suite.server.url}/**`, async (route) => {
+            if (route.request().method() === 'GET' || lost > 0) return await route.continue();
+            lost++;
+            await route.fetch();
+            return await route.abort();
+        });
+        const title = `applied once, ${n}`;
+        await add(n, title);
+        await toggle(n, SECOND);
+        await inPostgres('the later write', `id = '${SECOND}' and completed`);
+        await settled(n);
+        expect(lost).toBe(1);
+        expect((await rows(`title = '${title}'`)).length).toBe(1);
+        expect(await todo(n, title).count()).toBe(1);
+        expect(await card(n).getByTestId('rejected').count()).toBe(0);
+        await page.unrouteAll({ behavior: 'wait' });
+    });
+
+    test.each([3, 4])('%i: a change of a row that somebody has deleted is told, and goes alone', async (n) => {
+        await ready(n);
+        await online(false);
+        await rename(n, FIRST, 'too late');
+        await toggle(n, SECOND);
+        await card(n).getByTestId('queued').filter({ hasText: '2' }).waitFor();
+        await suite.db.sql(`delete from todos where id = '${FIRST}'`);
+        await online(true);
+        await card(n).getByTestId('reason').filter({ hasText: 'somebody has deleted it' }).waitFor();
+        await inPostgres('the other write', `id = '${SECOND}' and completed`);
+        await settled(n);
+        await byId(n, FIRST).waitFor({ state: 'detached' });
+        await card(n).getByTestId('drop').click();
+        await card(n).getByTestId('rejected').waitFor({ state: 'detached' });
+    });
+
+    test.each([3, 4])('%i: what is not sent outlives a shape that begins anew', async (n) => {
+        await ready(n);
+        await page.route(`${suite.server.url}/**`, (route) =>
+            route.request().method() === 'GET' ? route.continue() : route.abort());
+        await rename(n, SECOND, `mine in ${n}`);
+        await add(n, `new in ${n}`);
+        await todo(n, `new in ${n}`).waitFor();
+        const seen = await watch(n, `mine in ${n}`);
+        // TRUNCATE ends the shape: 409, and everything is fetched again.
+        await suite.db.sql(`begin; create temp table kept as select * from todos; truncate todos;
+            insert into todos select * from kept; drop table kept; commit;
+            update todos set title = 'another life' where id = '${FIRST}'`);
+        await todo(n, 'another life').waitFor();
+        expect(await byId(n, SECOND).getByTestId('title').innerText()).toBe(`mine in ${n}`);
+        expect(await todo(n, `new in ${n}`).getAttribute('data-pending')).toBe('true');
+        await page.unroute(`${suite.server.url}/**`);
+        await inPostgres('both', `title in ('mine in ${n}', 'new in ${n}')`, 2);
+        await settled(n);
+        await shows(n, 3);
+        if (n === 4) expect(await seen()).toEqual(['pending', 'synced']);
+    });
+
+    test('4: what comes and goes before the server hears of it is not sent at all', async () => {
+        await ready(4);
+        await online(false);
+        await add(4, 'a passing thought');
+        await todo(4, 'a passing thought').hover();
+        await todo(4, 'a passing thought').getByTestId('remove').click();
+        await todo(4, 'a passing thought').waitFor({ state: 'detached' });
+        await card(4).getByTestId('queued').waitFor({ state: 'detached' });
+        const sent: string[] = [];
+        page.on('request', (request) => {
+            if (request.method() === 'POST') sent.push(request.url());
+        });
+        await online(true);
+        await toggle(4, FIRST);
+        await inPostgres('the next write', `id = '${FIRST}' and completed`);
+        await settled(4);
+        expect(sent.length).toBe(1);
+    });
+
+    test('4: setting a column back takes its own write along, not a change of somebody else', async () => {
+        await ready(4);
+        await page.route(`${suite.server.url}/**`, (route) =>
+            route.request().method() === 'GET' ? route.continue() : route.abort());
+        await toggle(4, FIRST);
+        await rename(4, FIRST, 'second thoughts');
+        await rename(4, FIRST, 'first');
+        await todo(4, 'first').waitFor();
+        await suite.db.sql(`update todos set title = 'renamed by Noor' where id = '${FIRST}'`);
+        await todo(4, 'renamed by Noor').waitFor();
+        expect(await byId(4, FIRST).locator('input').isChecked()).toBe(true);
+        await page.unroute(`${suite.server.url}/**`);
+        await settled(4);
+        // All three were sent: the last of them says what the title is.
+        await inPostgres('what the user wanted last', `id = '${FIRST}' and completed and title = 'first'`);
+        await todo(4, 'first').waitFor();
+    });
+
+    test('3: two tabs have one queue', async () => {
+        const other = await openPage(context, app.url, errors);
+        const row = other.getByTestId('pattern-3').getByTestId('todo').filter({ hasText: 'from one tab' });
+        await page.route(`${suite.server.url}/**`, (route) =>
+            route.request().method() === 'GET' ? route.continue() : route.abort());
+        await add(3, 'from one tab');
+        await row.and(other.locator('[data-pending="true"]')).waitFor();
+        expect(await rows("title = 'from one tab'")).toEqual([]);
+        await page.unroute(`${suite.server.url}/**`);
+        await row.and(other.locator('[data-pending="false"]')).waitFor();
+        expect(await row.count()).toBe(1);
+        expect((await rows("title = 'from one tab'")).length).toBe(1);
+        await other.close();
+    });
 });
