@@ -21,8 +21,9 @@ const suite = useSuite('write_patterns', {
     },
 });
 
-const FIRST = '00000000-0000-4000-8000-000000000001';
-const SECOND = '00000000-0000-4000-8000-000000000002';
+/** Two todos, others in each test: who shows them has this test's rows, not the last one's. */
+let FIRST = '';
+let SECOND = '';
 
 describe.skipIf(!hasChromium)('the write patterns', () => {
     let app: AppPage;
@@ -44,6 +45,7 @@ describe.skipIf(!hasChromium)('the write patterns', () => {
     });
 
     beforeEach(async () => {
+        [FIRST, SECOND] = [crypto.randomUUID(), crypto.randomUUID()];
         await suite.db.sql(`delete from todos;
             insert into todos (id, title, created_at) values
                 ('${FIRST}', 'first', now() - interval '2 hours'),
@@ -55,8 +57,13 @@ describe.skipIf(!hasChromium)('the write patterns', () => {
 
     afterEach(async ({ task }) => {
         if (task.result?.state === 'fail') await shot(page, `failed ${task.name}`.replace(/\W+/g, '-'));
+        for (const n of [3, 4]) await dropAll(n);
         await page.evaluate(() => localStorage.clear());
         await page.close();
+        if (task.result?.state === 'fail') {
+            await context.close();
+            context = await browser.newContext({ viewport: { width: 1360, height: 820 } });
+        }
         expect(errors.splice(0)).toEqual([]);
     });
 
@@ -66,7 +73,7 @@ describe.skipIf(!hasChromium)('the write patterns', () => {
     const byId = (n: number, id: string): Locator => card(n).locator(`[data-id="${id}"]`);
 
     async function ready(n: number): Promise<void> {
-        await card(n).and(page.locator('[data-ready="true"]')).waitFor({ timeout: 15_000 });
+        await card(n).and(page.locator('[data-ready="true"]')).waitFor({ timeout: 40_000 });
         await byId(n, FIRST).waitFor();
     }
 
@@ -93,6 +100,15 @@ describe.skipIf(!hasChromium)('the write patterns', () => {
 
     async function inPostgres(what: string, where: string, count = 1): Promise<void> {
         await until(what, async () => (await rows(where)).length === count, 20_000, 50);
+    }
+
+    /** The local database outlives the test: what was refused in it must not. */
+    async function dropAll(n: number): Promise<void> {
+        const drop = card(n).getByTestId('drop');
+        for (let left = await drop.count(); left > 0; left--) {
+            await drop.first().click();
+            await until('a refusal to be gone', async () => await drop.count() < left, 10_000, 30);
+        }
     }
 
     async function shows(n: number, count: number): Promise<void> {
@@ -153,7 +169,7 @@ describe.skipIf(!hasChromium)('the write patterns', () => {
         await byId(1, FIRST).getByTestId('remove').click();
         await byId(1, FIRST).waitFor({ state: 'detached' });
         await inPostgres('the deletion', `id = '${FIRST}'`, 0);
-        for (const n of [2, 3, 4]) await todo(n, 'renamed').waitFor({ timeout: 15_000 });
+        for (const n of [2, 3, 4]) await todo(n, 'renamed').waitFor({ timeout: 40_000 });
     });
 
     test('1: a refused write says why', async () => {
@@ -174,7 +190,9 @@ describe.skipIf(!hasChromium)('the write patterns', () => {
         await shot(page, `pattern-${n}-pending`);
         await inPostgres('the row', `title = '${title}' and completed`);
         await settled(n);
-        expect(await seen()).toEqual(['', 'pending', 'pending done', 'synced done']);
+        // The first write may be back before the second is made.
+        expect([',pending,pending done,synced done', ',pending,synced,pending done,synced done'])
+            .toContain((await seen()).join());
 
         const tick = await watch(n, 'second');
         await toggle(n, SECOND);
@@ -385,6 +403,7 @@ describe.skipIf(!hasChromium)('the write patterns', () => {
             route.request().method() === 'GET' ? route.continue() : route.abort());
         await toggle(4, FIRST);
         await rename(4, FIRST, 'second thoughts');
+        await todo(4, 'second thoughts').waitFor();
         await rename(4, FIRST, 'first');
         await todo(4, 'first').waitFor();
         await suite.db.sql(`update todos set title = 'renamed by Noor' where id = '${FIRST}'`);

@@ -53,7 +53,7 @@ export function ThroughTheDb() {
     }
 
     return <Card
-        number={4} name="Through the database" todos={todos ?? []} loading={!todos}
+        number={4} name="Through the DB" todos={todos ?? []} loading={!todos}
         notice={notice} onNoticeRead={() => setNotice('')} queued={queued?.[0]?.n ?? 0}
         about="Reads and writes a Postgres in the browser. Triggers log changes, a synchroniser sends them."
         rejected={(rejected ?? []).map((change) => ({

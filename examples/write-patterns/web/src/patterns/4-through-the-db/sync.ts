@@ -1,6 +1,6 @@
 // The way back: sends the log of local changes to the server, a local transaction at a time.
 import { call, Refused } from '../../api'
-import { sleepOrOnline } from '../../network'
+import { network, sleepOrOnline } from '../../network'
 import type { LocalDatabase } from './database'
 
 interface Change {
@@ -31,6 +31,11 @@ export class ChangeLogSynchronizer {
 
     private async run(): Promise<void> {
         for (let failures = 0; !this.stopped;) {
+            // What has not been tried can still be undone without the server (on_todo_delete).
+            if (!network.online) {
+                await sleepOrOnline(60_000)
+                continue
+            }
             const more = new Promise<void>((done) => (this.wake = done))
             const { rows } = await this.db.query<Change>(NEXT_GROUP)
             if (rows.length === 0) {
