@@ -24,6 +24,12 @@ function Network() {
     </div>
 }
 
+const PATTERNS = [OnlineWrites, OptimisticState, SharedPersistent, ThroughTheDb]
+
+/** ?show=1,3 shows those two. */
+const shown = new URL(location.href).searchParams.get('show')?.split(',')
+    ?? PATTERNS.map((_, at) => String(at + 1))
+
 function App() {
     return <>
         <div className="top">
@@ -36,10 +42,8 @@ function App() {
             <div className="controls"><Network /><OtherUser /></div>
         </div>
         <main>
-            <OnlineWrites />
-            <OptimisticState />
-            <SharedPersistent />
-            <ThroughTheDb />
+            {PATTERNS.map((Pattern, at) =>
+                shown.includes(String(at + 1)) && <Pattern key={at} />)}
         </main>
     </>
 }

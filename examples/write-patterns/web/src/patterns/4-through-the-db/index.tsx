@@ -10,7 +10,8 @@ interface RejectedChange {
 }
 
 // One tab has the database; it is a file of the browser's that can't be shared.
-const opening = new Promise<LocalDatabase>((opened, failed) => {
+let opening: Promise<LocalDatabase> | undefined
+const open = () => opening ??= new Promise<LocalDatabase>((opened, failed) => {
     void navigator.locks.request('through-the-db', async () => {
         try {
             const db = await openDatabase()
@@ -38,7 +39,7 @@ export function ThroughTheDb() {
     const [db, setDb] = useState<LocalDatabase>()
     const [notice, setNotice] = useState('')
     useEffect(() => {
-        opening.then(setDb, (error) => setNotice(`The local database: ${error.message}`))
+        open().then(setDb, (error) => setNotice(`The local database: ${error.message}`))
     }, [])
     const todos = useLive<Todo>(db, 'SELECT * FROM todos ORDER BY created_at, id')
     const rejected = useLive<RejectedChange>(db,
