@@ -6,7 +6,12 @@
 
 build_dev() { cmake --preset dev && cmake --build --preset dev; }
 
-js_packages() { scripts/npm-ci.sh tests/js && scripts/npm-ci.sh web/demo; }
+js_packages() {
+    local dir
+    for dir in tests/js web/demo examples/write-patterns/web examples/qa; do
+        scripts/npm-ci.sh "$dir" || return
+    done
+}
 
 scripts/install.sh test
 rm -rf "$RESULTS"

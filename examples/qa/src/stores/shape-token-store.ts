@@ -1,0 +1,22 @@
+// Shape tokens that are good still, by `${table}|${JSON.stringify(params)}`.
+import { create } from 'zustand'
+
+interface ShapeTokenState {
+    tokenCache: Map<string, string>
+    getToken: (key: string) => string | undefined
+    setToken: (key: string, token: string) => void
+    removeToken: (key: string) => void
+}
+
+export const useShapeTokenStore = create<ShapeTokenState>((set, get) => ({
+    tokenCache: new Map(),
+    getToken: (key) => get().tokenCache.get(key),
+    setToken: (key, token) => set((state) => ({
+        tokenCache: new Map(state.tokenCache).set(key, token),
+    })),
+    removeToken: (key) => set((state) => {
+        const tokenCache = new Map(state.tokenCache)
+        tokenCache.delete(key)
+        return { tokenCache }
+    }),
+}))
