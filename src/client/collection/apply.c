@@ -17,7 +17,7 @@ bool sync_may_apply(const struct coulomb_collection *coll, size_t persisting)
     bool any = false;
     bool pressing = persisting == 0;
 
-    for (const struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
+    for (struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
         const struct sync_tx *s = LIST_ENTRY(l, struct sync_tx, link);
 
         if (s->committed) {
@@ -350,7 +350,7 @@ static bool is_plain(const struct coulomb_collection *coll)
 {
     if (coll_observed(coll) || coll->index_count > 0 || coll->order || coll->locals.live > 0)
         return false;
-    for (const struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
+    for (struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
         const struct sync_tx *s = LIST_ENTRY(l, struct sync_tx, link);
 
         if (s->committed && s->truncate)
@@ -454,7 +454,7 @@ int sync_index_pending(struct coulomb_collection *coll)
 
 bool sync_names_key(const struct coulomb_collection *coll, coulomb_key key, uint32_t hash)
 {
-    for (const struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
+    for (struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
         const struct sync_tx *s = LIST_ENTRY(l, struct sync_tx, link);
 
         if (ktab_get(&s->keys, key, hash))

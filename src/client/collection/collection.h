@@ -363,18 +363,17 @@ struct coulomb_sub {
     bool tracks;      /* keeps the keys that it was sent */
     struct ktab sent; /* struct sent_key */
     coulomb_subset subset;
-    bool has_subset;
-    bool requested; /* the load is being, or was, asked for */
-    bool load_failed;
-    size_t loading;
-    bool told_loading;
+    bool has_subset; /* the adapter loads for it */
+    bool loaded;     /* it was asked to, so it is told to unload */
+    bool loading;    /* its answer is awaited */
+    struct coulomb_completion *load;
     bool buffering; /* a truncate came: all is held until the subset is loaded again */
     coulomb_change *held;
     size_t held_count;
     size_t held_cap;
     struct task rows_task;
     struct task load_task;
-    struct task status_task;
+    struct task flush_task;
 };
 
 int deliver_batches(coulomb_client *c);

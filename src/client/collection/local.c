@@ -51,7 +51,7 @@ void local_sweep(struct coulomb_collection *coll, struct local *l)
 
 bool local_overlay(const struct local *l, struct coulomb_row **row)
 {
-    for (const struct list *at = l->mutations.prev; at != &l->mutations; at = at->prev) {
+    for (struct list *at = l->mutations.prev; at != &l->mutations; at = at->prev) {
         const struct mutation *m = LIST_ENTRY(at, struct mutation, in_key);
 
         if (m->optimistic) {

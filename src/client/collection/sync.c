@@ -194,7 +194,7 @@ static int stage(coulomb_sync *sync, struct sync_tx *s, enum sync_op_type type,
 static struct coulomb_row *row_met(const struct coulomb_collection *coll, coulomb_key key,
                                    uint32_t hash)
 {
-    for (const struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
+    for (struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
         const struct sync_tx *s = LIST_ENTRY(l, struct sync_tx, link);
 
         if (s->truncate || ktab_get(&s->deleted, key, hash))

@@ -192,3 +192,13 @@ void *pool_alloc(struct pool *p, size_t n)
     block->used += rounded;
     return (char *)(block + 1) + block->used - rounded;
 }
+
+void pool_append(struct pool *p, struct pool *other)
+{
+    struct pool_block **end = &p->head;
+
+    while (*end)
+        end = &(*end)->next;
+    *end = other->head;
+    other->head = NULL;
+}

@@ -50,5 +50,7 @@ struct pool {
 void pool_init(struct pool *p, struct heap *h);
 void pool_fini(struct pool *p);
 void *pool_alloc(struct pool *p, size_t n); /* aligned to 8; NULL: no memory */
+/* The blocks of other, of the same heap, become those of p. */
+void pool_append(struct pool *p, struct pool *other);
 
 #endif
