@@ -175,8 +175,9 @@ static void synced_remove(struct coulomb_collection *coll, coulomb_key key, uint
     }
 }
 
-/* Sync has named the key: what waited for that is done. */
-static void confirm(struct coulomb_collection *coll, struct local *l)
+/* Sync has named the key: what waited for that is done. A truncate brings what the server had when
+ * it began: what was kept by then lies over it a while longer. */
+static void confirm(struct coulomb_collection *coll, struct local *l, bool truncating)
 {
     for (struct list *at = l->mutations.next; at != &l->mutations; at = at->next) {
         struct mutation *m = LIST_ENTRY(at, struct mutation, in_key);
@@ -184,11 +185,11 @@ static void confirm(struct coulomb_collection *coll, struct local *l)
         if (m->state == COULOMB_MUTATION_SENT)
             m->seen = true;
     }
-    if (!l->in_truncate || !l->has_kept)
+    if (!truncating || !l->in_truncate || !l->has_kept)
         local_drop_kept(coll, l, true);
 }
 
-static void apply_touch(struct coulomb_collection *coll, struct touch *t)
+static void apply_touch(struct coulomb_collection *coll, struct touch *t, bool truncating)
 {
     struct local *l = local_find(coll, t->key, t->hash);
     bool was_local = l && (l->claimed || l->has_kept || !list_empty(&l->mutations));
@@ -198,7 +199,7 @@ static void apply_touch(struct coulomb_collection *coll, struct touch *t)
     else if (t->has_synced)
         synced_remove(coll, t->key, t->hash);
     if (l && t->confirmed)
-        confirm(coll, l);
+        confirm(coll, l, truncating);
     if (l)
         local_sweep(coll, l);
 }
@@ -306,11 +307,9 @@ static void apply_coll_meta(struct coulomb_collection *coll, struct sync_tx *s)
 static void finish_truncate(struct coulomb_collection *coll)
 {
     coulomb_event event = {.type = COULOMB_EVENT_TRUNCATE};
-    struct kent *ent;
-    size_t it = 0;
 
-    while ((ent = ktab_next(&coll->locals, &it)) != NULL)
-        ((struct local *)ent->item)->in_truncate = false;
+    for (struct list *l = coll->kept.next; l != &coll->kept; l = l->next)
+        LIST_ENTRY(l, struct local, kept_link)->in_truncate = false;
     event_emit(coll, &event);
     subs_truncated(coll);
     if (coll->status == COULOMB_LOADING && batch_empty(coll) == COULOMB_OK)
@@ -337,7 +336,7 @@ static void retire(struct coulomb_collection *coll)
 void sync_apply(struct coulomb_collection *coll, struct edit *e)
 {
     for (struct touch *t = e->first; t; t = t->next)
-        apply_touch(coll, t);
+        apply_touch(coll, t, e->truncate);
     drop_unconfirmed(coll);
     retire(coll);
     if (e->truncate)
@@ -450,6 +449,15 @@ int sync_index_pending(struct coulomb_collection *coll)
         }
     }
     return COULOMB_OK;
+}
+
+bool sync_truncates(const struct coulomb_collection *coll)
+{
+    for (struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
+        if (LIST_ENTRY(l, struct sync_tx, link)->truncate)
+            return true;
+    }
+    return false;
 }
 
 bool sync_names_key(const struct coulomb_collection *coll, coulomb_key key, uint32_t hash)

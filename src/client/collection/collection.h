@@ -48,7 +48,7 @@ struct local {
     bool has_kept;         /* kept is an overlay */
     bool direct;           /* it lasts until the next sync commit of any content */
     bool claimed;          /* a local write waits for confirmation */
-    bool in_truncate;      /* was an overlay when an open truncate began */
+    bool in_truncate;      /* what is kept outlasts the truncate that is on its way */
 };
 
 /* Bytes under a key. */
@@ -253,6 +253,8 @@ void sync_apply(struct coulomb_collection *coll, struct edit *e);
 int sync_flush(struct coulomb_collection *coll);
 /* Whether an operation that waits names the key. COULOMB_E_MEMORY. */
 int sync_index_pending(struct coulomb_collection *coll);
+/* A truncate was staged and is not applied yet. */
+bool sync_truncates(const struct coulomb_collection *coll);
 bool sync_names_key(const struct coulomb_collection *coll, coulomb_key key, uint32_t hash);
 void sync_tx_free(struct coulomb_collection *coll, struct sync_tx *s);
 /* Drops the open sync transaction, if the last one is open. */

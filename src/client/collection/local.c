@@ -113,7 +113,7 @@ void local_drop_kept(struct coulomb_collection *coll, struct local *l, bool conf
     struct mutation *m = l->kept;
 
     l->kept = NULL;
-    l->has_kept = l->direct = l->claimed = false;
+    l->has_kept = l->direct = l->claimed = l->in_truncate = false;
     list_remove(&l->kept_link);
     if (!m)
         return;
@@ -132,6 +132,7 @@ void local_complete(struct coulomb_collection *coll, struct mutation *m, bool di
                     bool echo_waits)
 {
     struct local *l = m->local;
+    bool truncating = sync_truncates(coll);
 
     mutation_state(coll, m, m->seen ? COULOMB_MUTATION_OBSERVED : COULOMB_MUTATION_ACKNOWLEDGED);
     if (!l)
@@ -141,12 +142,13 @@ void local_complete(struct coulomb_collection *coll, struct mutation *m, bool di
         return;
     if (l->kept)
         local_drop_kept(coll, l, false);
-    if (m->optimistic && !direct && !l->in_truncate && !echo_waits)
+    if (m->optimistic && !direct && !truncating && !echo_waits)
         return;
     coll->client->tx_hold(m->tx, true);
     l->kept = m;
     l->has_kept = m->optimistic;
-    l->direct = direct || l->in_truncate;
+    l->direct = direct || truncating;
+    l->in_truncate = truncating;
     l->claimed = true;
     list_push(&coll->kept, &l->kept_link);
 }

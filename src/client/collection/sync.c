@@ -372,20 +372,14 @@ int coulomb_sync_delete(coulomb_sync *sync, coulomb_key key)
 int coulomb_sync_truncate(coulomb_sync *sync)
 {
     struct sync_tx *s;
-    struct coulomb_row *row;
-    struct kent *ent;
-    size_t it = 0;
     int code = open_for_write(sync, &s);
 
     if (code != COULOMB_OK)
         return code;
     ops_clear(sync->coll, s);
     s->truncate = true;
-    while ((ent = ktab_next(&sync->coll->locals, &it)) != NULL) {
-        struct local *l = ent->item;
-
-        l->in_truncate = local_overlay(l, &row);
-    }
+    for (struct list *at = sync->coll->kept.next; at != &sync->coll->kept; at = at->next)
+        LIST_ENTRY(at, struct local, kept_link)->in_truncate = true;
     return COULOMB_OK;
 }
 

@@ -8,8 +8,11 @@
  *
  *              insert               update               delete
  *   insert     the new one          insert of the result both vanish
- *   update     (not reachable)      update               delete of the first original
+ *   update     update, all columns  update               delete of the first original
  *   delete     update, all columns  COULOMB_E_MERGE      delete
+ *
+ * An insert after an update, and an update after a delete, need another transaction's change over
+ * the own one, which shows what the call then acts on; or a delete that is not optimistic.
  */
 
 #include "client/tx/tx.h"
@@ -320,7 +323,7 @@ static int merge(struct work *w, struct item *it)
 
     if (old->type == COULOMB_DELETE && fresh->type == COULOMB_UPDATE)
         return fail_key(w, COULOMB_E_MERGE, fresh->key,
-                        "an update after a delete that is not optimistic, of");
+                        "this transaction deleted, and can't update, the row under the key");
     if (old->type == COULOMB_INSERT && fresh->type == COULOMB_DELETE) {
         it->vanishes = true;
         return COULOMB_OK;
@@ -334,7 +337,7 @@ static int merge(struct work *w, struct item *it)
     } else {
         keep_original(fresh, old);
     }
-    if (old->type == COULOMB_DELETE && fresh->type == COULOMB_INSERT) {
+    if (old->type != COULOMB_INSERT && fresh->type == COULOMB_INSERT) {
         fresh->type = COULOMB_UPDATE;
         heap_free(w->client->heap, fresh->changed, bits);
         fresh->changed = NULL;
