@@ -26,6 +26,7 @@ struct waiting {
     struct coulomb_completion *ours; /* the transaction's, to be answered */
     struct coulomb_completion *theirs;
     struct list link; /* polled: of those that wait for rows */
+    uint64_t number;  /* of the fetch whose answer this waits for, or a later one's */
 };
 
 /* Runs the app's handler for a direct transaction, or none; `then` gets a struct waiting, which it

@@ -6,19 +6,38 @@
 
 #include "client/kinds/kinds.h"
 
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+
 static bool mine(const struct coulomb_collection *coll, const struct mutation *m)
 {
     return m->coll == coll && m->state != COULOMB_MUTATION_REJECTED;
 }
 
+/* Tells versions of rows apart, also between processes. */
+static void version_make(coulomb_client *c, char *text, size_t cap)
+{
+    uint64_t n = ++c->last_id * UINT64_C(0x9E3779B97F4A7C15) ^ c->seed;
+
+    snprintf(text, cap, "%016llx%016llx", (unsigned long long)clock_wall_us(),
+             (unsigned long long)(n ^ n >> 29));
+}
+
 static int write_mutation(struct coulomb_collection *coll, const struct mutation *m,
                           coulomb_value *values)
 {
+    char version[40];
+
     if (m->type == COULOMB_DELETE)
         return coulomb_sync_delete(coll->session, m->key);
     for (size_t i = 0; i < coll->layout->count; i++)
         values[i] = row_at(m->modified, i);
-    return coulomb_sync_update(coll->session, values, NULL, 0);
+    if (!((struct local_kind *)coll->kind)->save)
+        return coulomb_sync_update(coll->session, values, NULL, 0);
+    version_make(coll->client, version, sizeof(version));
+    return coulomb_sync_update(coll->session, values, version, strlen(version));
 }
 
 int local_confirm(struct coulomb_collection *coll, const coulomb_tx *tx)
