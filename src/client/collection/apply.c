@@ -304,7 +304,7 @@ static void apply_coll_meta(struct coulomb_collection *coll, struct sync_tx *s)
     }
 }
 
-static void finish_truncate(struct coulomb_collection *coll)
+void truncate_done(struct coulomb_collection *coll)
 {
     coulomb_event event = {.type = COULOMB_EVENT_TRUNCATE};
 
@@ -339,8 +339,6 @@ void sync_apply(struct coulomb_collection *coll, struct edit *e)
         apply_touch(coll, t, e->truncate);
     drop_unconfirmed(coll);
     retire(coll);
-    if (e->truncate)
-        finish_truncate(coll);
 }
 
 /* --- The plain case ----------------------------------------------------------------------------- */

@@ -249,6 +249,8 @@ bool sync_may_apply(const struct coulomb_collection *coll, size_t persisting);
 int sync_prepare(struct coulomb_collection *coll, struct edit *e);
 /* Changes the synced layer; never fails. */
 void sync_apply(struct coulomb_collection *coll, struct edit *e);
+/* A truncate was published: who listens is told, and the collection is ready. */
+void truncate_done(struct coulomb_collection *coll);
 /* Both, with an edit of its own, when it may be. */
 int sync_flush(struct coulomb_collection *coll);
 /* Whether an operation that waits names the key. COULOMB_E_MEMORY. */

@@ -226,6 +226,8 @@ void edit_finish(struct edit *e)
     } else {
         batch_free(e->batch);
     }
+    if (e->truncate)
+        truncate_done(e->coll);
     edit_fini(e);
 }
 

@@ -190,14 +190,15 @@ static int run_validator(struct work *w, struct coulomb_draft *d)
     if (!w->coll->options.validate)
         return COULOMB_OK;
     w->client->issues.count = 0;
+    w->client->error.code = COULOMB_OK;
     w->client->locked++;
     code = w->coll->options.validate(d, &w->client->issues, w->coll->options.validate_arg);
     w->client->locked--;
     if (code == COULOMB_PENDING)
         return client_fail(w->client, COULOMB_E_SCHEMA_ASYNC,
                            "the validator of %s has to answer at once", w->coll->id);
-    if (code == COULOMB_E_MEMORY)
-        return code;
+    if (code == COULOMB_E_MEMORY && w->client->error.code == code)
+        return code; /* of a draft, handed on; -1 alone is just "no" */
     return code == COULOMB_OK && w->client->issues.count == 0 ? COULOMB_OK : schema_error(w);
 }
 

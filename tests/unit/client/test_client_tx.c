@@ -241,18 +241,21 @@ static void a10_a_rollback_takes_pending_ones_of_its_keys_along(void **state)
 {
     struct world *w = world_open();
     coulomb_tx *persisting;
-    coulomb_tx *a = explicit_tx(w);
-    coulomb_tx *b = explicit_tx(w);
-    coulomb_tx *apart = explicit_tx(w);
-    coulomb_mutate_options oa = in_tx(a);
-    coulomb_mutate_options ob = in_tx(b);
-    coulomb_mutate_options oc = in_tx(apart);
+    coulomb_tx *a;
+    coulomb_tx *b;
+    coulomb_tx *apart;
+    coulomb_mutate_options oa;
+    coulomb_mutate_options ob;
+    coulomb_mutate_options oc;
     struct settled s = {0};
 
     (void)state;
     synced(w, 1, 0);
     synced(w, 2, 0);
     OK(set_qty(w, 1, 1, NULL, &persisting));
+    oa = in_tx(a = explicit_tx(w));
+    ob = in_tx(b = explicit_tx(w));
+    oc = in_tx(apart = explicit_tx(w));
     OK(set_qty(w, 1, 2, &oa, NULL));
     OK(set_qty(w, 1, 3, &ob, NULL));
     OK(set_qty(w, 2, 9, &oc, NULL));
