@@ -292,7 +292,10 @@ void coulomb_complete(coulomb_completion *done, int code, const char *message)
     if (done->slot)
         *done->slot = NULL;
     heap_free(c->heap, done, sizeof(*done));
-    if (what && !c->closed)
+    /* When the client is closed only what holds memory of its own still waits. */
+    if (what && c->closed)
+        fn(what, COULOMB_E_CLOSED, coulomb_error_text(COULOMB_E_CLOSED));
+    else if (what)
         fn(what, code > 0 ? COULOMB_E_FAILED : code, message);
     client_release(c);
 }

@@ -83,6 +83,14 @@ static int copy_value(struct pool *p, coulomb_value *v)
     return COULOMB_OK;
 }
 
+static int input_fail(struct coulomb_draft *d, int code, const struct column *col,
+                      const struct err *err)
+{
+    client_fail(d->client, code, "column %s: %s", col->name, err->message);
+    snprintf(d->client->error.column, sizeof(d->client->error.column), "%s", col->name);
+    return code;
+}
+
 int draft_put(struct coulomb_draft *d, size_t column, const coulomb_value *v)
 {
     coulomb_client *c = d->client;
@@ -97,11 +105,8 @@ int draft_put(struct coulomb_draft *d, size_t column, const coulomb_value *v)
     code = layout_coerce(d->layout, column, v, &c->scratch, &coerced, &c->error);
     if (code == COULOMB_OK)
         code = value_normal(&coerced, &c->scratch, &fresh, &err);
-    if (code == COULOMB_E_INVALID_TEXT) {
-        client_fail(c, code, "column %s: %s", d->layout->columns[column].name, err.message);
-        snprintf(c->error.column, sizeof(c->error.column), "%s",
-                 d->layout->columns[column].name);
-    }
+    if (code == COULOMB_E_INVALID_TEXT)
+        input_fail(d, code, &d->layout->columns[column], &err);
     old = d->base ? row_at(d->base, column) : coulomb_absent();
     if (code == COULOMB_OK)
         code = value_equal(&fresh, &old, &c->scratch, &equal);
@@ -164,7 +169,7 @@ int coulomb_draft_set_input(coulomb_draft *d, const char *column, const char *te
     code = sql_value_in(value_sql_type(col->type, col->element), slice_make(text, len), &arena,
                         &x, &err);
     if (code != 0)
-        code = client_fail(c, value_code(code), "column %s: %s", col->name, err.message);
+        code = input_fail(d, value_code(code), col, &err);
     if (code == COULOMB_OK) {
         code = value_from_sql(col->type, col->element, &x, &arena, &v);
         if (code == COULOMB_OK)
