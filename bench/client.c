@@ -1,8 +1,8 @@
 /* The client's benches: bench_client ingest|mutate ROWS [CHANGES]. Prints "seconds bytes": the time,
- * and how much the process's private memory grew (ingest; resident at the end, over the start).
+ * and by how much the process's highest resident size is over the one before.
  *
  * ingest: rows of five columns (int, text, int, text, timestamptz), which lie in memory, into a
- * collection by sync transactions of 1,000 rows, with nobody watching. mutate: over that many rows, a
+ * collection by sync transactions of 1,000 rows (BATCH), with nobody watching. mutate: over that many rows, a
  * subscription without condition; an optimistic update, the handler's answer, and the sync that
  * confirms it, CHANGES times. */
 
@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "coulomb/coulomb.h"
 
-#define BATCH 1000
+
 
 static const coulomb_column columns[] = {{"id", COULOMB_INT64, COULOMB_ABSENT},
                                          {"name", COULOMB_TEXT, COULOMB_ABSENT},
@@ -42,8 +42,8 @@ static void check(int code, const coulomb_client *c)
 }
 
 struct texts {
-    char name[24];
-    char note[48];
+    char name[32];
+    char note[80];
 };
 
 static struct texts *make_texts(size_t rows)
@@ -68,15 +68,15 @@ static void row_of(coulomb_value v[5], const struct texts *t, size_t i, int64_t 
     v[4] = coulomb_moment(COULOMB_TIMESTAMPTZ, (int64_t)i * 1000000);
 }
 
-static long resident_kib(void)
+static long resident_kib(const char *name)
 {
     FILE *f = fopen("/proc/self/status", "r");
     char line[256];
     long kib = 0;
 
     while (f && fgets(line, sizeof(line), f)) {
-        if (strncmp(line, "VmRSS:", 6) == 0)
-            kib = strtol(line + 6, NULL, 10);
+        if (strncmp(line, name, strlen(name)) == 0)
+            kib = strtol(line + strlen(name), NULL, 10);
     }
     if (f)
         fclose(f);
@@ -85,14 +85,16 @@ static long resident_kib(void)
 
 static void ingest(coulomb_client *c, const struct texts *t, size_t rows)
 {
+    const char *text = getenv("BATCH");
+    size_t batch = text ? strtoul(text, NULL, 10) : 1000;
     coulomb_value v[5];
 
     for (size_t i = 0; i < rows; i++) {
-        if (i % BATCH == 0)
+        if (i % batch == 0)
             check(coulomb_sync_begin(sync_handle, 0), c);
         row_of(v, t, i, (int64_t)i % 1000);
         check(coulomb_sync_insert(sync_handle, v, NULL, 0), c);
-        if (i % BATCH == BATCH - 1 || i + 1 == rows)
+        if (i % batch == batch - 1 || i + 1 == rows)
             check(coulomb_sync_commit(sync_handle), c);
     }
     check(coulomb_sync_mark_ready(sync_handle), c);
@@ -116,16 +118,16 @@ static void hear(coulomb_collection *coll, const coulomb_change *changes, size_t
 }
 
 static void mutate(coulomb_client *c, coulomb_collection *coll, const struct texts *t,
-                   size_t rows, size_t changes)
+                   size_t rows, size_t changes, size_t first)
 {
     for (size_t n = 0; n < changes; n++) {
         size_t i = n * 7919 % rows;
-        coulomb_field field = {"quantity", coulomb_int((int64_t)(n + 5000))};
+        coulomb_field field = {"quantity", coulomb_int((int64_t)(n + first))};
         coulomb_value v[5];
 
         check(coulomb_set(coll, coulomb_key_int((int64_t)i), &field, 1, NULL, NULL), c);
         check(coulomb_poll(c), c); /* the event; the handler, which succeeds */
-        row_of(v, t, i, (int64_t)(n + 5000));
+        row_of(v, t, i, (int64_t)(n + first));
         check(coulomb_sync_begin(sync_handle, 0), c);
         check(coulomb_sync_update(sync_handle, v, NULL, 0), c);
         check(coulomb_sync_commit(sync_handle), c);
@@ -156,22 +158,22 @@ int main(int argc, char **argv)
     check(coulomb_client_open(NULL, &c), NULL);
     check(coulomb_collection_new(c, &o, &coll), c);
     check(coulomb_poll(c), c);
-    before = resident_kib();
+    before = resident_kib("VmRSS:");
     from = clock_mono_us();
     ingest(c, t, rows);
     if (argc > 1 && strcmp(argv[1], "mutate") == 0) {
         check(coulomb_subscribe(coll, NULL, hear, NULL, &sub), c);
-        mutate(c, coll, t, rows, changes / 10); /* warm-up */
+        mutate(c, coll, t, rows, changes / 10, 5000000); /* warm-up */
         from = clock_mono_us();
         heard = 0;
-        mutate(c, coll, t, rows, changes);
+        mutate(c, coll, t, rows, changes, 5000);
         if (heard != 2 * changes) {
             fprintf(stderr, "bench_client: %zu events\n", heard);
             return 1;
         }
     }
     printf("%.6f %ld\n", (double)(clock_mono_us() - from) / 1e6,
-           (resident_kib() - before) * 1024);
+           (resident_kib("VmHWM:") - before) * 1024);
     if (coulomb_size(coll) != rows)
         return 1;
     coulomb_unsubscribe(sub);

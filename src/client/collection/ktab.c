@@ -1,5 +1,5 @@
 /*
- * The hash table. Linear probing with backward-shift deletion, at most 4/5 full. The array of items
+ * The hash table. Linear probing with backward-shift deletion, at most 3/4 full. The array of items
  * grows by a half, the slots double; holes in the array are chained and filled first.
  */
 
@@ -20,21 +20,21 @@ void ktab_fini(struct ktab *t)
     ktab_init(t, t->heap, t->key_of);
 }
 
-static void slot_put(uint32_t *slots, size_t mask, uint32_t hash, uint32_t place)
+static void slot_put(uint64_t *slots, size_t mask, uint32_t hash, uint32_t place)
 {
     size_t i = hash & mask;
 
     while (slots[i] != 0)
         i = (i + 1) & mask;
-    slots[i] = place + 1;
+    slots[i] = (uint64_t)hash << 32 | (place + 1);
 }
 
 static int grow_slots(struct ktab *t, size_t items)
 {
     size_t count = t->slot_count > 0 ? t->slot_count : SLOTS_MIN;
-    uint32_t *slots;
+    uint64_t *slots;
 
-    while (items > count / 5 * 4)
+    while (items > count / 4 * 3)
         count *= 2;
     if (count == t->slot_count)
         return COULOMB_OK;
@@ -67,11 +67,6 @@ int ktab_reserve(struct ktab *t, size_t n)
     return code;
 }
 
-static bool ent_has(const struct ktab *t, const struct kent *e, coulomb_key key, uint32_t hash)
-{
-    return e->hash == hash && key_equal(t->key_of(e->item), key);
-}
-
 struct kent *ktab_find(const struct ktab *t, coulomb_key key, uint32_t hash)
 {
     size_t mask = t->slot_count - 1;
@@ -79,9 +74,12 @@ struct kent *ktab_find(const struct ktab *t, coulomb_key key, uint32_t hash)
     if (t->live == 0)
         return NULL;
     for (size_t i = hash & mask; t->slots[i] != 0; i = (i + 1) & mask) {
-        struct kent *e = &t->ents[t->slots[i] - 1];
+        struct kent *e;
 
-        if (ent_has(t, e, key, hash))
+        if (t->slots[i] >> 32 != hash)
+            continue;
+        e = &t->ents[(uint32_t)t->slots[i] - 1];
+        if (key_equal(t->key_of(e->item), key))
             return e;
     }
     return NULL;
@@ -112,11 +110,11 @@ void ktab_remove(struct ktab *t, struct kent *ent)
     size_t i = ent->hash & mask;
     size_t next;
 
-    while (t->slots[i] != place + 1)
+    while ((uint32_t)t->slots[i] != place + 1)
         i = (i + 1) & mask;
     /* Those behind move up unless that puts them before their own slot. */
     for (next = (i + 1) & mask; t->slots[next] != 0; next = (next + 1) & mask) {
-        size_t home = t->ents[t->slots[next] - 1].hash & mask;
+        size_t home = (t->slots[next] >> 32) & mask;
 
         if (((next - home) & mask) >= ((next - i) & mask)) {
             t->slots[i] = t->slots[next];
