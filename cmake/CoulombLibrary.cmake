@@ -37,6 +37,7 @@ if(NOT COULOMB_SANITIZE)
     add_custom_target(libcoulomb_static ALL DEPENDS "${archive}")
 endif()
 
+set(CMAKE_INSTALL_LIBDIR lib CACHE PATH "Where libraries go, below the prefix")
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 configure_file("${CMAKE_CURRENT_LIST_DIR}/coulomb.pc.in" "${CMAKE_BINARY_DIR}/coulomb.pc" @ONLY)
