@@ -90,12 +90,12 @@ static int choose_tx(struct work *w)
         return direct_tx(w);
     if (w->tx->client != w->client)
         return client_fail(w->client, COULOMB_E_FOREIGN_CLIENT,
-                           "transaction %s belongs to another client than %s", w->tx->id,
+                           "transaction %s belongs to another client than %s", coulomb_tx_id(w->tx),
                            w->coll->id);
     if (w->tx->state != COULOMB_TX_PENDING)
         return client_fail(w->client, COULOMB_E_TX_NOT_PENDING_MUTATE,
                            "transaction %s is %s; only a pending one takes mutations",
-                           w->tx->id, coulomb_tx_state_name(w->tx->state));
+                           coulomb_tx_id(w->tx), coulomb_tx_state_name(w->tx->state));
     tx_retain(w->tx);
     return COULOMB_OK;
 }

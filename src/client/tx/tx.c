@@ -26,7 +26,6 @@ static int notify_run(struct task *t);
 
 int tx_make(coulomb_client *c, const coulomb_tx_options *o, struct coulomb_tx **out)
 {
-    char made[32];
     struct coulomb_tx *tx = heap_zalloc(c->heap, sizeof(*tx));
 
     if (!tx)
@@ -44,11 +43,11 @@ int tx_make(coulomb_client *c, const coulomb_tx_options *o, struct coulomb_tx **
     task_init(&tx->persist_task, c, persist_run);
     task_init(&tx->answer_task, c, answer_run);
     task_init(&tx->notify_task, c, notify_run);
-    snprintf(made, sizeof(made), "tx-%llu", (unsigned long long)tx->order);
     client_retain(c);
     c->tx_count++;
-    tx->id = heap_strdup(tx->heap, o->id ? o->id : made);
-    if (!tx->id ||
+    if (o->id)
+        tx->id = heap_strdup(tx->heap, o->id);
+    if ((o->id && !tx->id) ||
         blob_set(tx->heap, &tx->metadata, o->metadata, o->metadata_len) != COULOMB_OK) {
         tx_drop(tx);
         return client_no_memory(c);
@@ -292,7 +291,7 @@ int coulomb_tx_commit(coulomb_tx *tx)
         return code;
     if (tx->state != COULOMB_TX_PENDING)
         return client_fail(c, COULOMB_E_TX_NOT_PENDING_COMMIT,
-                           "transaction %s is %s; only a pending one can be committed", tx->id,
+                           "transaction %s is %s; only a pending one can be committed", coulomb_tx_id(tx),
                            coulomb_tx_state_name(tx->state));
     if (tx->count == 0) {
         tx_end(tx, COULOMB_TX_COMPLETED);
@@ -347,7 +346,7 @@ int coulomb_tx_rollback(coulomb_tx *tx)
         return code;
     if (tx->state == COULOMB_TX_COMPLETED)
         return client_fail(c, COULOMB_E_TX_COMPLETED_ROLLBACK,
-                           "transaction %s is completed; it can't be rolled back", tx->id);
+                           "transaction %s is completed; it can't be rolled back", coulomb_tx_id(tx));
     txs = cascade(tx, &count, &cap);
     if (!txs)
         return client_no_memory(c);
@@ -373,7 +372,7 @@ int coulomb_tx_mutate(coulomb_tx *tx, int (*fn)(coulomb_tx *tx, void *arg), void
         return code;
     if (tx->state != COULOMB_TX_PENDING)
         return client_fail(c, COULOMB_E_TX_NOT_PENDING_MUTATE,
-                           "transaction %s is %s; only a pending one takes mutations", tx->id,
+                           "transaction %s is %s; only a pending one takes mutations", coulomb_tx_id(tx),
                            coulomb_tx_state_name(tx->state));
     tx_retain(tx);
     c->ambient = tx;
@@ -522,7 +521,13 @@ const char *coulomb_tx_state_name(coulomb_tx_state state)
 
 const char *coulomb_tx_id(const coulomb_tx *tx)
 {
-    return tx->id;
+    coulomb_tx *t = (coulomb_tx *)(uintptr_t)tx;
+
+    if (tx->id)
+        return tx->id;
+    if (t->made[0] == '\0')
+        snprintf(t->made, sizeof(t->made), "tx-%llu", (unsigned long long)tx->order);
+    return t->made;
 }
 
 coulomb_client *coulomb_tx_client(const coulomb_tx *tx)

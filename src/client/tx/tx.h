@@ -15,7 +15,8 @@ struct coulomb_tx {
     struct heap *heap;
     size_t refs;
     bool owned; /* the client holds it: until it is settled and that was told */
-    char *id;
+    char *id;      /* as given, or NULL */
+    char made[32]; /* else; written when it is asked for */
     uint64_t order;
     coulomb_tx_state state;
     bool autocommit;

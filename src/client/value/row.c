@@ -628,11 +628,12 @@ uint32_t key_hash(coulomb_key key, uint64_t seed)
     uint64_t h;
 
     if (key.type == COULOMB_KEY_INT64) {
-        h = ((uint64_t)key.i ^ seed) * UINT64_C(0x9E3779B97F4A7C15);
+        /* Eight neighbours share the line of slots that their common part leads to. */
+        h = ((uint64_t)key.i >> 3 ^ seed) * UINT64_C(0x9E3779B97F4A7C15);
         h = (h ^ h >> 32) * UINT64_C(0xD6E8FEB86659FD93);
-    } else {
-        h = XXH3_64bits_withSeed(key.text.ptr ? key.text.ptr : "", key.text.len, seed);
+        return ((uint32_t)(h >> 32) & ~7u) | ((uint32_t)key.i & 7u);
     }
+    h = XXH3_64bits_withSeed(key.text.ptr ? key.text.ptr : "", key.text.len, seed);
     return (uint32_t)(h >> 32);
 }
 
