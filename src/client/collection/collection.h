@@ -300,6 +300,8 @@ void indexes_reset(struct coulomb_collection *coll); /* all rows are gone */
 void indexes_free(struct coulomb_collection *coll);
 /* Rows in the collection's order. NULL: no memory. */
 struct sorted *order_get(struct coulomb_collection *coll);
+/* The same if it is there; NULL: it is not. */
+struct sorted *order_at_hand(struct coulomb_collection *coll);
 /* Rows that may match, in no order, each once: *rows is an array of *cap from the heap. *served is
  * false when no index helps. COULOMB_E_MEMORY. */
 int index_candidates(struct coulomb_collection *coll, const coulomb_expr *where,

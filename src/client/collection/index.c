@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define UNREAD_MIN 1000
+
 /* --- Order ---------------------------------------------------------------------------------- */
 
 static int by_column(const struct coulomb_row *a, const struct coulomb_row *b, void *arg)
@@ -247,8 +249,12 @@ static struct coulomb_index *index_make(struct coulomb_collection *coll, int col
 void indexes_update(struct coulomb_collection *coll, struct coulomb_row *old,
                     struct coulomb_row *fresh)
 {
-    if (coll->order)
+    if (coll->order) {
+        /* A list that is kept up to date and never read costs more than making it anew. */
+        if (!coll->order->stale && ++coll->order->unread > coll->visible / 8 + UNREAD_MIN)
+            index_spoil(coll->order);
         index_update(coll->order, old, fresh);
+    }
     for (struct list *l = coll->indexes.next; l != &coll->indexes; l = l->next)
         index_update(LIST_ENTRY(l, struct coulomb_index, link), old, fresh);
 }
@@ -271,12 +277,18 @@ void indexes_free(struct coulomb_collection *coll)
     coll->index_count = 0;
 }
 
+struct sorted *order_at_hand(struct coulomb_collection *coll)
+{
+    return coll->order && !coll->order->stale ? &coll->order->sorted : NULL;
+}
+
 struct sorted *order_get(struct coulomb_collection *coll)
 {
     if (!coll->order)
         coll->order = index_make(coll, -1, COULOMB_INDEX_ORDERED);
     if (!coll->order || index_fresh(coll->order) != COULOMB_OK)
         return NULL;
+    coll->order->unread = 0;
     return &coll->order->sorted;
 }
 

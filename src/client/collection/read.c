@@ -159,22 +159,36 @@ static int order_columns(struct coulomb_collection *coll, const coulomb_snapshot
     return COULOMB_OK;
 }
 
-/* All rows in the collection's order, when no index has fewer. */
+/* All rows, when no index has fewer: in the collection's order if that is at hand, else in none. A
+ * list in order is not made for this: it would have to be kept up to date from then on. */
 static int scan(struct coulomb_collection *coll, struct coulomb_row ***rows, size_t *count,
-                size_t *cap)
+                size_t *cap, bool *ordered)
 {
-    const struct sorted *order = order_get(coll);
+    const struct sorted *order = order_at_hand(coll);
     struct place at = {0, 0};
     struct coulomb_row *row;
+    struct kent *ent;
+    size_t it = 0;
 
-    if (!order)
-        return client_no_memory(coll->client);
-    *cap = order->count * 2 + 1;
+    *ordered = order != NULL;
+    *cap = coll->visible * 2 + 1;
     *rows = heap_alloc(coll->heap, *cap * sizeof(struct coulomb_row *));
     if (!*rows)
         return client_no_memory(coll->client);
-    while ((row = sorted_next(order, &at)) != NULL)
+    while (order && (row = sorted_next(order, &at)) != NULL)
         (*rows)[(*count)++] = row;
+    while (!order && (ent = ktab_next(&coll->synced, &it)) != NULL) {
+        const struct local *l =
+            coll->locals.live > 0 ? local_find(coll, row_key(ent->item), ent->hash) : NULL;
+
+        if (!l || !local_overlay(l, &row))
+            (*rows)[(*count)++] = ent->item;
+    }
+    it = 0;
+    while (!order && (ent = ktab_next(&coll->locals, &it)) != NULL) {
+        if (local_overlay(ent->item, &row) && row)
+            (*rows)[(*count)++] = row;
+    }
     return COULOMB_OK;
 }
 
@@ -225,6 +239,7 @@ int snapshot_rows(struct coulomb_collection *coll, const coulomb_snapshot_option
     int columns[ORDER_COLUMNS_MAX];
     struct sorter s = {coll, o->order, columns, o->order_count, false};
     void *grown;
+    bool ordered = false;
     int code = check_options(coll, o);
 
     *rows = NULL;
@@ -238,10 +253,10 @@ int snapshot_rows(struct coulomb_collection *coll, const coulomb_snapshot_option
     if (!*indexed && o->optimized_only)
         return client_fail(coll->client, COULOMB_E_NO_INDEX, "no index of %s helps", coll->id);
     if (!*indexed)
-        code = scan(coll, rows, count, cap);
+        code = scan(coll, rows, count, cap, &ordered);
     if (code == COULOMB_OK)
         keep_wanted(coll, o, *rows, count);
-    if (code == COULOMB_OK && (*indexed || o->order_count > 0)) {
+    if (code == COULOMB_OK && (!ordered || o->order_count > 0)) {
         grown = *rows;
         code = heap_grow(coll->heap, &grown, cap, *count * 2 + 1, sizeof(struct coulomb_row *));
         *rows = grown;

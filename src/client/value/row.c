@@ -454,6 +454,24 @@ int row_build(struct layout *l, const coulomb_value *values, const coulomb_key *
 
 #define FEW_COLUMNS 32
 
+/* Every value is as rows keep it: what an adapter hands over, as a rule. */
+static bool all_plain(const struct layout *l, const coulomb_value *values)
+{
+    for (size_t i = 0; i < l->count; i++) {
+        const coulomb_value *v = &values[i];
+
+        if (v->type == COULOMB_ABSENT || v->type == COULOMB_NULL)
+            continue;
+        if (v->type != l->columns[i].type)
+            return false;
+        if (value_is_bytes(v->type) && v->v.s.len > VALUE_BYTES_MAX)
+            return false;
+        if (v->type == COULOMB_TEXT && !slice_is_utf8(value_slice(v)))
+            return false;
+    }
+    return true;
+}
+
 int row_new(struct layout *l, const coulomb_value *values, const coulomb_key *key,
             struct arena *arena, struct coulomb_row **out, coulomb_error *e)
 {
@@ -462,6 +480,8 @@ int row_new(struct layout *l, const coulomb_value *values, const coulomb_key *ke
     struct err err;
     int code = COULOMB_OK;
 
+    if (!l->needs_normal && all_plain(l, values))
+        return row_build(l, values, key, out);
     if (l->count > FEW_COLUMNS)
         ours = arena_alloc(arena, l->count * sizeof(*ours));
     if (!ours)
