@@ -13,8 +13,6 @@
 
 #include "coulomb/coulomb.h"
 
-
-
 static const coulomb_column columns[] = {{"id", COULOMB_INT64, COULOMB_ABSENT},
                                          {"name", COULOMB_TEXT, COULOMB_ABSENT},
                                          {"quantity", COULOMB_INT64, COULOMB_ABSENT},
@@ -36,7 +34,8 @@ static const coulomb_adapter adapter = {start, NULL, NULL, NULL};
 static void check(int code, const coulomb_client *c)
 {
     if (code < 0) {
-        fprintf(stderr, "bench_client: %s\n", c ? coulomb_last_error(c)->message : "failed");
+        fprintf(stderr, "bench_client: %s\n",
+                c ? coulomb_last_error(c)->message : "failed");
         exit(1);
     }
 }
@@ -54,7 +53,8 @@ static struct texts *make_texts(size_t rows)
         exit(1);
     for (size_t i = 0; i < rows; i++) {
         snprintf(t[i].name, sizeof(t[i].name), "item %zu", i);
-        snprintf(t[i].note, sizeof(t[i].note), "a note about item %zu, as long as this", i);
+        snprintf(t[i].note, sizeof(t[i].note), "a note about item %zu, as long as this",
+                 i);
     }
     return t;
 }
@@ -108,7 +108,8 @@ static void ingest(coulomb_client *c, const struct texts *t, size_t rows)
     check(coulomb_sync_mark_ready(sync_handle), c);
 }
 
-static int persist(coulomb_tx *tx, coulomb_collection *coll, coulomb_completion *done, void *arg)
+static int persist(coulomb_tx *tx, coulomb_collection *coll, coulomb_completion *done,
+                   void *arg)
 {
     (void)tx;
     (void)coll;
@@ -117,7 +118,8 @@ static int persist(coulomb_tx *tx, coulomb_collection *coll, coulomb_completion 
     return 0;
 }
 
-static void hear(coulomb_collection *coll, const coulomb_change *changes, size_t count, void *arg)
+static void hear(coulomb_collection *coll, const coulomb_change *changes, size_t count,
+                 void *arg)
 {
     (void)coll;
     (void)changes;

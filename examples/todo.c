@@ -36,9 +36,9 @@ static const coulomb_column columns[COLUMNS] = {{"id", COULOMB_INT64, COULOMB_AB
 
 /* --- 2. A server, played by this program -------------------------------------------------------- */
 
-static coulomb_sync *sync_handle;          /* where its rows go */
-static coulomb_tx *request;                /* what it was sent */
-static coulomb_completion *request_waits;  /* and who waits for the answer */
+static coulomb_sync *sync_handle;         /* where its rows go */
+static coulomb_tx *request;               /* what it was sent */
+static coulomb_completion *request_waits; /* and who waits for the answer */
 
 /* Called in coulomb_poll() when rows are first needed. A real adapter would begin to read from the
  * network here, and hand over rows as they come. */
@@ -61,8 +61,8 @@ static int start(coulomb_sync *sync, void *arg)
 static const coulomb_adapter adapter = {start, NULL, NULL, NULL};
 
 /* Sends a transaction's mutations. It answers later: COULOMB_PENDING. */
-static int send_to_server(coulomb_tx *tx, coulomb_collection *todos, coulomb_completion *done,
-                          void *arg)
+static int send_to_server(coulomb_tx *tx, coulomb_collection *todos,
+                          coulomb_completion *done, void *arg)
 {
     (void)todos;
     (void)arg;
@@ -97,8 +97,8 @@ static void server_works(void)
 
 /* --- 3. What the screen shows -------------------------------------------------------------------- */
 
-static void changed(coulomb_collection *todos, const coulomb_change *changes, size_t count,
-                    void *arg)
+static void changed(coulomb_collection *todos, const coulomb_change *changes,
+                    size_t count, void *arg)
 {
     static const char *const what[] = {"+", "~", "-"};
     size_t i;

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # Sourced by the client's benches, which need neither Postgres nor server.
+# shellcheck disable=SC2034  # who sources it uses them
 
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 

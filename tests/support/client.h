@@ -72,8 +72,8 @@ struct heard {
     size_t empty;
 };
 
-static inline void hear(coulomb_collection *coll, const coulomb_change *changes, size_t count,
-                        void *arg)
+static inline void hear(coulomb_collection *coll, const coulomb_change *changes,
+                        size_t count, void *arg)
 {
     struct heard *h = arg;
 
@@ -340,8 +340,8 @@ static inline coulomb_mutate_options in_tx(coulomb_tx *tx)
     return o;
 }
 
-static inline void expect(struct world *w, size_t i, coulomb_change_type type, int64_t key,
-                          int64_t q)
+static inline void expect(struct world *w, size_t i, coulomb_change_type type,
+                          int64_t key, int64_t q)
 {
     assert_true(i < w->heard.count);
     assert_int_equal(w->heard.items[i].type, type);

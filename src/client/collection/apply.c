@@ -65,8 +65,8 @@ static void touch_synced(struct touch *t, struct coulomb_row *row)
     t->has_synced = true;
 }
 
-static int prepare_op(struct coulomb_collection *coll, struct edit *e, const struct sync_tx *s,
-                      const struct sync_op *op)
+static int prepare_op(struct coulomb_collection *coll, struct edit *e,
+                      const struct sync_tx *s, const struct sync_op *op)
 {
     coulomb_key key = op_key(s, op);
     uint32_t hash = coll_hash(coll, key);
@@ -149,10 +149,10 @@ int sync_prepare(struct coulomb_collection *coll, struct edit *e)
     return ktab_reserve(&coll->synced, rows);
 }
 
-static void synced_put(struct coulomb_collection *coll, struct coulomb_row *row, uint32_t hash,
-                       bool local)
+static void synced_put(struct coulomb_collection *coll, struct coulomb_row *row,
+                       coulomb_key key, uint32_t hash, bool local)
 {
-    struct kent *ent = ktab_find(&coll->synced, row_key(row), hash);
+    struct kent *ent = ktab_find(&coll->synced, key, hash);
 
     if (ent) {
         row_release(ent->item);
@@ -195,7 +195,7 @@ static void apply_touch(struct coulomb_collection *coll, struct touch *t, bool t
     bool was_local = l && (l->claimed || l->has_kept || !list_empty(&l->mutations));
 
     if (t->has_synced && t->synced)
-        synced_put(coll, t->synced, t->hash, was_local);
+        synced_put(coll, t->synced, t->key, t->hash, was_local);
     else if (t->has_synced)
         synced_remove(coll, t->key, t->hash);
     if (l && t->confirmed)
@@ -345,7 +345,8 @@ void sync_apply(struct coulomb_collection *coll, struct edit *e)
 
 static bool is_plain(const struct coulomb_collection *coll)
 {
-    if (coll_observed(coll) || coll->index_count > 0 || coll->order || coll->locals.live > 0)
+    if (coll_observed(coll) || coll->index_count > 0 || coll->order ||
+        coll->locals.live > 0)
         return false;
     for (struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
         const struct sync_tx *s = LIST_ENTRY(l, struct sync_tx, link);
@@ -360,7 +361,8 @@ static bool is_plain(const struct coulomb_collection *coll)
     return true;
 }
 
-static void plain_op(struct coulomb_collection *coll, struct sync_tx *s, struct sync_op *op)
+static void plain_op(struct coulomb_collection *coll, struct sync_tx *s,
+                     struct sync_op *op)
 {
     coulomb_key key = op_key(s, op);
     uint32_t hash = coll_hash(coll, key);
@@ -368,7 +370,7 @@ static void plain_op(struct coulomb_collection *coll, struct sync_tx *s, struct 
     if (op->type == OP_DELETE)
         synced_remove(coll, key, hash);
     else if (op->type != OP_ROW_META)
-        synced_put(coll, op->row, hash, false);
+        synced_put(coll, op->row, key, hash, false);
 }
 
 static int flush_plain(struct coulomb_collection *coll)

@@ -121,7 +121,8 @@ struct coulomb_collection {
     size_t handles;
     char *id;
     struct layout *layout;
-    coulomb_collection_options options; /* pointers to strings and columns are not valid */
+    coulomb_collection_options
+        options; /* pointers to strings and columns are not valid */
     coulomb_adapter adapter;
     bool has_adapter;
     coulomb_status status;
@@ -257,7 +258,8 @@ int sync_flush(struct coulomb_collection *coll);
 int sync_index_pending(struct coulomb_collection *coll);
 /* A truncate was staged and is not applied yet. */
 bool sync_truncates(const struct coulomb_collection *coll);
-bool sync_names_key(const struct coulomb_collection *coll, coulomb_key key, uint32_t hash);
+bool sync_names_key(const struct coulomb_collection *coll, coulomb_key key,
+                    uint32_t hash);
 void sync_tx_free(struct coulomb_collection *coll, struct sync_tx *s);
 /* Drops the open sync transaction, if the last one is open. */
 void sync_abort(struct coulomb_collection *coll);
@@ -305,7 +307,8 @@ struct sorted *order_at_hand(struct coulomb_collection *coll);
 /* Rows that may match, in no order, each once: *rows is an array of *cap from the heap. *served is
  * false when no index helps. COULOMB_E_MEMORY. */
 int index_candidates(struct coulomb_collection *coll, const coulomb_expr *where,
-                     struct coulomb_row ***rows, size_t *count, size_t *cap, bool *served);
+                     struct coulomb_row ***rows, size_t *count, size_t *cap,
+                     bool *served);
 /* Indexes that eager auto-indexing wants for a condition. */
 int index_auto(struct coulomb_collection *coll, const coulomb_expr *where);
 
@@ -336,8 +339,8 @@ struct coulomb_expr {
 #define EXPR_NODES_MAX 1000
 
 /* 1 true, 0 false, -1 unknown; an evaluation that finds no memory is unknown. */
-int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row, coulomb_meta meta,
-              struct arena *arena);
+int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row,
+              coulomb_meta meta, struct arena *arena);
 /* Owned by the caller. NULL: no memory. */
 struct coulomb_expr *expr_copy(const struct coulomb_expr *e);
 
@@ -362,7 +365,7 @@ struct coulomb_sub {
     size_t order_count;
     size_t limit;
     void (*on_loading)(coulomb_sub *sub, int loading, void *arg);
-    uint64_t next; /* the first batch that it is still to see */
+    uint64_t next;   /* the first batch that it is still to see */
     bool wants_rows; /* the initial batch is to come */
     bool dead;       /* unsubscribed in its own callback */
     bool busy;

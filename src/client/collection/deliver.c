@@ -14,7 +14,8 @@ struct list_of {
     size_t count;
 };
 
-static bool matches(struct coulomb_sub *sub, const struct coulomb_row *row, coulomb_meta meta)
+static bool matches(struct coulomb_sub *sub, const struct coulomb_row *row,
+                    coulomb_meta meta)
 {
     coulomb_client *c = sub->coll->client;
     bool yes = true;
@@ -63,7 +64,8 @@ static void sent_free(struct heap *h, struct sent_key *s)
 
 /* To somebody who knows only the rows that were sent: an unknown row's update is an insert, its
  * delete nothing. spare is taken when the key is new. */
-static bool known(struct coulomb_sub *sub, coulomb_change *change, struct sent_key **spare)
+static bool known(struct coulomb_sub *sub, coulomb_change *change,
+                  struct sent_key **spare)
 {
     uint32_t hash = coll_hash(sub->coll, change->key);
     struct kent *ent = ktab_find(&sub->sent, change->key, hash);
@@ -87,7 +89,8 @@ static bool known(struct coulomb_sub *sub, coulomb_change *change, struct sent_k
 }
 
 /* Keys for all that may be new. */
-static int make_spares(struct coulomb_sub *sub, const struct batch *b, struct sent_key **spares)
+static int make_spares(struct coulomb_sub *sub, const struct batch *b,
+                       struct sent_key **spares)
 {
     struct heap *h = sub->coll->heap;
     int code = ktab_reserve(&sub->sent, b->count);
@@ -101,7 +104,8 @@ static int make_spares(struct coulomb_sub *sub, const struct batch *b, struct se
     return code;
 }
 
-static int select_changes(struct coulomb_sub *sub, const struct batch *b, struct list_of *out)
+static int select_changes(struct coulomb_sub *sub, const struct batch *b,
+                          struct list_of *out)
 {
     struct heap *h = sub->coll->heap;
     struct sent_key **spares = NULL;

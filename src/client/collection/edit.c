@@ -126,15 +126,17 @@ int edit_ready(struct edit *e)
     if (!coll_observed(e->coll) || cap == 0)
         return COULOMB_OK;
     if (cap > c->queued_changes_max - c->queued_changes)
-        return client_fail(c, COULOMB_E_LIMIT,
-                           "%zu changes wait for coulomb_poll and %zu more would be over %zu",
-                           c->queued_changes, cap, c->queued_changes_max);
+        return client_fail(
+            c, COULOMB_E_LIMIT,
+            "%zu changes wait for coulomb_poll and %zu more would be over %zu",
+            c->queued_changes, cap, c->queued_changes_max);
     e->batch = batch_new(e->coll, cap);
     return e->batch ? COULOMB_OK : client_no_memory(c);
 }
 
 static void batch_put(struct batch *b, coulomb_change_type type, struct coulomb_row *row,
-                      struct coulomb_row *previous, coulomb_meta meta, coulomb_meta old_meta)
+                      struct coulomb_row *previous, coulomb_meta meta,
+                      coulomb_meta old_meta)
 {
     coulomb_change *to = &b->changes[b->count++];
 

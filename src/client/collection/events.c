@@ -59,8 +59,8 @@ static void listener_drop(struct registration *r)
     heap_free(c->heap, l, sizeof(*l));
 }
 
-static struct listener *next_listener(struct coulomb_collection *coll, coulomb_token after,
-                                      coulomb_event_type type)
+static struct listener *next_listener(struct coulomb_collection *coll,
+                                      coulomb_token after, coulomb_event_type type)
 {
     for (struct list *at = coll->listeners.next; at != &coll->listeners; at = at->next) {
         struct listener *l = LIST_ENTRY(at, struct listener, reg.link);
@@ -93,7 +93,8 @@ static void tell(struct coulomb_collection *coll, const struct queued_event *q,
 
 int event_task_run(struct task *t)
 {
-    struct coulomb_collection *coll = LIST_ENTRY(t, struct coulomb_collection, event_task);
+    struct coulomb_collection *coll =
+        LIST_ENTRY(t, struct coulomb_collection, event_task);
     coulomb_token last = coll->client->last_token;
 
     collection_hold(coll);
@@ -134,7 +135,8 @@ static int listen(coulomb_collection *coll, coulomb_event_type type, coulomb_eve
     if (code != COULOMB_OK)
         return code;
     if (!fn || type >= COULOMB_EVENT_TIMEOUT)
-        return client_fail(c, COULOMB_E_ARGUMENT, "a listener needs a function and an event");
+        return client_fail(c, COULOMB_E_ARGUMENT,
+                           "a listener needs a function and an event");
     if (!coll->events)
         coll->events = heap_alloc(c->heap, EVENTS_MAX * sizeof(*coll->events));
     l = coll->events ? heap_zalloc(c->heap, sizeof(*l)) : NULL;
@@ -191,7 +193,8 @@ void ready_notify(struct coulomb_collection *coll)
 
 int ready_task_run(struct task *t)
 {
-    struct coulomb_collection *coll = LIST_ENTRY(t, struct coulomb_collection, ready_task);
+    struct coulomb_collection *coll =
+        LIST_ENTRY(t, struct coulomb_collection, ready_task);
     coulomb_token last = coll->client->last_token;
     coulomb_error error = coll->error;
 

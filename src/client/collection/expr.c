@@ -57,8 +57,8 @@ static int value_copy(struct pool *p, const coulomb_value *v, coulomb_value *to)
     return COULOMB_OK;
 }
 
-static int node_values(struct coulomb_expr *e, struct node *n, const coulomb_value *values,
-                       size_t count)
+static int node_values(struct coulomb_expr *e, struct node *n,
+                       const coulomb_value *values, size_t count)
 {
     n->values = pool_alloc(&e->pool, (count + 1) * sizeof(*values));
     n->count = count;
@@ -262,8 +262,8 @@ static int compare(coulomb_op op, const coulomb_value *a, const coulomb_value *b
     return UNKNOWN;
 }
 
-static int eval_leaf(const struct node *n, const struct coulomb_row *row, coulomb_meta meta,
-                     struct arena *arena)
+static int eval_leaf(const struct node *n, const struct coulomb_row *row,
+                     coulomb_meta meta, struct arena *arena)
 {
     coulomb_value v = value_of(n, row, meta);
     int result = FALSE_;
@@ -283,8 +283,8 @@ static int eval_leaf(const struct node *n, const struct coulomb_row *row, coulom
     return result;
 }
 
-int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row, coulomb_meta meta,
-              struct arena *arena)
+int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row,
+              coulomb_meta meta, struct arena *arena)
 {
     signed char stack[EXPR_NODES_MAX];
     size_t top = 0;
@@ -309,9 +309,13 @@ int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row, coulo
             b = stack[--top];
             a = stack[top - 1];
             if (n->type == NODE_AND)
-                a = a == FALSE_ || b == FALSE_ ? FALSE_ : a == TRUE_ && b == TRUE_ ? TRUE_ : UNKNOWN;
+                a = a == FALSE_ || b == FALSE_ ? FALSE_
+                    : a == TRUE_ && b == TRUE_ ? TRUE_
+                                               : UNKNOWN;
             else
-                a = a == TRUE_ || b == TRUE_ ? TRUE_ : a == FALSE_ && b == FALSE_ ? FALSE_ : UNKNOWN;
+                a = a == TRUE_ || b == TRUE_     ? TRUE_
+                    : a == FALSE_ && b == FALSE_ ? FALSE_
+                                                 : UNKNOWN;
             stack[top - 1] = (signed char)a;
             break;
         }

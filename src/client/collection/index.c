@@ -182,8 +182,9 @@ static int fill(struct coulomb_index *ix)
 
     while (code == COULOMB_OK && (ent = ktab_next(&coll->synced, &it)) != NULL) {
         struct coulomb_row *over;
-        const struct local *l =
-            coll->locals.live > 0 ? local_find(coll, row_key(ent->item), ent->hash) : NULL;
+        const struct local *l = coll->locals.live > 0
+                                    ? local_find(coll, row_key(ent->item), ent->hash)
+                                    : NULL;
 
         if (!l || !local_overlay(l, &over))
             code = index_insert(ix, ent->item);
@@ -299,8 +300,8 @@ static void index_event(struct coulomb_index *ix, coulomb_event_type type)
     event_emit(ix->coll, &event);
 }
 
-int coulomb_index_new(coulomb_collection *coll, const char *column, coulomb_index_type type,
-                      coulomb_index **out)
+int coulomb_index_new(coulomb_collection *coll, const char *column,
+                      coulomb_index_type type, coulomb_index **out)
 {
     coulomb_client *c = coll->client;
     struct coulomb_index *ix;
@@ -313,7 +314,8 @@ int coulomb_index_new(coulomb_collection *coll, const char *column, coulomb_inde
         return client_fail(c, COULOMB_E_COLUMN, "%s has no column %s", coll->id,
                            column ? column : "(NULL)");
     if (type != COULOMB_INDEX_ORDERED && type != COULOMB_INDEX_HASH)
-        return client_fail(c, COULOMB_E_COLLECTION_CONFIG, "%d is no type of index", (int)type);
+        return client_fail(c, COULOMB_E_COLLECTION_CONFIG, "%d is no type of index",
+                           (int)type);
     ix = index_make(coll, i, type);
     if (!ix)
         return client_no_memory(c);

@@ -15,9 +15,9 @@ struct coulomb_index {
     coulomb_index_type type;
     int column; /* -1: the collection's order */
     char *signature;
-    bool stale;  /* thrown away; to be made anew */
+    bool stale;    /* thrown away; to be made anew */
     size_t unread; /* the order's: changes since it was read */
-    bool failed; /* an order or hash could not be computed */
+    bool failed;   /* an order or hash could not be computed */
     struct sorted sorted;
     struct hash_slot *slots; /* a multimap: equal values lie behind each other */
     size_t slot_count;

@@ -5,8 +5,8 @@
 
 #include "client/collection/ktab.h"
 
-#define SLOTS_MIN  8u
-#define ITEMS_MAX  (UINT32_MAX / 2)
+#define SLOTS_MIN 8u
+#define ITEMS_MAX (UINT32_MAX / 2)
 
 void ktab_init(struct ktab *t, struct heap *h, coulomb_key (*key_of)(const void *item))
 {

@@ -21,8 +21,8 @@ struct ktab {
     size_t used; /* places with an item or a hole */
     size_t cap;
     size_t live;
-    uint32_t hole; /* first hole's place + 1; 0: none */
-    uint64_t *slots; /* hash << 32 | place + 1; 0: free */
+    uint32_t hole;     /* first hole's place + 1; 0: none */
+    uint64_t *slots;   /* hash << 32 | place + 1; 0: free */
     size_t slot_count; /* a power of two, or 0 */
 };
 

@@ -30,7 +30,8 @@ static coulomb_key meta_key(const void *item)
 
 const char *coulomb_status_name(coulomb_status status)
 {
-    static const char *const names[] = {"idle", "loading", "ready", "error", "cleaned-up"};
+    static const char *const names[] = {"idle", "loading", "ready", "error",
+                                        "cleaned-up"};
 
     return (unsigned)status < sizeof(names) / sizeof(names[0]) ? names[status] : NULL;
 }
@@ -40,11 +41,13 @@ const char *coulomb_status_name(coulomb_status status)
 static bool allowed(coulomb_status from, coulomb_status to)
 {
     static const unsigned to_of[] = {
-        [COULOMB_IDLE] = 1u << COULOMB_LOADING | 1u << COULOMB_ERROR | 1u << COULOMB_CLEANED_UP,
+        [COULOMB_IDLE] =
+            1u << COULOMB_LOADING | 1u << COULOMB_ERROR | 1u << COULOMB_CLEANED_UP,
         [COULOMB_LOADING] =
             1u << COULOMB_READY | 1u << COULOMB_ERROR | 1u << COULOMB_CLEANED_UP,
         [COULOMB_READY] = 1u << COULOMB_ERROR | 1u << COULOMB_CLEANED_UP,
-        [COULOMB_ERROR] = 1u << COULOMB_READY | 1u << COULOMB_CLEANED_UP | 1u << COULOMB_IDLE,
+        [COULOMB_ERROR] =
+            1u << COULOMB_READY | 1u << COULOMB_CLEANED_UP | 1u << COULOMB_IDLE,
         [COULOMB_CLEANED_UP] = 1u << COULOMB_LOADING | 1u << COULOMB_ERROR};
 
     return (to_of[from] & 1u << to) != 0;
@@ -120,7 +123,8 @@ static void session_end(struct coulomb_collection *coll, bool *failed)
 
 static int start_task_run(struct task *t)
 {
-    struct coulomb_collection *coll = LIST_ENTRY(t, struct coulomb_collection, start_task);
+    struct coulomb_collection *coll =
+        LIST_ENTRY(t, struct coulomb_collection, start_task);
     struct coulomb_sync *s = coll->session;
     int code;
 
@@ -132,7 +136,8 @@ static int start_task_run(struct task *t)
     if (code != 0 && s->coll && coll->status != COULOMB_ERROR &&
         status_set(coll, COULOMB_ERROR) == COULOMB_OK)
         error_set(&coll->error, code < 0 ? code : COULOMB_E_FAILED,
-                  "the adapter of %s did not start: %s", coll->id, coulomb_error_text(code));
+                  "the adapter of %s did not start: %s", coll->id,
+                  coulomb_error_text(code));
     coulomb_sync_release(s);
     collection_drop(coll);
     return COULOMB_OK;
@@ -236,8 +241,8 @@ int coulomb_collection_cleanup(coulomb_collection *coll)
     subs_truncated(coll);
     code = status_set(coll, COULOMB_CLEANED_UP);
     if (code == COULOMB_OK && failed)
-        code = client_fail(coll->client, COULOMB_E_SYNC_CLEANUP, "the adapter of %s did not stop",
-                           coll->id);
+        code = client_fail(coll->client, COULOMB_E_SYNC_CLEANUP,
+                           "the adapter of %s did not stop", coll->id);
     if (failed)
         client_log(coll->client, COULOMB_LOG_WARNING,
                    "event=collection.stop_failed collection=\"%s\"", coll->id);
@@ -352,9 +357,10 @@ int coulomb_collection_new(coulomb_client *c, const coulomb_collection_options *
     if (code != COULOMB_OK)
         return code;
     if (!o.adapter || !o.adapter->start)
-        return client_fail(c, COULOMB_E_COLLECTION_REQUIRES_SYNC,
-                           "a collection needs an adapter with a start function; without a "
-                           "server, make it with coulomb_local_new");
+        return client_fail(
+            c, COULOMB_E_COLLECTION_REQUIRES_SYNC,
+            "a collection needs an adapter with a start function; without a "
+            "server, make it with coulomb_local_new");
     if (o.on_demand && !o.adapter->load_subset)
         return client_fail(c, COULOMB_E_COLLECTION_CONFIG,
                            "an on-demand collection needs an adapter with load_subset");

@@ -7,7 +7,8 @@
 
 #include "client/collection/collection.h"
 
-struct local *local_find(const struct coulomb_collection *coll, coulomb_key key, uint32_t hash)
+struct local *local_find(const struct coulomb_collection *coll, coulomb_key key,
+                         uint32_t hash)
 {
     return ktab_get(&coll->locals, key, hash);
 }
@@ -90,7 +91,8 @@ void local_link(struct local *l, struct mutation *m)
 {
     struct list *at = l->mutations.prev;
 
-    while (at != &l->mutations && LIST_ENTRY(at, struct mutation, in_key)->order > m->order)
+    while (at != &l->mutations &&
+           LIST_ENTRY(at, struct mutation, in_key)->order > m->order)
         at = at->prev;
     m->in_key.prev = at;
     m->in_key.next = at->next;
@@ -134,7 +136,8 @@ void local_complete(struct coulomb_collection *coll, struct mutation *m, bool di
     struct local *l = m->local;
     bool truncating = sync_truncates(coll);
 
-    mutation_state(coll, m, m->seen ? COULOMB_MUTATION_OBSERVED : COULOMB_MUTATION_ACKNOWLEDGED);
+    mutation_state(coll, m,
+                   m->seen ? COULOMB_MUTATION_OBSERVED : COULOMB_MUTATION_ACKNOWLEDGED);
     if (!l)
         return; /* the collection was cleaned up meanwhile */
     unlink_mutation(m);

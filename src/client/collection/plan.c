@@ -24,7 +24,8 @@ struct plan {
     size_t rows;          /* about */
 };
 
-static struct coulomb_index *find_index(struct coulomb_collection *coll, const struct node *n)
+static struct coulomb_index *find_index(struct coulomb_collection *coll,
+                                        const struct node *n)
 {
     struct coulomb_index *found = NULL;
 
@@ -65,8 +66,8 @@ static size_t range_rows(const struct range *r)
     return sorted_distance(&r->ix->sorted, from, to);
 }
 
-static int plan_leaf(struct coulomb_collection *coll, const struct node *n, struct pool *pool,
-                     struct plan *plan)
+static int plan_leaf(struct coulomb_collection *coll, const struct node *n,
+                     struct pool *pool, struct plan *plan)
 {
     struct coulomb_index *ix = find_index(coll, n);
 
@@ -148,8 +149,8 @@ static struct plan plan_or(struct plan a, struct plan b)
     return a;
 }
 
-static int plan_make(struct coulomb_collection *coll, const coulomb_expr *e, struct pool *pool,
-                     struct plan *out)
+static int plan_make(struct coulomb_collection *coll, const coulomb_expr *e,
+                     struct pool *pool, struct plan *out)
 {
     struct plan *stack = pool_alloc(pool, e->count * sizeof(*stack));
     size_t top = 0;
@@ -191,7 +192,8 @@ struct found {
 static int found_put(struct found *f, struct coulomb_row *row)
 {
     void *rows = f->rows;
-    int code = heap_grow(f->heap, &rows, &f->cap, f->count + 1, sizeof(struct coulomb_row *));
+    int code =
+        heap_grow(f->heap, &rows, &f->cap, f->count + 1, sizeof(struct coulomb_row *));
 
     f->rows = rows;
     if (code == COULOMB_OK)
@@ -213,7 +215,8 @@ static int collect(const struct range *r, struct found *f)
         arena_reset(&c->scratch);
         if (value_hash(r->low, c->seed, &c->scratch, &hash) != COULOMB_OK)
             return COULOMB_E_MEMORY;
-        for (size_t i = hash & mask; r->ix->slot_count > 0 && r->ix->slots[i].row && code == 0;
+        for (size_t i = hash & mask;
+             r->ix->slot_count > 0 && r->ix->slots[i].row && code == 0;
              i = (i + 1) & mask) {
             if (r->ix->slots[i].hash == hash)
                 code = found_put(f, r->ix->slots[i].row);
@@ -265,7 +268,8 @@ int index_candidates(struct coulomb_collection *coll, const coulomb_expr *where,
 
     *served = false;
     pool_init(&pool, coll->heap);
-    code = where && coll->index_count > 0 ? plan_make(coll, where, &pool, &plan) : COULOMB_OK;
+    code = where && coll->index_count > 0 ? plan_make(coll, where, &pool, &plan)
+                                          : COULOMB_OK;
     for (const struct range *r = plan.ranges; r && code == COULOMB_OK; r = r->next)
         code = collect(r, &f);
     if (code == COULOMB_OK && plan.ranges) {

@@ -78,7 +78,8 @@ static bool nothing(const coulomb_value *v)
     return v->type == COULOMB_NULL || v->type == COULOMB_ABSENT;
 }
 
-static int by_order(struct sorter *s, const struct coulomb_row *a, const struct coulomb_row *b)
+static int by_order(struct sorter *s, const struct coulomb_row *a,
+                    const struct coulomb_row *b)
 {
     for (size_t i = 0; i < s->count; i++) {
         const coulomb_order *o = &s->order[i];
@@ -147,13 +148,14 @@ static bool wanted(struct coulomb_collection *coll, const coulomb_snapshot_optio
     return yes;
 }
 
-static int order_columns(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
-                         int *columns)
+static int order_columns(struct coulomb_collection *coll,
+                         const coulomb_snapshot_options *o, int *columns)
 {
     for (size_t i = 0; i < o->order_count; i++) {
         columns[i] = layout_find(coll->layout, o->order[i].column);
         if (columns[i] < 0)
-            return client_fail(coll->client, COULOMB_E_COLUMN, "%s has no column %s", coll->id,
+            return client_fail(coll->client, COULOMB_E_COLUMN, "%s has no column %s",
+                               coll->id,
                                o->order[i].column ? o->order[i].column : "(NULL)");
     }
     return COULOMB_OK;
@@ -161,8 +163,8 @@ static int order_columns(struct coulomb_collection *coll, const coulomb_snapshot
 
 /* All rows, when no index has fewer: in the collection's order if that is at hand, else in none. A
  * list in order is not made for this: it would have to be kept up to date from then on. */
-static int scan(struct coulomb_collection *coll, struct coulomb_row ***rows, size_t *count,
-                size_t *cap, bool *ordered)
+static int scan(struct coulomb_collection *coll, struct coulomb_row ***rows,
+                size_t *count, size_t *cap, bool *ordered)
 {
     const struct sorted *order = order_at_hand(coll);
     struct place at = {0, 0};
@@ -178,8 +180,9 @@ static int scan(struct coulomb_collection *coll, struct coulomb_row ***rows, siz
     while (order && (row = sorted_next(order, &at)) != NULL)
         (*rows)[(*count)++] = row;
     while (!order && (ent = ktab_next(&coll->synced, &it)) != NULL) {
-        const struct local *l =
-            coll->locals.live > 0 ? local_find(coll, row_key(ent->item), ent->hash) : NULL;
+        const struct local *l = coll->locals.live > 0
+                                    ? local_find(coll, row_key(ent->item), ent->hash)
+                                    : NULL;
 
         if (!l || !local_overlay(l, &row))
             (*rows)[(*count)++] = ent->item;
@@ -192,8 +195,9 @@ static int scan(struct coulomb_collection *coll, struct coulomb_row ***rows, siz
     return COULOMB_OK;
 }
 
-static void keep_wanted(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
-                        struct coulomb_row **rows, size_t *count)
+static void keep_wanted(struct coulomb_collection *coll,
+                        const coulomb_snapshot_options *o, struct coulomb_row **rows,
+                        size_t *count)
 {
     size_t n = 0;
 
@@ -205,7 +209,8 @@ static void keep_wanted(struct coulomb_collection *coll, const coulomb_snapshot_
 }
 
 /* Offset and limit. */
-static void cut(const coulomb_snapshot_options *o, struct coulomb_row **rows, size_t *count)
+static void cut(const coulomb_snapshot_options *o, struct coulomb_row **rows,
+                size_t *count)
 {
     size_t skip = o->offset < *count ? o->offset : *count;
 
@@ -217,16 +222,19 @@ static void cut(const coulomb_snapshot_options *o, struct coulomb_row **rows, si
 
 #define ORDER_COLUMNS_MAX 64
 
-static int check_options(struct coulomb_collection *coll, const coulomb_snapshot_options *o)
+static int check_options(struct coulomb_collection *coll,
+                         const coulomb_snapshot_options *o)
 {
     coulomb_client *c = coll->client;
 
     if (o->where && o->where_fn)
         return client_fail(c, COULOMB_E_BOTH_WHERE, "where and where_fn are both given");
     if (o->where && o->where->layout != coll->layout)
-        return client_fail(c, COULOMB_E_ARGUMENT, "the condition is of another collection");
+        return client_fail(c, COULOMB_E_ARGUMENT,
+                           "the condition is of another collection");
     if ((o->limit > 0 || o->offset > 0) && o->order_count == 0)
-        return client_fail(c, COULOMB_E_LIMIT_NEEDS_ORDER, "a limit or offset needs an order");
+        return client_fail(c, COULOMB_E_LIMIT_NEEDS_ORDER,
+                           "a limit or offset needs an order");
     if (o->order_count > ORDER_COLUMNS_MAX)
         return client_fail(c, COULOMB_E_LIMIT, "an order of more than %d columns",
                            ORDER_COLUMNS_MAX);
@@ -251,14 +259,16 @@ int snapshot_rows(struct coulomb_collection *coll, const coulomb_snapshot_option
     if (code != COULOMB_OK)
         return code;
     if (!*indexed && o->optimized_only)
-        return client_fail(coll->client, COULOMB_E_NO_INDEX, "no index of %s helps", coll->id);
+        return client_fail(coll->client, COULOMB_E_NO_INDEX, "no index of %s helps",
+                           coll->id);
     if (!*indexed)
         code = scan(coll, rows, count, cap, &ordered);
     if (code == COULOMB_OK)
         keep_wanted(coll, o, *rows, count);
     if (code == COULOMB_OK && (!ordered || o->order_count > 0)) {
         grown = *rows;
-        code = heap_grow(coll->heap, &grown, cap, *count * 2 + 1, sizeof(struct coulomb_row *));
+        code = heap_grow(coll->heap, &grown, cap, *count * 2 + 1,
+                         sizeof(struct coulomb_row *));
         *rows = grown;
         if (code == COULOMB_OK)
             sort_rows(&s, *rows, *count);

@@ -22,7 +22,8 @@ void sorted_fini(struct sorted *s)
 }
 
 struct place sorted_seek(const struct sorted *s,
-                         bool (*before)(const struct coulomb_row *row, void *arg), void *arg)
+                         bool (*before)(const struct coulomb_row *row, void *arg),
+                         void *arg)
 {
     size_t low = 0;
     size_t high = s->chunk_count;
@@ -96,7 +97,8 @@ static void chunk_drop(struct sorted *s, size_t at)
 {
     heap_free(s->heap, s->chunks[at], sizeof(struct chunk));
     s->chunk_count--;
-    memmove(s->chunks + at, s->chunks + at + 1, (s->chunk_count - at) * sizeof(*s->chunks));
+    memmove(s->chunks + at, s->chunks + at + 1,
+            (s->chunk_count - at) * sizeof(*s->chunks));
 }
 
 int sorted_insert(struct sorted *s, struct coulomb_row *row)

@@ -36,13 +36,14 @@ struct place {
 
 void sorted_init(struct sorted *s, struct heap *h, sorted_cmp_fn *cmp, void *arg);
 void sorted_fini(struct sorted *s);
-int sorted_insert(struct sorted *s, struct coulomb_row *row); /* COULOMB_E_MEMORY */
+int sorted_insert(struct sorted *s, struct coulomb_row *row);  /* COULOMB_E_MEMORY */
 bool sorted_remove(struct sorted *s, struct coulomb_row *row); /* false: not there */
 /* In place of old, which has the same order. */
 bool sorted_replace(struct sorted *s, struct coulomb_row *old, struct coulomb_row *fresh);
 /* The first row for which before() is false; it is true for a beginning of the rows. */
 struct place sorted_seek(const struct sorted *s,
-                         bool (*before)(const struct coulomb_row *row, void *arg), void *arg);
+                         bool (*before)(const struct coulomb_row *row, void *arg),
+                         void *arg);
 /* The row at a place, which moves on; NULL at the end. */
 struct coulomb_row *sorted_next(const struct sorted *s, struct place *p);
 /* The one before a place, which moves back; NULL at the beginning. */

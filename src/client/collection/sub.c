@@ -136,7 +136,8 @@ void subs_truncated(struct coulomb_collection *coll)
 
 /* --- The rows that are there -------------------------------------------------------------------- */
 
-static int remember_sent(struct coulomb_sub *sub, struct coulomb_row *const *rows, size_t count)
+static int remember_sent(struct coulomb_sub *sub, struct coulomb_row *const *rows,
+                         size_t count)
 {
     struct coulomb_collection *coll = sub->coll;
     int code = sub->tracks ? ktab_reserve(&sub->sent, count) : COULOMB_OK;
@@ -328,7 +329,8 @@ static int check_sub(coulomb_collection *coll, const coulomb_sub_options *o,
     if (o->where && o->where_fn)
         return client_fail(c, COULOMB_E_BOTH_WHERE, "where and where_fn are both given");
     if (o->where && o->where->layout != coll->layout)
-        return client_fail(c, COULOMB_E_ARGUMENT, "the condition is of another collection");
+        return client_fail(c, COULOMB_E_ARGUMENT,
+                           "the condition is of another collection");
     if (o->limit > 0 && o->order_count == 0)
         return client_fail(c, COULOMB_E_LIMIT_NEEDS_ORDER, "a limit needs an order");
     for (size_t i = 0; i < o->order_count; i++) {
@@ -358,8 +360,7 @@ static int sub_fill(struct coulomb_sub *sub, const coulomb_sub_options *o)
     }
     if (copy_order(sub, o) != COULOMB_OK)
         return COULOMB_E_MEMORY;
-    sub->subset =
-        (coulomb_subset){sub->where, sub->order, sub->order_count, sub->limit};
+    sub->subset = (coulomb_subset){sub->where, sub->order, sub->order_count, sub->limit};
     return COULOMB_OK;
 }
 

@@ -57,7 +57,8 @@ static int open_for_write(coulomb_sync *sync, struct sync_tx **out)
         return code;
     if (list_empty(&sync->coll->sync_txs))
         return client_fail(sync->client, COULOMB_E_NO_SYNC_TX_WRITE,
-                           "no sync transaction is open in %s; begin one", sync->coll->id);
+                           "no sync transaction is open in %s; begin one",
+                           sync->coll->id);
     *out = sync_open(sync->coll);
     if (!*out)
         return client_fail(sync->client, COULOMB_E_SYNC_TX_COMMITTED_WRITE,
@@ -99,7 +100,8 @@ static void node_free(struct heap *h, struct row_meta *node)
 }
 
 /* A key with a value (bytes NULL: none). NULL: no memory. */
-static struct row_meta *node_new(struct heap *h, coulomb_key key, const void *bytes, size_t len)
+static struct row_meta *node_new(struct heap *h, coulomb_key key, const void *bytes,
+                                 size_t len)
 {
     struct row_meta *node = heap_zalloc(h, sizeof(*node));
 
@@ -169,7 +171,8 @@ static int stage(coulomb_sync *sync, struct sync_tx *s, enum sync_op_type type,
 
     s->ops = ops;
     if (code == COULOMB_OK && node)
-        code = heap_grow(h, &extras, &s->extra_cap, s->extra_count + 1, sizeof(*s->extras));
+        code =
+            heap_grow(h, &extras, &s->extra_cap, s->extra_count + 1, sizeof(*s->extras));
     s->extras = extras;
     if (code == COULOMB_OK && node && type == OP_DELETE)
         code = ktab_reserve(&s->deleted, 1);
@@ -252,14 +255,15 @@ int row_with_key(struct coulomb_collection *coll, struct coulomb_row **row)
                       row_at(plain, (size_t)l->key_column).type == COULOMB_ABSENT;
 
         row_release(plain);
-        return client_fail(c, absent ? COULOMB_E_UNDEFINED_KEY : COULOMB_E_INVALID_KEY,
-                           absent ? "a row of %s has no key" : "a row of %s has a null key",
-                           coll->id);
+        return client_fail(
+            c, absent ? COULOMB_E_UNDEFINED_KEY : COULOMB_E_INVALID_KEY,
+            absent ? "a row of %s has no key" : "a row of %s has a null key", coll->id);
     }
     if (key.type != COULOMB_KEY_TEXT && key.type != COULOMB_KEY_INT64) {
         row_release(plain);
         return client_fail(c, COULOMB_E_INVALID_KEY,
-                           "the key function of %s gave something that is no key", coll->id);
+                           "the key function of %s gave something that is no key",
+                           coll->id);
     }
     if (!coll->options.get_key) {
         *row = plain;
@@ -271,7 +275,8 @@ int row_with_key(struct coulomb_collection *coll, struct coulomb_row **row)
         values[i] = row_at(plain, i);
     code = values ? row_build(l, values, &key, row) : COULOMB_E_MEMORY;
     row_release(plain);
-    return code == COULOMB_OK ? code : client_fail(c, code, "%s", coulomb_error_text(code));
+    return code == COULOMB_OK ? code
+                              : client_fail(c, code, "%s", coulomb_error_text(code));
 }
 
 static int duplicate(struct coulomb_collection *coll, coulomb_key key)
@@ -281,16 +286,17 @@ static int duplicate(struct coulomb_collection *coll, coulomb_key key)
     int code;
 
     key_print(key, text, sizeof(text));
-    code = client_fail(c, COULOMB_E_DUPLICATE_KEY_SYNC,
-                       "sync inserts key %s into %s, which has another row under it; send an "
-                       "update, or delete it first",
-                       text, coll->id);
+    code = client_fail(
+        c, COULOMB_E_DUPLICATE_KEY_SYNC,
+        "sync inserts key %s into %s, which has another row under it; send an "
+        "update, or delete it first",
+        text, coll->id);
     memcpy(c->error.key, text, sizeof(text));
     return code;
 }
 
-static int sync_write(coulomb_sync *sync, enum sync_op_type type, const coulomb_value *values,
-                      const void *metadata, size_t len)
+static int sync_write(coulomb_sync *sync, enum sync_op_type type,
+                      const coulomb_value *values, const void *metadata, size_t len)
 {
     struct sync_tx *s;
     struct coulomb_row *row;
@@ -331,14 +337,14 @@ static int sync_write(coulomb_sync *sync, enum sync_op_type type, const coulomb_
     return code;
 }
 
-int coulomb_sync_insert(coulomb_sync *sync, const coulomb_value *values, const void *metadata,
-                        size_t len)
+int coulomb_sync_insert(coulomb_sync *sync, const coulomb_value *values,
+                        const void *metadata, size_t len)
 {
     return sync_write(sync, OP_INSERT, values, metadata, len);
 }
 
-int coulomb_sync_update(coulomb_sync *sync, const coulomb_value *values, const void *metadata,
-                        size_t len)
+int coulomb_sync_update(coulomb_sync *sync, const coulomb_value *values,
+                        const void *metadata, size_t len)
 {
     return sync_write(sync, OP_UPDATE, values, metadata, len);
 }
@@ -392,11 +398,13 @@ int coulomb_sync_commit(coulomb_sync *sync)
         return code;
     if (list_empty(&sync->coll->sync_txs))
         return client_fail(sync->client, COULOMB_E_NO_SYNC_TX_COMMIT,
-                           "no sync transaction is open in %s; begin one", sync->coll->id);
+                           "no sync transaction is open in %s; begin one",
+                           sync->coll->id);
     s = sync_open(sync->coll);
     if (!s)
         return client_fail(sync->client, COULOMB_E_SYNC_TX_COMMITTED,
-                           "the sync transaction of %s was committed before", sync->coll->id);
+                           "the sync transaction of %s was committed before",
+                           sync->coll->id);
     s->committed = true;
     code = sync_flush(sync->coll);
     if (code != COULOMB_OK)
@@ -440,7 +448,8 @@ int coulomb_sync_row_meta_set(coulomb_sync *sync, coulomb_key key, const void *v
 }
 
 /* What the open transaction has for the key: true when it decides. */
-static bool staged_meta(const struct sync_tx *s, coulomb_key key, const struct blob **value)
+static bool staged_meta(const struct sync_tx *s, coulomb_key key,
+                        const struct blob **value)
 {
     *value = NULL;
     for (size_t i = s->count; i-- > 0;) {
@@ -492,7 +501,8 @@ static struct sync_meta *meta_find(const struct list *l, const char *name)
     return NULL;
 }
 
-int coulomb_sync_meta_set(coulomb_sync *sync, const char *name, const void *value, size_t len)
+int coulomb_sync_meta_set(coulomb_sync *sync, const char *name, const void *value,
+                          size_t len)
 {
     struct sync_tx *s;
     struct sync_meta *m;
@@ -515,7 +525,8 @@ int coulomb_sync_meta_set(coulomb_sync *sync, const char *name, const void *valu
     return COULOMB_OK;
 }
 
-int coulomb_sync_meta_get(coulomb_sync *sync, const char *name, const void **value, size_t *len)
+int coulomb_sync_meta_get(coulomb_sync *sync, const char *name, const void **value,
+                          size_t *len)
 {
     const struct sync_meta *m = NULL;
     const struct sync_tx *s;

@@ -76,8 +76,8 @@ static void put_value(struct buf *b, const coulomb_value *v, struct arena *arena
     buf_fini(&text);
 }
 
-static void put_row(struct buf *b, const struct coulomb_row *row, const struct blob *version,
-                    struct arena *arena)
+static void put_row(struct buf *b, const struct coulomb_row *row,
+                    const struct blob *version, struct arena *arena)
 {
     coulomb_key key = row_key(row);
     char name[COULOMB_KEY_MAX + 3];
@@ -91,7 +91,8 @@ static void put_row(struct buf *b, const struct coulomb_row *row, const struct b
     buf_puts(b, b->len > 1 ? ",\n" : "\n");
     json_put_string(b, slice_make(name, n > 0 ? (size_t)n : 0));
     buf_puts(b, ":{\"versionKey\":");
-    json_put_string(b, slice_make(version ? version->ptr : "", version ? version->len : 0));
+    json_put_string(b,
+                    slice_make(version ? version->ptr : "", version ? version->len : 0));
     buf_puts(b, ",\"data\":{");
     for (size_t i = 0; i < row->layout->count; i++) {
         coulomb_value v = row_at(row, i);
@@ -109,7 +110,8 @@ static void put_row(struct buf *b, const struct coulomb_row *row, const struct b
     buf_puts(b, "}}");
 }
 
-static void put_all(struct coulomb_collection *coll, const struct sync_tx *s, struct buf *b)
+static void put_all(struct coulomb_collection *coll, const struct sync_tx *s,
+                    struct buf *b)
 {
     struct arena *arena = &coll->client->scratch;
     struct kent *ent;
@@ -127,7 +129,8 @@ static void put_all(struct coulomb_collection *coll, const struct sync_tx *s, st
         const struct sync_op *op = &s->ops[i];
 
         if (op->row)
-            put_row(b, op->row, op->extra > 0 ? &s->extras[op->extra - 1]->value : NULL, arena);
+            put_row(b, op->row, op->extra > 0 ? &s->extras[op->extra - 1]->value : NULL,
+                    arena);
     }
     buf_puts(b, "\n}\n");
 }
@@ -178,8 +181,9 @@ static int file_save(struct coulomb_collection *coll, const coulomb_tx *tx)
     buf_init(&b, FILE_MAX_BYTES);
     put_all(coll, s, &b);
     if (b.failed == ERR_LIMIT)
-        code = client_fail(coll->client, COULOMB_E_SERIALIZATION,
-                           "%s: its rows are more than %u bytes", coll->id, FILE_MAX_BYTES);
+        code =
+            client_fail(coll->client, COULOMB_E_SERIALIZATION,
+                        "%s: its rows are more than %u bytes", coll->id, FILE_MAX_BYTES);
     else if (b.failed != 0)
         code = client_no_memory(coll->client);
     else
@@ -286,7 +290,8 @@ static int read_members(struct loading *l, struct coulomb_draft *d)
         if (event != JSON_NAME)
             return COULOMB_E_INVALID_TEXT;
         if (slice_eq(l->reader.text, SLICE_LIT("versionKey"))) {
-            if (json_next(&l->reader) != JSON_STRING || l->reader.text.len >= sizeof(version))
+            if (json_next(&l->reader) != JSON_STRING ||
+                l->reader.text.len >= sizeof(version))
                 return COULOMB_E_INVALID_TEXT;
             version_len = l->reader.text.len;
             memcpy(version, l->reader.text.ptr, version_len);
@@ -430,8 +435,8 @@ static int file_init(struct coulomb_collection *coll, const char *path)
     if (code == COULOMB_E_MEMORY || code == COULOMB_OK)
         return code;
     client_log(coll->client, COULOMB_LOG_WARNING,
-               "event=file.corrupt collection=\"%s\" code=%d reason=\"%s\"", coll->id, code,
-               coulomb_error_text(code));
+               "event=file.corrupt collection=\"%s\" code=%d reason=\"%s\"", coll->id,
+               code, coulomb_error_text(code));
     return COULOMB_OK;
 }
 
@@ -475,8 +480,8 @@ static int file_enter(coulomb_collection *coll)
     int code = client_enter(coll->client);
 
     if (code == COULOMB_OK && (!kind || !coll->local_only || kind->save != file_save))
-        code = client_fail(coll->client, COULOMB_E_COLLECTION_OPERATION, "%s is in no file",
-                           coll->id);
+        code = client_fail(coll->client, COULOMB_E_COLLECTION_OPERATION,
+                           "%s is in no file", coll->id);
     return code;
 }
 

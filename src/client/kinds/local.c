@@ -49,7 +49,8 @@ int local_confirm(struct coulomb_collection *coll, const coulomb_tx *tx)
     int code = COULOMB_OK;
 
     if (!coll->session)
-        return client_fail(c, COULOMB_E_SYNC_NOT_INITIALIZED, "%s was cleaned up", coll->id);
+        return client_fail(c, COULOMB_E_SYNC_NOT_INITIALIZED, "%s was cleaned up",
+                           coll->id);
     values = heap_alloc(c->heap, bytes);
     if (!values)
         return client_no_memory(c);
@@ -127,8 +128,8 @@ int kind_run_handler(struct coulomb_collection *coll, coulomb_tx *tx,
     return COULOMB_PENDING;
 }
 
-static int local_persist(coulomb_tx *tx, coulomb_collection *coll, coulomb_completion *done,
-                         void *arg)
+static int local_persist(coulomb_tx *tx, coulomb_collection *coll,
+                         coulomb_completion *done, void *arg)
 {
     (void)arg;
     return kind_run_handler(coll, tx, done, user_done);
@@ -201,8 +202,8 @@ static int write_item(struct coulomb_collection *coll, const coulomb_item *item,
         int column = layout_find(coll->layout, item->fields[i].column);
 
         if (column < 0)
-            return client_fail(coll->client, COULOMB_E_COLUMN, "%s has no column %s", coll->id,
-                               item->fields[i].column);
+            return client_fail(coll->client, COULOMB_E_COLUMN, "%s has no column %s",
+                               coll->id, item->fields[i].column);
         values[column] = item->fields[i].value;
     }
     return coulomb_sync_insert(coll->session, values, NULL, 0);

@@ -162,7 +162,8 @@ static int delete_rows(struct coulomb_collection *coll, const struct ktab *fetch
         const struct sync_tx *s = LIST_ENTRY(l, struct sync_tx, link);
 
         it = 0;
-        while (s != ours && code == COULOMB_OK && (ent = ktab_next(&s->keys, &it)) != NULL) {
+        while (s != ours && code == COULOMB_OK &&
+               (ent = ktab_next(&s->keys, &it)) != NULL) {
             coulomb_key key = ((struct row_meta *)ent->item)->key;
 
             if (!ktab_get(fetched, key, ent->hash))
@@ -249,13 +250,15 @@ static void fetch_failed(struct polled_kind *kind, int code, const char *message
     kind->errors++;
     error_set(&kind->last, code, "%s", message ? message : coulomb_error_text(code));
     if (kind->retries_left > 0) {
-        for (int i = kind->options.retries - kind->retries_left; i > 0 && wait < RETRY_MAX_MS; i--)
+        for (int i = kind->options.retries - kind->retries_left;
+             i > 0 && wait < RETRY_MAX_MS; i--)
             wait *= 2;
         kind->retries_left--;
         timer_set(&kind->timer,
                   timer_after(coll->client, wait < RETRY_MAX_MS ? wait : RETRY_MAX_MS));
     } else if (!kind->answered && coll->status == COULOMB_LOADING) {
-        if (coulomb_sync_mark_error(coll->session, code, kind->last.message) != COULOMB_OK)
+        if (coulomb_sync_mark_error(coll->session, code, kind->last.message) !=
+            COULOMB_OK)
             client_log(coll->client, COULOMB_LOG_WARNING, "event=polled.mark_error");
     }
 }
@@ -323,8 +326,8 @@ static void user_done(void *what, int code, const char *message)
     task_queue(&kind->fetch_task);
 }
 
-static int polled_persist(coulomb_tx *tx, coulomb_collection *coll, coulomb_completion *done,
-                          void *arg)
+static int polled_persist(coulomb_tx *tx, coulomb_collection *coll,
+                          coulomb_completion *done, void *arg)
 {
     (void)arg;
     return kind_run_handler(coll, tx, done, user_done);
@@ -337,13 +340,13 @@ static int polled_enter(const coulomb_collection *coll)
     int code = client_enter(coll->client);
 
     if (code == COULOMB_OK && coll->kind_persist != polled_persist)
-        code = client_fail(coll->client, COULOMB_E_COLLECTION_OPERATION, "%s is not polled",
-                           coll->id);
+        code = client_fail(coll->client, COULOMB_E_COLLECTION_OPERATION,
+                           "%s is not polled", coll->id);
     return code;
 }
 
-static int check_write(coulomb_collection *coll, const coulomb_write *write, coulomb_key key,
-                       uint32_t hash)
+static int check_write(coulomb_collection *coll, const coulomb_write *write,
+                       coulomb_key key, uint32_t hash)
 {
     bool there = ktab_get(&coll->synced, key, hash) != NULL;
     char text[128];
@@ -360,7 +363,8 @@ static int check_write(coulomb_collection *coll, const coulomb_write *write, cou
     if (code == COULOMB_OK)
         return code;
     key_print(key, text, sizeof(text));
-    client_fail(coll->client, code, "%s: %s: %s", coll->id, coulomb_error_text(code), text);
+    client_fail(coll->client, code, "%s: %s: %s", coll->id, coulomb_error_text(code),
+                text);
     memcpy(coll->client->error.key, text, sizeof(text));
     return code;
 }
@@ -390,7 +394,8 @@ static int write_one(coulomb_collection *coll, const coulomb_write *write)
     return code;
 }
 
-int coulomb_polled_write(coulomb_collection *coll, const coulomb_write *writes, size_t count)
+int coulomb_polled_write(coulomb_collection *coll, const coulomb_write *writes,
+                         size_t count)
 {
     int code = polled_enter(coll);
 

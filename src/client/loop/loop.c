@@ -19,10 +19,10 @@
 
 #include "base/clock.h"
 
-#define SCRATCH_MAX_BYTES       (256u * 1024 * 1024)
-#define QUEUED_CHANGES_DEFAULT  16000000u
-#define TX_MUTATIONS_DEFAULT    10000000u
-#define OPTIONS_SIZE_MAX        4096u
+#define SCRATCH_MAX_BYTES      (256u * 1024 * 1024)
+#define QUEUED_CHANGES_DEFAULT 16000000u
+#define TX_MUTATIONS_DEFAULT   10000000u
+#define OPTIONS_SIZE_MAX       4096u
 
 static int64_t system_clock(void *arg)
 {
@@ -44,7 +44,8 @@ static int read_client_options(const coulomb_client_options *given,
     return COULOMB_OK;
 }
 
-static void client_init(coulomb_client *c, struct heap *h, const coulomb_client_options *o)
+static void client_init(coulomb_client *c, struct heap *h,
+                        const coulomb_client_options *o)
 {
     *c = (coulomb_client){.heap = h, .refs = 1, .owner = pthread_self()};
     c->clock = o->clock ? o->clock : system_clock;
@@ -174,8 +175,8 @@ int client_poison(coulomb_client *c, const char *what, const char *file, int lin
     c->poisoned = true;
     client_log(c, COULOMB_LOG_ERROR, "event=client.poisoned check=\"%s\" at=%s:%d", what,
                file, line);
-    return client_fail(c, COULOMB_E_POISONED, "a bug was found in this client: %s at %s:%d",
-                       what, file, line);
+    return client_fail(c, COULOMB_E_POISONED,
+                       "a bug was found in this client: %s at %s:%d", what, file, line);
 }
 
 int client_enter(coulomb_client *c)
@@ -187,8 +188,9 @@ int client_enter(coulomb_client *c)
     if (c->poisoned)
         return COULOMB_E_POISONED;
     if (c->locked > 0)
-        return client_fail(c, COULOMB_E_REENTRY,
-                           "a key, order, where or draft function may not call the client");
+        return client_fail(
+            c, COULOMB_E_REENTRY,
+            "a key, order, where or draft function may not call the client");
     return COULOMB_OK;
 }
 
@@ -216,8 +218,8 @@ int options_read(coulomb_client *c, void *ours, size_t size, const void *given,
     memcpy(&n, given, sizeof(n));
     if (n < sizeof(n) || n > OPTIONS_SIZE_MAX)
         return client_fail(c, COULOMB_E_ARGUMENT,
-                           "%s: the options' size is %zu; coulomb_options_init sets it", what,
-                           n);
+                           "%s: the options' size is %zu; coulomb_options_init sets it",
+                           what, n);
     memcpy(ours, given, n < size ? n : size);
     return COULOMB_OK;
 }
@@ -439,14 +441,16 @@ static int run_timers(coulomb_client *c)
 
 int coulomb_poll(coulomb_client *c)
 {
-    int (*const steps[])(coulomb_client *) = {run_posts, run_tasks, run_timers, c->deliver};
+    int (*const steps[])(coulomb_client *) = {run_posts, run_tasks, run_timers,
+                                              c->deliver};
     int ran = 0;
     int code = client_enter(c);
 
     if (code != COULOMB_OK)
         return code;
     if (c->polling)
-        return client_fail(c, COULOMB_E_REENTRY, "coulomb_poll inside one of its callbacks");
+        return client_fail(c, COULOMB_E_REENTRY,
+                           "coulomb_poll inside one of its callbacks");
     c->polling = true;
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && code >= 0; i++) {
         code = c->closing || c->poisoned ? 0 : steps[i](c);

@@ -90,8 +90,8 @@ static int choose_tx(struct work *w)
         return direct_tx(w);
     if (w->tx->client != w->client)
         return client_fail(w->client, COULOMB_E_FOREIGN_CLIENT,
-                           "transaction %s belongs to another client than %s", coulomb_tx_id(w->tx),
-                           w->coll->id);
+                           "transaction %s belongs to another client than %s",
+                           coulomb_tx_id(w->tx), w->coll->id);
     if (w->tx->state != COULOMB_TX_PENDING)
         return client_fail(w->client, COULOMB_E_TX_NOT_PENDING_MUTATE,
                            "transaction %s is %s; only a pending one takes mutations",
@@ -175,11 +175,12 @@ static int schema_error(struct work *w)
     if (issues->count == 0)
         return client_fail(w->client, COULOMB_E_SCHEMA, "a row of %s is not valid",
                            w->coll->id);
-    code = client_fail(w->client, COULOMB_E_SCHEMA, "a row of %s is not valid: %s%s%s (%zu %s)",
-                       w->coll->id, first->column, first->column[0] != '\0' ? ": " : "",
-                       first->message, issues->count,
-                       issues->count == 1 ? "reason" : "reasons");
-    snprintf(w->client->error.column, sizeof(w->client->error.column), "%s", first->column);
+    code = client_fail(
+        w->client, COULOMB_E_SCHEMA, "a row of %s is not valid: %s%s%s (%zu %s)",
+        w->coll->id, first->column, first->column[0] != '\0' ? ": " : "", first->message,
+        issues->count, issues->count == 1 ? "reason" : "reasons");
+    snprintf(w->client->error.column, sizeof(w->client->error.column), "%s",
+             first->column);
     return code;
 }
 
@@ -192,14 +193,16 @@ static int run_validator(struct work *w, struct coulomb_draft *d)
     w->client->issues.count = 0;
     w->client->error.code = COULOMB_OK;
     w->client->locked++;
-    code = w->coll->options.validate(d, &w->client->issues, w->coll->options.validate_arg);
+    code =
+        w->coll->options.validate(d, &w->client->issues, w->coll->options.validate_arg);
     w->client->locked--;
     if (code == COULOMB_PENDING)
         return client_fail(w->client, COULOMB_E_SCHEMA_ASYNC,
                            "the validator of %s has to answer at once", w->coll->id);
     if (code == COULOMB_E_MEMORY && w->client->error.code == code)
         return code; /* of a draft, handed on; -1 alone is just "no" */
-    return code == COULOMB_OK && w->client->issues.count == 0 ? COULOMB_OK : schema_error(w);
+    return code == COULOMB_OK && w->client->issues.count == 0 ? COULOMB_OK
+                                                              : schema_error(w);
 }
 
 /* Of an update only what the caller changed is taken from the validator. */
@@ -244,8 +247,9 @@ static int built(struct work *w, struct coulomb_draft *d, struct coulomb_row **r
     key = row_key(*row);
     if (key.type == COULOMB_KEY_TEXT && key.text.len > COULOMB_KEY_MAX) {
         row_release(*row);
-        return client_fail(w->client, COULOMB_E_INVALID_KEY, "a key of %zu bytes; %d is the most",
-                           key.text.len, COULOMB_KEY_MAX);
+        return client_fail(w->client, COULOMB_E_INVALID_KEY,
+                           "a key of %zu bytes; %d is the most", key.text.len,
+                           COULOMB_KEY_MAX);
     }
     return COULOMB_OK;
 }
@@ -284,8 +288,8 @@ static int mutation_new(struct work *w, struct coulomb_row *original,
     meta = original ? ktab_get(&w->coll->metas, m->key, m->hash) : NULL;
     if (blob_set(h, &m->metadata, w->options.metadata, w->options.metadata_len) !=
             COULOMB_OK ||
-        (meta &&
-         blob_set(h, &m->sync_metadata, meta->value.ptr, meta->value.len) != COULOMB_OK)) {
+        (meta && blob_set(h, &m->sync_metadata, meta->value.ptr, meta->value.len) !=
+                     COULOMB_OK)) {
         mutation_free(w->client, m);
         return client_no_memory(w->client);
     }
@@ -323,8 +327,9 @@ static int merge(struct work *w, struct item *it)
     size_t bits = (w->coll->layout->count + 7) / 8;
 
     if (old->type == COULOMB_DELETE && fresh->type == COULOMB_UPDATE)
-        return fail_key(w, COULOMB_E_MERGE, fresh->key,
-                        "this transaction deleted, and can't update, the row under the key");
+        return fail_key(
+            w, COULOMB_E_MERGE, fresh->key,
+            "this transaction deleted, and can't update, the row under the key");
     if (old->type == COULOMB_INSERT && fresh->type == COULOMB_DELETE) {
         it->vanishes = true;
         return COULOMB_OK;
@@ -358,9 +363,9 @@ static int add(struct work *w, struct mutation *m)
     if (!t)
         return client_no_memory(w->client);
     if (t->confirmed) /* our mark here: the key was in this call before */
-        return fail_key(w, w->type == COULOMB_INSERT ? COULOMB_E_DUPLICATE_KEY
-                                                     : COULOMB_E_ARGUMENT,
-                        m->key, "one call has twice the key");
+        return fail_key(
+            w, w->type == COULOMB_INSERT ? COULOMB_E_DUPLICATE_KEY : COULOMB_E_ARGUMENT,
+            m->key, "one call has twice the key");
     t->confirmed = true;
     it->local = local_get(w->coll, m->key, m->hash);
     if (!it->local)
@@ -466,7 +471,8 @@ static int insert_draft(struct work *w, struct coulomb_draft *d, const coulomb_i
     if (code != COULOMB_OK)
         return code;
     if (visible_get(w->coll, row_key(row), coll_hash(w->coll, row_key(row))).row) {
-        code = fail_key(w, COULOMB_E_DUPLICATE_KEY, row_key(row), "a row exists under the key");
+        code = fail_key(w, COULOMB_E_DUPLICATE_KEY, row_key(row),
+                        "a row exists under the key");
         row_release(row);
         return code;
     }
@@ -550,7 +556,8 @@ static int update_one(struct work *w, coulomb_key key, size_t index, coulomb_upd
     int code;
 
     if (!base)
-        return fail_key(w, COULOMB_E_UPDATE_KEY_NOT_FOUND, key, "no row to update under the key");
+        return fail_key(w, COULOMB_E_UPDATE_KEY_NOT_FOUND, key,
+                        "no row to update under the key");
     code = draft_init(&d, w->client, w->coll->layout, base);
     if (code != COULOMB_OK)
         return code;
@@ -607,8 +614,8 @@ int coulomb_update_many(coulomb_collection *coll, const coulomb_key *keys, size_
         code = client_fail(coll->client, COULOMB_E_MISSING_UPDATE_ARGUMENT,
                            "an update of %s needs keys and a function", coll->id);
     if (code == COULOMB_OK && count == 0)
-        code = client_fail(coll->client, COULOMB_E_NO_KEYS_UPDATE, "an update of %s got no keys",
-                           coll->id);
+        code = client_fail(coll->client, COULOMB_E_NO_KEYS_UPDATE,
+                           "an update of %s got no keys", coll->id);
     for (size_t i = 0; i < count && code == COULOMB_OK; i++)
         code = update_one(&w, keys[i], i, fn, arg);
     if (code == COULOMB_OK && w.count == 0)
@@ -616,8 +623,8 @@ int coulomb_update_many(coulomb_collection *coll, const coulomb_key *keys, size_
     return work_end(&w, code, tx);
 }
 
-int coulomb_update(coulomb_collection *coll, coulomb_key key, coulomb_update_fn fn, void *arg,
-                   const coulomb_mutate_options *options, coulomb_tx **tx)
+int coulomb_update(coulomb_collection *coll, coulomb_key key, coulomb_update_fn fn,
+                   void *arg, const coulomb_mutate_options *options, coulomb_tx **tx)
 {
     return coulomb_update_many(coll, &key, 1, fn, arg, options, tx);
 }
@@ -650,7 +657,8 @@ static int delete_one(struct work *w, coulomb_key key)
     int code;
 
     if (!row)
-        return fail_key(w, COULOMB_E_DELETE_KEY_NOT_FOUND, key, "no row to delete under the key");
+        return fail_key(w, COULOMB_E_DELETE_KEY_NOT_FOUND, key,
+                        "no row to delete under the key");
     code = mutation_new(w, row_retain(row), NULL, NULL, &m);
     return code == COULOMB_OK ? add(w, m) : code;
 }
@@ -662,8 +670,8 @@ int coulomb_delete_many(coulomb_collection *coll, const coulomb_key *keys, size_
     int code = work_begin(&w, coll, COULOMB_DELETE, count, options);
 
     if (code == COULOMB_OK && (count == 0 || !keys))
-        code = client_fail(coll->client, COULOMB_E_NO_KEYS_DELETE, "a delete of %s got no keys",
-                           coll->id);
+        code = client_fail(coll->client, COULOMB_E_NO_KEYS_DELETE,
+                           "a delete of %s got no keys", coll->id);
     for (size_t i = 0; i < count && code == COULOMB_OK; i++)
         code = delete_one(&w, keys[i]);
     return work_end(&w, code, tx);

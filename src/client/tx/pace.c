@@ -197,7 +197,8 @@ static void queue_next(struct coulomb_paced *p)
     }
 }
 
-static int enqueue(struct coulomb_paced *p, struct paced_call *call, struct coulomb_tx *tx)
+static int enqueue(struct coulomb_paced *p, struct paced_call *call,
+                   struct coulomb_tx *tx)
 {
     call->tx = tx;
     tx_retain(tx);
@@ -242,8 +243,8 @@ static int call_queue(struct coulomb_paced *p, struct on_mutate *m, coulomb_tx *
     int code;
 
     if (p->options.queue_max > 0 && p->queued >= p->options.queue_max)
-        return client_fail(c, COULOMB_E_QUEUE_FULL, "%zu calls wait, which is the maximum",
-                           p->queued);
+        return client_fail(c, COULOMB_E_QUEUE_FULL,
+                           "%zu calls wait, which is the maximum", p->queued);
     call = heap_zalloc(c->heap, sizeof(*call));
     if (!call)
         return client_no_memory(c);
@@ -321,8 +322,9 @@ int coulomb_paced_new(coulomb_client *c, const coulomb_paced_options *options,
         return client_fail(c, COULOMB_E_MISSING_MUTATION_FUNCTION,
                            "a paced function needs a function that persists");
     if (!o.on_mutate || o.wait_ms < 0 || o.strategy > COULOMB_QUEUE)
-        return client_fail(c, COULOMB_E_ARGUMENT,
-                           "a paced function needs on_mutate, a strategy and a wait of 0 or more");
+        return client_fail(
+            c, COULOMB_E_ARGUMENT,
+            "a paced function needs on_mutate, a strategy and a wait of 0 or more");
     if (!o.leading && !o.trailing) {
         o.trailing = 1;
         o.leading = o.strategy == COULOMB_THROTTLE;

@@ -64,8 +64,9 @@ static int find_sites(struct settling *s)
 static int prepare_site(struct settling *s, struct site *site)
 {
     struct coulomb_collection *coll = site->coll;
-    size_t left = coll->persisting - (site->persisting < coll->persisting ? site->persisting
-                                                                          : coll->persisting);
+    size_t left =
+        coll->persisting -
+        (site->persisting < coll->persisting ? site->persisting : coll->persisting);
     int code = COULOMB_OK;
 
     site->applies = sync_may_apply(coll, left);

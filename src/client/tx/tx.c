@@ -107,7 +107,8 @@ void tx_drop(struct coulomb_tx *tx)
     heap_free(tx->heap, tx->mutations, tx->cap * sizeof(struct mutation *));
     for (size_t i = 0; i < tx->touched_count; i++)
         collection_drop(tx->touched[i]);
-    heap_free(tx->heap, tx->touched, tx->touched_cap * sizeof(struct coulomb_collection *));
+    heap_free(tx->heap, tx->touched,
+              tx->touched_cap * sizeof(struct coulomb_collection *));
     blob_fini(tx->heap, &tx->metadata);
     heap_free_str(tx->heap, tx->id);
     if (tx->handler_of)
@@ -162,7 +163,8 @@ int tx_reserve(struct coulomb_tx *tx, struct coulomb_collection *coll, size_t n)
         return client_fail(tx->client, COULOMB_E_LIMIT,
                            "a transaction of more than %zu mutations",
                            tx->client->tx_mutations_max);
-    code = heap_grow(tx->heap, &mutations, &tx->cap, tx->count + n, sizeof(struct mutation *));
+    code = heap_grow(tx->heap, &mutations, &tx->cap, tx->count + n,
+                     sizeof(struct mutation *));
     tx->mutations = mutations;
     if (code == COULOMB_OK)
         code = touch_collection(tx, coll);
@@ -291,8 +293,8 @@ int coulomb_tx_commit(coulomb_tx *tx)
         return code;
     if (tx->state != COULOMB_TX_PENDING)
         return client_fail(c, COULOMB_E_TX_NOT_PENDING_COMMIT,
-                           "transaction %s is %s; only a pending one can be committed", coulomb_tx_id(tx),
-                           coulomb_tx_state_name(tx->state));
+                           "transaction %s is %s; only a pending one can be committed",
+                           coulomb_tx_id(tx), coulomb_tx_state_name(tx->state));
     if (tx->count == 0) {
         tx_end(tx, COULOMB_TX_COMPLETED);
         return COULOMB_OK;
@@ -346,7 +348,8 @@ int coulomb_tx_rollback(coulomb_tx *tx)
         return code;
     if (tx->state == COULOMB_TX_COMPLETED)
         return client_fail(c, COULOMB_E_TX_COMPLETED_ROLLBACK,
-                           "transaction %s is completed; it can't be rolled back", coulomb_tx_id(tx));
+                           "transaction %s is completed; it can't be rolled back",
+                           coulomb_tx_id(tx));
     txs = cascade(tx, &count, &cap);
     if (!txs)
         return client_no_memory(c);
@@ -372,8 +375,8 @@ int coulomb_tx_mutate(coulomb_tx *tx, int (*fn)(coulomb_tx *tx, void *arg), void
         return code;
     if (tx->state != COULOMB_TX_PENDING)
         return client_fail(c, COULOMB_E_TX_NOT_PENDING_MUTATE,
-                           "transaction %s is %s; only a pending one takes mutations", coulomb_tx_id(tx),
-                           coulomb_tx_state_name(tx->state));
+                           "transaction %s is %s; only a pending one takes mutations",
+                           coulomb_tx_id(tx), coulomb_tx_state_name(tx->state));
     tx_retain(tx);
     c->ambient = tx;
     code = fn(tx, arg);
@@ -423,7 +426,8 @@ static int notify_run(struct task *t)
     if (tx->progressed)
         tell_progress(tx);
     while (settled && !list_empty(&tx->settled)) {
-        struct settled_reg *s = LIST_ENTRY(tx->settled.next, struct settled_reg, reg.link);
+        struct settled_reg *s =
+            LIST_ENTRY(tx->settled.next, struct settled_reg, reg.link);
         coulomb_settled_fn fn = s->settled;
         void *arg = s->arg;
 
@@ -441,8 +445,8 @@ static int notify_run(struct task *t)
     return COULOMB_OK;
 }
 
-static int reg_add(coulomb_tx *tx, coulomb_settled_fn settled, coulomb_progress_fn progress,
-                   void *arg, coulomb_token *token)
+static int reg_add(coulomb_tx *tx, coulomb_settled_fn settled,
+                   coulomb_progress_fn progress, void *arg, coulomb_token *token)
 {
     coulomb_client *c = tx->client;
     struct settled_reg *s;
@@ -556,7 +560,8 @@ int coulomb_tx_mutation(const coulomb_tx *tx, size_t i, coulomb_mutation *out)
     const struct mutation *m;
 
     if (i >= tx->count)
-        return client_fail(tx->client, COULOMB_E_ARGUMENT, "mutation %zu of %zu", i, tx->count);
+        return client_fail(tx->client, COULOMB_E_ARGUMENT, "mutation %zu of %zu", i,
+                           tx->count);
     m = tx->mutations[i];
     *out = (coulomb_mutation){.id = m->id,
                               .type = m->type,

@@ -14,7 +14,7 @@ struct coulomb_tx {
     coulomb_client *client;
     struct heap *heap;
     size_t refs;
-    bool owned; /* the client holds it: until it is settled and that was told */
+    bool owned;    /* the client holds it: until it is settled and that was told */
     char *id;      /* as given, or NULL */
     char made[32]; /* else; written when it is asked for */
     uint64_t order;

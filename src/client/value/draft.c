@@ -151,7 +151,8 @@ int coulomb_draft_unset(coulomb_draft *d, const char *column)
     return coulomb_draft_set(d, column, coulomb_absent());
 }
 
-int coulomb_draft_set_input(coulomb_draft *d, const char *column, const char *text, size_t len)
+int coulomb_draft_set_input(coulomb_draft *d, const char *column, const char *text,
+                            size_t len)
 {
     coulomb_client *c = d->client;
     const struct column *col;
@@ -166,8 +167,8 @@ int coulomb_draft_set_input(coulomb_draft *d, const char *column, const char *te
         return i;
     col = &d->layout->columns[i];
     arena_init(&arena, VALUE_BYTES_MAX);
-    code = sql_value_in(value_sql_type(col->type, col->element), slice_make(text, len), &arena,
-                        &x, &err);
+    code = sql_value_in(value_sql_type(col->type, col->element), slice_make(text, len),
+                        &arena, &x, &err);
     if (code != 0)
         code = input_fail(d, value_code(code), col, &err);
     if (code == COULOMB_OK) {

@@ -61,8 +61,8 @@ static bool list_index(const struct jsonb_node *list, struct slice token, size_t
         *index = list->count;
         return true;
     }
-    if (token.len == 0 || (token.len > 1 && token.ptr[0] == '0') || !slice_to_u64(token, &n) ||
-        n > list->count)
+    if (token.len == 0 || (token.len > 1 && token.ptr[0] == '0') ||
+        !slice_to_u64(token, &n) || n > list->count)
         return false;
     *index = (size_t)n;
     return true;
@@ -99,12 +99,13 @@ static struct jsonb_node *child_of(struct jsonb_node *node, struct slice token)
 
 static int bad_path(struct coulomb_draft *d, const char *column, const char *pointer)
 {
-    return client_fail(d->client, COULOMB_E_PATH, "column %s has nothing at \"%s\"", column,
-                       pointer);
+    return client_fail(d->client, COULOMB_E_PATH, "column %s has nothing at \"%s\"",
+                       column, pointer);
 }
 
 /* Parses the column and walks to the container of what the pointer names. */
-static int path_open(struct path *p, struct coulomb_draft *d, int column, const char *pointer)
+static int path_open(struct path *p, struct coulomb_draft *d, int column,
+                     const char *pointer)
 {
     const coulomb_value *v = &d->values[column];
     const char *name = d->layout->columns[column].name;

@@ -17,8 +17,8 @@ static int list_open(struct coulomb_draft *d, const char *column, size_t more,
     if (i < 0)
         return i;
     if (d->layout->columns[i].type != COULOMB_ARRAY)
-        return client_fail(d->client, COULOMB_E_TYPE, "column %s is %s, not an array", column,
-                           coulomb_type_name(d->layout->columns[i].type));
+        return client_fail(d->client, COULOMB_E_TYPE, "column %s is %s, not an array",
+                           column, coulomb_type_name(d->layout->columns[i].type));
     if (d->values[i].type == COULOMB_ARRAY)
         old = d->values[i].v.array;
     if (old->dims > 1)
@@ -47,8 +47,8 @@ static int list_write(struct coulomb_draft *d, int column, coulomb_array *list)
     return draft_put(d, (size_t)column, &v);
 }
 
-int coulomb_draft_array_splice(coulomb_draft *d, const char *column, size_t at, size_t remove,
-                               const coulomb_value *items, size_t count)
+int coulomb_draft_array_splice(coulomb_draft *d, const char *column, size_t at,
+                               size_t remove, const coulomb_value *items, size_t count)
 {
     coulomb_array list;
     coulomb_value *to;
@@ -139,6 +139,7 @@ int coulomb_draft_array_sort(coulomb_draft *d, const char *column)
     arena_reset(&d->client->scratch);
     code = merge_runs(d, items, other, list.count);
     if (code != COULOMB_OK)
-        return client_fail(d->client, code, "the list of column %s can't be sorted", column);
+        return client_fail(d->client, code, "the list of column %s can't be sorted",
+                           column);
     return list_write(d, i, &list);
 }

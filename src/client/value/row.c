@@ -12,11 +12,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "xxhash.h"
+#include <xxhash.h>
 
 enum { STATE_ABSENT, STATE_NULL, STATE_VALUE };
 
-#define ROW_BYTES_MAX (UINT32_MAX - 64u)
+#define ROW_BYTES_MAX  (UINT32_MAX - 64u)
 #define NAME_MAX_BYTES 1024u
 
 /* --- Layouts ------------------------------------------------------------------------------- */
@@ -61,8 +61,8 @@ static int check_column(const coulomb_column *columns, size_t i, coulomb_error *
     if (!c->name || c->name[0] == '\0' || strlen(c->name) > NAME_MAX_BYTES)
         return error_set(e, COULOMB_E_COLLECTION_CONFIG, "column %zu has no name", i);
     if (c->type <= COULOMB_NULL || c->type > COULOMB_ARRAY)
-        return error_set(e, COULOMB_E_COLLECTION_CONFIG, "column %s: %d is no type", c->name,
-                         (int)c->type);
+        return error_set(e, COULOMB_E_COLLECTION_CONFIG, "column %s: %d is no type",
+                         c->name, (int)c->type);
     if (c->type == COULOMB_ARRAY && !element)
         return error_set(e, COULOMB_E_COLLECTION_CONFIG,
                          "column %s: an array needs the type of its elements", c->name);
@@ -132,8 +132,8 @@ static int layout_key(struct layout *l, const char *key_column, bool stored_key,
     l->stored_key = t == COULOMB_UUID;
     if (t != COULOMB_INT64 && t != COULOMB_TEXT && t != COULOMB_UUID)
         return error_set(e, COULOMB_E_COLLECTION_CONFIG,
-                         "the key column %s is %s; it can be int64, text or uuid", key_column,
-                         coulomb_type_name(t));
+                         "the key column %s is %s; it can be int64, text or uuid",
+                         key_column, coulomb_type_name(t));
     return COULOMB_OK;
 }
 
@@ -146,7 +146,8 @@ int layout_new(struct heap *h, const coulomb_column *columns, size_t count,
 
     if (!columns || count == 0 || count > COULOMB_COLUMNS_MAX)
         return error_set(e, COULOMB_E_COLLECTION_CONFIG,
-                         "%zu columns; a collection has 1 to %d", count, COULOMB_COLUMNS_MAX);
+                         "%zu columns; a collection has 1 to %d", count,
+                         COULOMB_COLUMNS_MAX);
     for (size_t i = 0; i < count && code == COULOMB_OK; i++)
         code = check_column(columns, i, e);
     if (code != COULOMB_OK)
@@ -210,9 +211,10 @@ static int bad_type(const struct layout *l, size_t column, const coulomb_value *
                     coulomb_error *e)
 {
     const char *given = coulomb_type_name(v->type);
-    int code = error_set(e, COULOMB_E_TYPE, "column %s takes %s, not %s",
-                         l->columns[column].name, coulomb_type_name(l->columns[column].type),
-                         given ? given : "something that is no type");
+    int code =
+        error_set(e, COULOMB_E_TYPE, "column %s takes %s, not %s",
+                  l->columns[column].name, coulomb_type_name(l->columns[column].type),
+                  given ? given : "something that is no type");
 
     snprintf(e->column, sizeof(e->column), "%s", l->columns[column].name);
     return code;
@@ -227,7 +229,8 @@ int layout_coerce(const struct layout *l, size_t column, const coulomb_value *v,
     if (v->type == COULOMB_ABSENT || v->type == COULOMB_NULL)
         return COULOMB_OK;
     if (v->type == c->type) {
-        if (v->type == COULOMB_ARRAY && (!v->v.array || v->v.array->element != c->element))
+        if (v->type == COULOMB_ARRAY &&
+            (!v->v.array || v->v.array->element != c->element))
             return bad_type(l, column, v, e);
         return COULOMB_OK;
     }
@@ -306,14 +309,14 @@ static void set_state(struct coulomb_row *row, size_t i, unsigned state)
 
 static unsigned get_state(const struct coulomb_row *row, size_t i)
 {
-    const unsigned char *byte =
-        (const unsigned char *)row + row->layout->states + i / 4;
+    const unsigned char *byte = (const unsigned char *)row + row->layout->states + i / 4;
 
     return *byte >> (i % 4 * 2) & 3u;
 }
 
 /* Writes a value that has no payload. */
-static void put_fixed(struct coulomb_row *row, const struct column *c, const coulomb_value *v)
+static void put_fixed(struct coulomb_row *row, const struct column *c,
+                      const coulomb_value *v)
 {
     char *at = (char *)row + c->offset;
     int32_t days;
@@ -522,7 +525,8 @@ static size_t payload_begin(const struct coulomb_row *row, const struct column *
     return c->before < 0 ? l->payload : get_u32(row, l->columns[c->before].offset);
 }
 
-static void get_fixed(const struct coulomb_row *row, const struct column *c, coulomb_value *v)
+static void get_fixed(const struct coulomb_row *row, const struct column *c,
+                      coulomb_value *v)
 {
     const char *at = (const char *)row + c->offset;
     int32_t days;
@@ -601,11 +605,15 @@ coulomb_key row_key(const struct coulomb_row *row)
             key.text.ptr = (const char *)row + begin;
             key.text.len = row->bytes - begin;
         }
+    } else if (l->columns[l->key_column].type == COULOMB_INT64) {
+        if (get_state(row, (size_t)l->key_column) == STATE_VALUE) {
+            key.type = COULOMB_KEY_INT64;
+            memcpy(&key.i, (const char *)row + l->columns[l->key_column].offset,
+                   sizeof(key.i));
+        }
     } else {
         coulomb_value v = row_at(row, (size_t)l->key_column);
 
-        if (v.type == COULOMB_INT64)
-            return coulomb_key_int(v.v.i);
         if (v.type == COULOMB_TEXT)
             return coulomb_key_textn(v.v.s.ptr, v.v.s.len);
     }
@@ -619,7 +627,8 @@ static bool same_bytes(const struct coulomb_row *a, const struct coulomb_row *b)
            memcmp(a->data, b->data, a->bytes - offsetof(struct coulomb_row, data)) == 0;
 }
 
-int row_equal(const struct coulomb_row *a, const struct coulomb_row *b, struct arena *arena)
+int row_equal(const struct coulomb_row *a, const struct coulomb_row *b,
+              struct arena *arena)
 {
     if (a == b)
         return 1;

@@ -30,8 +30,8 @@ struct layout {
     size_t count;
     int key_column; /* -1: the key is stored */
     bool stored_key;
-    bool needs_normal; /* some column's values are rewritten */
-    bool has_text;     /* some column's values are checked */
+    bool needs_normal;   /* some column's values are rewritten */
+    bool has_text;       /* some column's values are checked */
     uint32_t key_offset; /* of 8 bytes and then 4: the number or the end of the text */
     uint32_t states;
     uint32_t payload;

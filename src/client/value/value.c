@@ -20,9 +20,10 @@ int value_code(int err_code)
 
 const char *coulomb_type_name(coulomb_type type)
 {
-    static const char *const names[] = {
-        "absent", "null", "bool", "int64", "double",    "numeric",     "text",     "bytes",
-        "uuid",   "date", "time", "timestamp", "timestamptz", "interval", "json", "array"};
+    static const char *const names[] = {"absent",      "null",     "bool", "int64",
+                                        "double",      "numeric",  "text", "bytes",
+                                        "uuid",        "date",     "time", "timestamp",
+                                        "timestamptz", "interval", "json", "array"};
 
     if ((unsigned)type >= sizeof(names) / sizeof(names[0]))
         return NULL;
@@ -73,8 +74,8 @@ struct sql_type value_sql_type(coulomb_type type, coulomb_type element)
         .base = base_of(array ? element : type), .array = array, .typmod = -1};
 }
 
-static int scalar_to_sql(const coulomb_value *v, struct arena *arena, struct sql_value *out,
-                         struct err *err)
+static int scalar_to_sql(const coulomb_value *v, struct arena *arena,
+                         struct sql_value *out, struct err *err)
 {
     memset(out, 0, sizeof(*out));
     switch (v->type) {
@@ -102,8 +103,8 @@ static int scalar_to_sql(const coulomb_value *v, struct arena *arena, struct sql
         return COULOMB_OK;
     case COULOMB_NUMERIC:
     case COULOMB_JSON: {
-        int code = sql_value_in(value_sql_type(v->type, COULOMB_NULL), value_slice(v), arena,
-                                out, err);
+        int code = sql_value_in(value_sql_type(v->type, COULOMB_NULL), value_slice(v),
+                                arena, out, err);
 
         return code == 0 ? COULOMB_OK : value_code(code);
     }
@@ -135,16 +136,16 @@ static bool array_shape_valid(const coulomb_array *a)
     return product == a->count;
 }
 
-static int array_to_sql(const coulomb_array *a, struct arena *arena, struct sql_value *out,
-                        struct err *err)
+static int array_to_sql(const coulomb_array *a, struct arena *arena,
+                        struct sql_value *out, struct err *err)
 {
     struct sql_value *items;
     int32_t one = (int32_t)a->count;
     int dims = a->dims > 1 ? a->dims : a->count > 0;
 
     if (!array_shape_valid(a))
-        return value_code(
-            err_set(err, ERR_INVALID, "an array's lengths don't fit its %zu elements", a->count));
+        return value_code(err_set(
+            err, ERR_INVALID, "an array's lengths don't fit its %zu elements", a->count));
     items = arena_calloc(arena, a->count, sizeof(*items));
     if (!items)
         return COULOMB_E_MEMORY;
@@ -152,9 +153,9 @@ static int array_to_sql(const coulomb_array *a, struct arena *arena, struct sql_
         int code;
 
         if (a->items[i].type != COULOMB_NULL && a->items[i].type != a->element)
-            return value_code(err_set(err, ERR_INVALID, "an element of a %s array is a %s",
-                                      coulomb_type_name(a->element),
-                                      coulomb_type_name(a->items[i].type)));
+            return value_code(err_set(
+                err, ERR_INVALID, "an element of a %s array is a %s",
+                coulomb_type_name(a->element), coulomb_type_name(a->items[i].type)));
         code = scalar_to_sql(&a->items[i], arena, &items[i], err);
         if (code != COULOMB_OK)
             return code;
@@ -174,8 +175,8 @@ int value_to_sql(const coulomb_value *v, struct arena *arena, struct sql_value *
 }
 
 /* Text of sql/'s value, in the arena. */
-static int print_to_arena(struct sql_type type, const struct sql_value *v, struct arena *arena,
-                          coulomb_str *out)
+static int print_to_arena(struct sql_type type, const struct sql_value *v,
+                          struct arena *arena, coulomb_str *out)
 {
     struct buf b;
     int code = COULOMB_E_MEMORY;
@@ -191,8 +192,8 @@ static int print_to_arena(struct sql_type type, const struct sql_value *v, struc
     return code;
 }
 
-static int scalar_from_sql(coulomb_type type, const struct sql_value *v, struct arena *arena,
-                           coulomb_value *out)
+static int scalar_from_sql(coulomb_type type, const struct sql_value *v,
+                           struct arena *arena, coulomb_value *out)
 {
     *out = coulomb_absent();
     out->type = v->null ? COULOMB_NULL : type;
@@ -254,7 +255,8 @@ int value_from_sql(coulomb_type type, coulomb_type element, const struct sql_val
     for (int i = 0; i < a->dims && i < COULOMB_ARRAY_DIMS_MAX; i++)
         a->lengths[i] = sql_array_length(v->array, i);
     for (size_t i = 0; i < count; i++) {
-        int code = scalar_from_sql(element, &sql_array_items(v->array)[i], arena, &items[i]);
+        int code =
+            scalar_from_sql(element, &sql_array_items(v->array)[i], arena, &items[i]);
 
         if (code != COULOMB_OK)
             return code;
@@ -310,7 +312,8 @@ static int numeric_of(const coulomb_value *v, struct arena *arena, struct sql_va
             return code;
         s = slice_make(text, len);
     }
-    code = sql_value_in(value_sql_type(COULOMB_NUMERIC, COULOMB_NULL), s, arena, out, &err);
+    code =
+        sql_value_in(value_sql_type(COULOMB_NUMERIC, COULOMB_NULL), s, arena, out, &err);
     return code == 0 ? COULOMB_OK : value_code(code);
 }
 
@@ -429,9 +432,10 @@ int value_hash(const coulomb_value *v, uint64_t seed, struct arena *arena, uint6
         code = value_to_sql(v, arena, &x, &err);
     }
     if (code == COULOMB_OK)
-        *hash = sql_value_hash(
-            value_sql_type(type, type == COULOMB_ARRAY ? v->v.array->element : COULOMB_NULL),
-            &x, seed + (uint64_t)rank_of(type));
+        *hash = sql_value_hash(value_sql_type(type, type == COULOMB_ARRAY
+                                                        ? v->v.array->element
+                                                        : COULOMB_NULL),
+                               &x, seed + (uint64_t)rank_of(type));
     return code;
 }
 

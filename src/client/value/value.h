@@ -9,8 +9,8 @@
 #include "sql/types.h"
 
 /* Bounds of one value. */
-#define VALUE_BYTES_MAX  (1u << 30)
-#define VALUE_ITEMS_MAX  10000000u
+#define VALUE_BYTES_MAX (1u << 30)
+#define VALUE_ITEMS_MAX 10000000u
 
 struct sql_type value_sql_type(coulomb_type type, coulomb_type element);
 /* The value for sql/; numerics, json and arrays are parsed into the arena. 0, COULOMB_E_MEMORY,
@@ -27,7 +27,8 @@ int value_compare(const coulomb_value *a, const coulomb_value *b, struct arena *
 int value_equal(const coulomb_value *a, const coulomb_value *b, struct arena *arena,
                 bool *equal);
 /* Equal values hash alike: numbers by their value. */
-int value_hash(const coulomb_value *v, uint64_t seed, struct arena *arena, uint64_t *hash);
+int value_hash(const coulomb_value *v, uint64_t seed, struct arena *arena,
+               uint64_t *hash);
 /* The value in the form that rows keep: numerics and json as Postgres prints them, also in
  * arrays; text is checked for UTF-8. Points into the arena or the input. */
 int value_normal(const coulomb_value *v, struct arena *arena, coulomb_value *out,

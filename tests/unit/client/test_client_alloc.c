@@ -52,7 +52,8 @@ static int open_world(struct world *w, size_t fail_at)
     w->answer = COULOMB_PENDING;
     w->heap.fail_at = fail_at;
     code = world_try(w);
-    if (code == COULOMB_E_MEMORY) { /* opening is not asked again: everything is given back */
+    if (code ==
+        COULOMB_E_MEMORY) { /* opening is not asked again: everything is given back */
         coulomb_sync_release(w->sync);
         coulomb_collection_release(w->coll);
         coulomb_client_close(w->c);

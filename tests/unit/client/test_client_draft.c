@@ -3,15 +3,21 @@
 
 #include "support/client.h"
 
-static const coulomb_column columns[] = {
-    {"id", COULOMB_INT64, COULOMB_ABSENT},       {"ok", COULOMB_BOOL, COULOMB_ABSENT},
-    {"f", COULOMB_DOUBLE, COULOMB_ABSENT},       {"n", COULOMB_NUMERIC, COULOMB_ABSENT},
-    {"t", COULOMB_TEXT, COULOMB_ABSENT},         {"b", COULOMB_BYTES, COULOMB_ABSENT},
-    {"u", COULOMB_UUID, COULOMB_ABSENT},         {"d", COULOMB_DATE, COULOMB_ABSENT},
-    {"ti", COULOMB_TIME, COULOMB_ABSENT},        {"ts", COULOMB_TIMESTAMP, COULOMB_ABSENT},
-    {"tz", COULOMB_TIMESTAMPTZ, COULOMB_ABSENT}, {"iv", COULOMB_INTERVAL, COULOMB_ABSENT},
-    {"j", COULOMB_JSON, COULOMB_ABSENT},         {"a", COULOMB_ARRAY, COULOMB_TEXT},
-    {"ai", COULOMB_ARRAY, COULOMB_INT64}};
+static const coulomb_column columns[] = {{"id", COULOMB_INT64, COULOMB_ABSENT},
+                                         {"ok", COULOMB_BOOL, COULOMB_ABSENT},
+                                         {"f", COULOMB_DOUBLE, COULOMB_ABSENT},
+                                         {"n", COULOMB_NUMERIC, COULOMB_ABSENT},
+                                         {"t", COULOMB_TEXT, COULOMB_ABSENT},
+                                         {"b", COULOMB_BYTES, COULOMB_ABSENT},
+                                         {"u", COULOMB_UUID, COULOMB_ABSENT},
+                                         {"d", COULOMB_DATE, COULOMB_ABSENT},
+                                         {"ti", COULOMB_TIME, COULOMB_ABSENT},
+                                         {"ts", COULOMB_TIMESTAMP, COULOMB_ABSENT},
+                                         {"tz", COULOMB_TIMESTAMPTZ, COULOMB_ABSENT},
+                                         {"iv", COULOMB_INTERVAL, COULOMB_ABSENT},
+                                         {"j", COULOMB_JSON, COULOMB_ABSENT},
+                                         {"a", COULOMB_ARRAY, COULOMB_TEXT},
+                                         {"ai", COULOMB_ARRAY, COULOMB_INT64}};
 
 enum { COLUMNS = sizeof(columns) / sizeof(columns[0]) };
 
@@ -91,8 +97,10 @@ static int bad_text(coulomb_draft *d, size_t index, void *arg)
     (void)arg;
     assert_int_equal(coulomb_draft_set(d, "t", coulomb_textn("\377", 1)),
                      COULOMB_E_INVALID_TEXT);
-    assert_int_equal(coulomb_draft_set(d, "j", coulomb_json("{")), COULOMB_E_INVALID_TEXT);
-    assert_int_equal(coulomb_draft_set(d, "n", coulomb_numeric("1x")), COULOMB_E_INVALID_TEXT);
+    assert_int_equal(coulomb_draft_set(d, "j", coulomb_json("{")),
+                     COULOMB_E_INVALID_TEXT);
+    assert_int_equal(coulomb_draft_set(d, "n", coulomb_numeric("1x")),
+                     COULOMB_E_INVALID_TEXT);
     assert_int_equal(coulomb_draft_set(d, "t", coulomb_int(1)), COULOMB_E_TYPE);
     assert_int_equal(coulomb_draft_set(d, "nope", coulomb_int(1)), COULOMB_E_COLUMN);
     return coulomb_draft_set_input(d, "d", "2024-02-30", 10);
@@ -127,15 +135,17 @@ static void values_are_in_one_order(void **state)
     (void)state;
     assert_int_equal(order_of(coulomb_absent(), coulomb_null()), -1);
     assert_int_equal(order_of(coulomb_int(1), coulomb_double(1.0)), 0);
-    assert_int_equal(order_of(coulomb_int(INT64_MAX), coulomb_double(9223372036854775808.0)), -1);
-    assert_int_equal(order_of(coulomb_int(INT64_MAX), coulomb_numeric("9223372036854775807.5")),
-                     -1);
+    assert_int_equal(
+        order_of(coulomb_int(INT64_MAX), coulomb_double(9223372036854775808.0)), -1);
+    assert_int_equal(
+        order_of(coulomb_int(INT64_MAX), coulomb_numeric("9223372036854775807.5")), -1);
     assert_int_equal(order_of(coulomb_double(NAN), coulomb_double(NAN)), 0);
     assert_int_equal(order_of(coulomb_double(NAN), coulomb_double(INFINITY)), 1);
     assert_int_equal(order_of(coulomb_double(-0.0), coulomb_int(0)), 0);
     assert_int_equal(order_of(coulomb_numeric("1.0"), coulomb_numeric("1.00")), 0);
     assert_int_equal(order_of(coulomb_text("a"), coulomb_text("b")), -1);
-    assert_int_equal(order_of(coulomb_json("{\"a\": 1.0}"), coulomb_json("{\"a\": 1}")), 0);
+    assert_int_equal(order_of(coulomb_json("{\"a\": 1.0}"), coulomb_json("{\"a\": 1}")),
+                     0);
     assert_int_equal(coulomb_key_compare(coulomb_key_text("z"), coulomb_key_int(-5)), -1);
     assert_int_equal(coulomb_key_compare(coulomb_key_text("1"), coulomb_key_int(1)), -1);
 }
@@ -170,7 +180,8 @@ static int fill(coulomb_draft *d)
     OK(coulomb_draft_set(d, "f", coulomb_double(NAN)));
     OK(coulomb_draft_set(d, "a", coulomb_array_value(&list)));
     return coulomb_draft_set(
-        d, "j", coulomb_json("{\"p\": {\"q\": {\"r\": 1}}, \"list\": [1, 2], \"a/b\": true}"));
+        d, "j",
+        coulomb_json("{\"p\": {\"q\": {\"r\": 1}}, \"list\": [1, 2], \"a/b\": true}"));
 }
 
 /* One edit of a filled row; the row's text afterwards in *text. */
@@ -239,7 +250,8 @@ static void g2_deep_changes_are_of_the_column(void **state)
 {
     (void)state;
     edit_row(deep, 1, "j",
-             "{\"p\": {\"q\": {\"r\": 2, \"s\": \"new\"}}, \"a/b\": false, \"list\": [0, 2, 3]}");
+             "{\"p\": {\"q\": {\"r\": 2, \"s\": \"new\"}}, \"a/b\": false, \"list\": [0, "
+             "2, 3]}");
 }
 
 static int there_and_back(coulomb_draft *d)
@@ -268,8 +280,10 @@ static int lists(coulomb_draft *d)
     OK(coulomb_draft_array_splice(d, "a", 0, 1, NULL, 0));   /* a b z */
     OK(coulomb_draft_array_splice(d, "a", 1, 1, two, 2));    /* a x null z */
     OK(coulomb_draft_array_reverse(d, "a"));                 /* z null x a */
-    assert_int_equal(coulomb_draft_array_splice(d, "a", 3, 2, NULL, 0), COULOMB_E_ARGUMENT);
-    assert_int_equal(coulomb_draft_array_push(d, "a", coulomb_int(1)), COULOMB_E_INVALID_TEXT);
+    assert_int_equal(coulomb_draft_array_splice(d, "a", 3, 2, NULL, 0),
+                     COULOMB_E_ARGUMENT);
+    assert_int_equal(coulomb_draft_array_push(d, "a", coulomb_int(1)),
+                     COULOMB_E_INVALID_TEXT);
     OK(coulomb_draft_array_sort(d, "a"));
     OK(coulomb_draft_array_push(d, "ai", coulomb_int(7))); /* absent counts as empty */
     assert_int_equal(coulomb_draft_get(d, "a").v.array->items[0].type, COULOMB_NULL);
@@ -353,8 +367,10 @@ static void g8_drafts_are_independent(void **state)
     (void)state;
     OK(coulomb_insert_many(coll, items, 2, NULL, NULL));
     OK(coulomb_update_many(coll, keys, 2, several, NULL, NULL, NULL));
-    assert_memory_equal(coulomb_row_text(coulomb_get(coll, keys[0]), "t").ptr, "first", 5);
-    assert_memory_equal(coulomb_row_text(coulomb_get(coll, keys[1]), "t").ptr, "second", 6);
+    assert_memory_equal(coulomb_row_text(coulomb_get(coll, keys[0]), "t").ptr, "first",
+                        5);
+    assert_memory_equal(coulomb_row_text(coulomb_get(coll, keys[1]), "t").ptr, "second",
+                        6);
     poll_all(w);
     coulomb_collection_release(coll);
     world_close(w);

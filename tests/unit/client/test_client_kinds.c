@@ -121,9 +121,14 @@ static void w1_kept_and_read_again(void **state)
 
 static void w1_a_corrupt_file_is_empty(void **state)
 {
-    static const char *const texts[] = {
-        "", "{", "[]", "{\"n:1\":5}", "{\"n:1\":{\"data\":{\"id\":\"x\"}}}",
-        "{\"n:1\":{\"versionKey\":\"a\",\"data\":{}}}", "{} {}", "\377"};
+    static const char *const texts[] = {"",
+                                        "{",
+                                        "[]",
+                                        "{\"n:1\":5}",
+                                        "{\"n:1\":{\"data\":{\"id\":\"x\"}}}",
+                                        "{\"n:1\":{\"versionKey\":\"a\",\"data\":{}}}",
+                                        "{} {}",
+                                        "\377"};
     struct place p = temp_place();
 
     (void)state;
@@ -219,7 +224,8 @@ static void w2_a_write_that_fails_fails_the_transaction(void **state)
     world_close(w);
 }
 
-static int accept(coulomb_tx *tx, coulomb_collection *coll, coulomb_completion *done, void *arg)
+static int accept(coulomb_tx *tx, coulomb_collection *coll, coulomb_completion *done,
+                  void *arg)
 {
     struct world *w = arg;
 
@@ -249,7 +255,8 @@ static void w3_an_explicit_transaction_is_accepted(void **state)
         OK(coulomb_tx_new(w->c, &o, &tx));
         m = in_tx(tx);
         OK(insert(w, 1, 1, &m, NULL));
-        OK(coulomb_insert(other, fields, 2, &m, NULL)); /* not of this collection: left alone */
+        OK(coulomb_insert(other, fields, 2, &m,
+                          NULL)); /* not of this collection: left alone */
         OK(coulomb_tx_commit(tx));
         poll_all(w);
         assert_int_equal(qty(w, 1), 1);
@@ -398,9 +405,11 @@ static void w4_direct_writes(void **state)
     row_values(v, 1, "x", 5);
     writes[0].type = writes[1].type = COULOMB_WRITE_INSERT;
     writes[0].values = writes[1].values = v;
-    assert_int_equal(coulomb_polled_write(w->coll, writes, 1), COULOMB_E_SYNC_NOT_INITIALIZED);
+    assert_int_equal(coulomb_polled_write(w->coll, writes, 1),
+                     COULOMB_E_SYNC_NOT_INITIALIZED);
     watch(w, COULOMB_INITIAL_ROWS);
-    assert_int_equal(coulomb_polled_write(w->coll, writes, 2), COULOMB_E_DUPLICATE_KEY_IN_BATCH);
+    assert_int_equal(coulomb_polled_write(w->coll, writes, 2),
+                     COULOMB_E_DUPLICATE_KEY_IN_BATCH);
     assert_int_equal(coulomb_size(w->coll), 0);
     OK(coulomb_polled_write(w->coll, writes, 1));
     assert_int_equal(qty(w, 1), 5);
@@ -410,15 +419,18 @@ static void w4_direct_writes(void **state)
     v[2] = coulomb_int(6);
     OK(coulomb_polled_write(w->coll, writes, 1));
     assert_int_equal(qty(w, 1), 6);
-    assert_int_equal(coulomb_row_text(coulomb_get(w->coll, coulomb_key_int(1)), "name").len, 1);
+    assert_int_equal(
+        coulomb_row_text(coulomb_get(w->coll, coulomb_key_int(1)), "name").len, 1);
     v[0] = coulomb_int(9);
-    assert_int_equal(coulomb_polled_write(w->coll, writes, 1), COULOMB_E_UPDATE_ITEM_NOT_FOUND);
+    assert_int_equal(coulomb_polled_write(w->coll, writes, 1),
+                     COULOMB_E_UPDATE_ITEM_NOT_FOUND);
     writes[0].type = COULOMB_WRITE_UPSERT;
     OK(coulomb_polled_write(w->coll, writes, 1));
     writes[0].type = COULOMB_WRITE_DELETE;
     writes[0].key = coulomb_key_int(1);
     OK(coulomb_polled_write(w->coll, writes, 1));
-    assert_int_equal(coulomb_polled_write(w->coll, writes, 1), COULOMB_E_DELETE_ITEM_NOT_FOUND);
+    assert_int_equal(coulomb_polled_write(w->coll, writes, 1),
+                     COULOMB_E_DELETE_ITEM_NOT_FOUND);
     world_close(w);
 }
 
@@ -450,7 +462,8 @@ static void w4_errors_and_retries(void **state)
     server.fails = 1;
     OK(coulomb_polled_refetch(w->coll));
     poll_all(w);
-    assert_int_equal(coulomb_collection_status(w->coll), COULOMB_READY); /* the rows stay */
+    assert_int_equal(coulomb_collection_status(w->coll),
+                     COULOMB_READY); /* the rows stay */
     assert_int_equal(coulomb_size(w->coll), 1);
     world_close(w);
 }

@@ -249,7 +249,8 @@ static void f11_events(void **state)
 static coulomb_completion *loads[4];
 static size_t load_count;
 
-static int load(coulomb_sync *sync, const coulomb_subset *s, coulomb_completion *done, void *arg)
+static int load(coulomb_sync *sync, const coulomb_subset *s, coulomb_completion *done,
+                void *arg)
 {
     (void)sync;
     (void)s;
@@ -405,18 +406,21 @@ static void f16_f18_indexes_equal_scans(void **state)
 
         if (kind > 0)
             OK(coulomb_index_new(w->coll, "qty",
-                                 ordered ? COULOMB_INDEX_ORDERED : COULOMB_INDEX_HASH, &ix));
+                                 ordered ? COULOMB_INDEX_ORDERED : COULOMB_INDEX_HASH,
+                                 &ix));
         snapshot_of(w, q(w, COULOMB_EQ, 5), kind > 0, 3);
         snapshot_of(w, q(w, COULOMB_GT, 7), ordered, 9);
         snapshot_of(w, q(w, COULOMB_LTE, 1), ordered, 8);
-        snapshot_of(w, coulomb_and(q(w, COULOMB_GTE, 3), q(w, COULOMB_LT, 5)), ordered, 8);
+        snapshot_of(w, coulomb_and(q(w, COULOMB_GTE, 3), q(w, COULOMB_LT, 5)), ordered,
+                    8);
         snapshot_of(w, coulomb_in(w->coll, "qty", in, 3), kind > 0, 12);
         snapshot_of(w, coulomb_or(q(w, COULOMB_EQ, 1), q(w, COULOMB_EQ, 1)), kind > 0, 4);
         /* Only one side can be looked up: the rest is asked of each row. */
-        snapshot_of(w,
-                    coulomb_and(q(w, COULOMB_EQ, 3),
-                                coulomb_where(w->coll, "id", COULOMB_LT, coulomb_int(20))),
-                    kind > 0, 2);
+        snapshot_of(
+            w,
+            coulomb_and(q(w, COULOMB_EQ, 3),
+                        coulomb_where(w->coll, "id", COULOMB_LT, coulomb_int(20))),
+            kind > 0, 2);
         snapshot_of(w,
                     coulomb_or(q(w, COULOMB_EQ, 3),
                                coulomb_where(w->coll, "id", COULOMB_EQ, coulomb_int(0))),
@@ -472,12 +476,15 @@ static void configuration_errors(void **state)
                      COULOMB_E_COLLECTION_REQUIRES_SYNC);
     co = world_options(w);
     co.key_column = NULL;
-    assert_int_equal(coulomb_collection_new(w->c, &co, &coll), COULOMB_E_GET_KEY_REQUIRED);
+    assert_int_equal(coulomb_collection_new(w->c, &co, &coll),
+                     COULOMB_E_GET_KEY_REQUIRED);
     co.key_column = "nope";
-    assert_int_equal(coulomb_collection_new(w->c, &co, &coll), COULOMB_E_COLLECTION_CONFIG);
+    assert_int_equal(coulomb_collection_new(w->c, &co, &coll),
+                     COULOMB_E_COLLECTION_CONFIG);
     co = world_options(w);
     co.on_demand = 1;
-    assert_int_equal(coulomb_collection_new(w->c, &co, &coll), COULOMB_E_COLLECTION_CONFIG);
+    assert_int_equal(coulomb_collection_new(w->c, &co, &coll),
+                     COULOMB_E_COLLECTION_CONFIG);
     co = world_options(w);
     co.size = 1;
     assert_int_equal(coulomb_collection_new(w->c, &co, &coll), COULOMB_E_ARGUMENT);

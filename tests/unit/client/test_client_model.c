@@ -403,7 +403,8 @@ static void step_mutate(struct model *m, struct naive_tx *t)
     if (t->count >= KEYS)
         return;
     if (now == NONE) {
-        assert_int_equal(set_qty(m->w, key, fresh, &o, NULL), COULOMB_E_UPDATE_KEY_NOT_FOUND);
+        assert_int_equal(set_qty(m->w, key, fresh, &o, NULL),
+                         COULOMB_E_UPDATE_KEY_NOT_FOUND);
         OK(insert(m->w, key, fresh, &o, NULL));
         naive_add(t, key, fresh, 1);
     } else if (rnd(m, 3) == 0) {
@@ -497,8 +498,8 @@ static void step_rollback(struct model *m)
 
         for (int a = 0; a < t->count; a++) {
             for (int b = 0; b < other->count; b++)
-                shares = shares || (t->muts[a].key == other->muts[b].key && !t->muts[a].dead &&
-                                    !other->muts[b].dead);
+                shares = shares || (t->muts[a].key == other->muts[b].key &&
+                                    !t->muts[a].dead && !other->muts[b].dead);
         }
         if (other != t && other->state == 1 && shares) {
             assert_int_equal(coulomb_tx_status(other->tx), COULOMB_TX_FAILED);

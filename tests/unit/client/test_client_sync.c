@@ -595,7 +595,8 @@ static struct {
     coulomb_completion *done;
 } subset;
 
-static int load(coulomb_sync *sync, const coulomb_subset *s, coulomb_completion *done, void *arg)
+static int load(coulomb_sync *sync, const coulomb_subset *s, coulomb_completion *done,
+                void *arg)
 {
     (void)sync;
     (void)s;
@@ -749,8 +750,7 @@ static void e3_entering_and_leaving_a_condition(void **state)
 {
     struct world *w = world_open();
     coulomb_sub_options o;
-    coulomb_expr *e =
-        coulomb_where(w->coll, "qty", COULOMB_GT, coulomb_int(10));
+    coulomb_expr *e = coulomb_where(w->coll, "qty", COULOMB_GT, coulomb_int(10));
 
     (void)state;
     assert_non_null(e);
@@ -799,9 +799,9 @@ static void e5_a_condition_is_given_once(void **state)
 {
     struct world *w = world_open();
     coulomb_sub_options o;
-    coulomb_expr *e =
-        coulomb_and(coulomb_where(w->coll, "qty", COULOMB_GTE, coulomb_int(1)),
-                    coulomb_not(coulomb_where(w->coll, "name", COULOMB_EQ, coulomb_text("x"))));
+    coulomb_expr *e = coulomb_and(
+        coulomb_where(w->coll, "qty", COULOMB_GTE, coulomb_int(1)),
+        coulomb_not(coulomb_where(w->coll, "name", COULOMB_EQ, coulomb_text("x"))));
 
     (void)state;
     assert_non_null(e);
@@ -869,8 +869,7 @@ static void e10_conditions_on_virtual_properties(void **state)
 {
     struct world *w = world_open();
     coulomb_sub_options o;
-    coulomb_expr *e =
-        coulomb_where(w->coll, "$synced", COULOMB_EQ, coulomb_bool(0));
+    coulomb_expr *e = coulomb_where(w->coll, "$synced", COULOMB_EQ, coulomb_bool(0));
 
     (void)state;
     assert_non_null(e);

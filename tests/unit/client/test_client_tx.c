@@ -43,7 +43,8 @@ static void a3_after_the_end_each_call_has_its_error(void **state)
 
     (void)state;
     OK(coulomb_tx_commit(tx));
-    assert_int_equal(coulomb_tx_mutate(tx, do_nothing, NULL), COULOMB_E_TX_NOT_PENDING_MUTATE);
+    assert_int_equal(coulomb_tx_mutate(tx, do_nothing, NULL),
+                     COULOMB_E_TX_NOT_PENDING_MUTATE);
     assert_int_equal(coulomb_tx_commit(tx), COULOMB_E_TX_NOT_PENDING_COMMIT);
     assert_int_equal(coulomb_tx_rollback(tx), COULOMB_E_TX_COMPLETED_ROLLBACK);
     OK(coulomb_tx_rollback(failed));
@@ -210,7 +211,8 @@ static void a8_whatever_a_handler_fails_with_has_words(void **state)
     assert_string_equal(coulomb_tx_error(tx[0])->message, "in words");
     assert_int_equal(coulomb_tx_error(tx[0])->code, COULOMB_E_FAILED);
     assert_int_equal(coulomb_tx_error(tx[1])->code, -77777);
-    assert_string_equal(coulomb_tx_error(tx[2])->message, coulomb_error_text(COULOMB_E_IO));
+    assert_string_equal(coulomb_tx_error(tx[2])->message,
+                        coulomb_error_text(COULOMB_E_IO));
     for (int i = 0; i < 3; i++)
         coulomb_tx_release(tx[i]);
     world_close(w);
@@ -580,8 +582,8 @@ static void a19_unknown_keys_are_refused(void **state)
 
 static coulomb_key bad_key(const coulomb_row *row, void *arg)
 {
-    coulomb_key k = coulomb_row_int(row, "qty", 0) == 0 ? coulomb_key_int(0)
-                                                        : coulomb_key_text("");
+    coulomb_key k =
+        coulomb_row_int(row, "qty", 0) == 0 ? coulomb_key_int(0) : coulomb_key_text("");
 
     (void)arg;
     if (coulomb_row_int(row, "qty", 0) > 1)
@@ -598,8 +600,10 @@ static void a20_what_is_no_key(void **state)
     coulomb_collection *plain = w->coll;
 
     (void)state;
-    assert_int_equal(coulomb_insert(w->coll, &null_id, 1, NULL, NULL), COULOMB_E_INVALID_KEY);
-    assert_int_equal(coulomb_insert(w->coll, &no_id, 1, NULL, NULL), COULOMB_E_UNDEFINED_KEY);
+    assert_int_equal(coulomb_insert(w->coll, &null_id, 1, NULL, NULL),
+                     COULOMB_E_INVALID_KEY);
+    assert_int_equal(coulomb_insert(w->coll, &no_id, 1, NULL, NULL),
+                     COULOMB_E_UNDEFINED_KEY);
     co.key_column = NULL;
     co.get_key = bad_key;
     co.start_sync = 0;
