@@ -44,7 +44,7 @@ COULOMB_API int coulomb_pending(const coulomb_client *c);
 /* The clock's time of the next timer in ms; INT64_MAX when there is none. */
 COULOMB_API int64_t coulomb_next_deadline(const coulomb_client *c);
 /* Has fn run in the client's next poll. From any thread, while the client is open. The order of one
- * thread's posts is kept. COULOMB_E_MEMORY, COULOMB_E_CLOSED. */
+ * thread's posts is kept. COULOMB_E_MEMORY. */
 COULOMB_API COULOMB_MUST_CHECK int
 coulomb_post(coulomb_client *c, void (*fn)(coulomb_client *c, void *arg), void *arg);
 /* The last failure of a call on this client. Successful calls leave it alone. */

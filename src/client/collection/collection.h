@@ -155,7 +155,6 @@ struct coulomb_collection {
     struct task start_task;
     struct task event_task;
     struct task ready_task;
-    struct task sync_task; /* committed sync transactions that found no memory */
     struct timer gc_timer;
 
     /* Of a kind (kinds/). */
@@ -342,7 +341,7 @@ struct coulomb_expr {
 int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row,
               coulomb_meta meta, struct arena *arena);
 /* Owned by the caller. NULL: no memory. */
-struct coulomb_expr *expr_copy(const struct coulomb_expr *e);
+struct coulomb_expr *expr_copy(const struct coulomb_expr *from);
 
 /* --- Subscriptions (sub.c, deliver.c) --------------------------------------------------------- */
 

@@ -123,7 +123,7 @@ static int select_changes(struct coulomb_sub *sub, const struct batch *b,
         coulomb_change *to = &out->items[out->count];
 
         *to = b->changes[i];
-        if (narrow(sub, to) && (!sub->tracks || known(sub, to, &spares[i])))
+        if (narrow(sub, to) && (!spares || known(sub, to, &spares[i])))
             out->count++;
     }
     for (size_t i = 0; spares && i < b->count; i++) {

@@ -138,8 +138,11 @@ static void batch_put(struct batch *b, coulomb_change_type type, struct coulomb_
                       struct coulomb_row *previous, coulomb_meta meta,
                       coulomb_meta old_meta)
 {
-    coulomb_change *to = &b->changes[b->count++];
+    coulomb_change *to;
 
+    if (CLIENT_CHECK(b->coll->client, b->count < b->cap) != COULOMB_OK)
+        return;
+    to = &b->changes[b->count++];
     *to = (coulomb_change){.type = type, .meta = meta, .previous_meta = old_meta};
     to->row = row_retain(row);
     to->previous = row_retain(previous);

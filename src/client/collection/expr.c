@@ -286,8 +286,10 @@ static int eval_leaf(const struct node *n, const struct coulomb_row *row,
 int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row,
               coulomb_meta meta, struct arena *arena)
 {
-    signed char stack[EXPR_NODES_MAX];
+    int stack[EXPR_NODES_MAX];
     size_t top = 0;
+
+    stack[0] = UNKNOWN;
 
     arena_reset(arena);
     for (size_t i = 0; i < e->count; i++) {
@@ -298,7 +300,7 @@ int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row,
         switch (n->type) {
         case NODE_COMPARE:
         case NODE_IN:
-            stack[top++] = (signed char)eval_leaf(n, row, meta, arena);
+            stack[top++] = eval_leaf(n, row, meta, arena);
             break;
         case NODE_NOT:
             if (stack[top - 1] != UNKNOWN)
@@ -316,7 +318,7 @@ int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row,
                 a = a == TRUE_ || b == TRUE_     ? TRUE_
                     : a == FALSE_ && b == FALSE_ ? FALSE_
                                                  : UNKNOWN;
-            stack[top - 1] = (signed char)a;
+            stack[top - 1] = a;
             break;
         }
     }

@@ -20,19 +20,20 @@ void ktab_fini(struct ktab *t)
     ktab_init(t, t->heap, t->key_of);
 }
 
-static void slot_put(uint64_t *slots, size_t mask, uint32_t hash, uint32_t place)
+/* Places are below 3/4 of the slots' number, so place + 1 has room in the mask's bits. */
+static void slot_put(uint32_t *slots, uint32_t mask, uint32_t hash, uint32_t place)
 {
-    size_t i = hash & mask;
+    uint32_t i = hash & mask;
 
     while (slots[i] != 0)
         i = (i + 1) & mask;
-    slots[i] = (uint64_t)hash << 32 | (place + 1);
+    slots[i] = (hash & ~mask) | (place + 1);
 }
 
 static int grow_slots(struct ktab *t, size_t items)
 {
     size_t count = t->slot_count > 0 ? t->slot_count : SLOTS_MIN;
-    uint64_t *slots;
+    uint32_t *slots;
 
     while (items > count / 4 * 3)
         count *= 2;
@@ -43,7 +44,7 @@ static int grow_slots(struct ktab *t, size_t items)
         return COULOMB_E_MEMORY;
     for (size_t i = 0; i < t->used; i++) {
         if (t->ents[i].item)
-            slot_put(slots, count - 1, t->ents[i].hash, (uint32_t)i);
+            slot_put(slots, (uint32_t)(count - 1), t->ents[i].hash, (uint32_t)i);
     }
     heap_free(t->heap, t->slots, t->slot_count * sizeof(*t->slots));
     t->slots = slots;
@@ -69,17 +70,17 @@ int ktab_reserve(struct ktab *t, size_t n)
 
 struct kent *ktab_find(const struct ktab *t, coulomb_key key, uint32_t hash)
 {
-    size_t mask = t->slot_count - 1;
+    uint32_t mask = (uint32_t)(t->slot_count - 1);
 
     if (t->live == 0)
         return NULL;
-    for (size_t i = hash & mask; t->slots[i] != 0; i = (i + 1) & mask) {
+    for (uint32_t i = hash & mask; t->slots[i] != 0; i = (i + 1) & mask) {
         struct kent *e;
 
-        if (t->slots[i] >> 32 != hash)
+        if (((t->slots[i] ^ hash) & ~mask) != 0)
             continue;
-        e = &t->ents[(uint32_t)t->slots[i] - 1];
-        if (key_equal(t->key_of(e->item), key))
+        e = &t->ents[(t->slots[i] & mask) - 1];
+        if (e->hash == hash && key_equal(t->key_of(e->item), key))
             return e;
     }
     return NULL;
@@ -98,7 +99,7 @@ struct kent *ktab_put(struct ktab *t, void *item, uint32_t hash)
     }
     e = &t->ents[place];
     *e = (struct kent){.item = item, .hash = hash};
-    slot_put(t->slots, t->slot_count - 1, hash, place);
+    slot_put(t->slots, (uint32_t)(t->slot_count - 1), hash, place);
     t->live++;
     return e;
 }
@@ -106,15 +107,15 @@ struct kent *ktab_put(struct ktab *t, void *item, uint32_t hash)
 void ktab_remove(struct ktab *t, struct kent *ent)
 {
     uint32_t place = (uint32_t)(ent - t->ents);
-    size_t mask = t->slot_count - 1;
-    size_t i = ent->hash & mask;
-    size_t next;
+    uint32_t mask = (uint32_t)(t->slot_count - 1);
+    uint32_t i = ent->hash & mask;
+    uint32_t next;
 
-    while ((uint32_t)t->slots[i] != place + 1)
+    while ((t->slots[i] & mask) != place + 1)
         i = (i + 1) & mask;
     /* Those behind move up unless that puts them before their own slot. */
     for (next = (i + 1) & mask; t->slots[next] != 0; next = (next + 1) & mask) {
-        size_t home = (t->slots[next] >> 32) & mask;
+        uint32_t home = t->ents[(t->slots[next] & mask) - 1].hash & mask;
 
         if (((next - home) & mask) >= ((next - i) & mask)) {
             t->slots[i] = t->slots[next];

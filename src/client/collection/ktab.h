@@ -1,8 +1,9 @@
 /* A hash table of items that know their key. Internal.
  *
- * Items lie in an array, which iteration walks; open addressing holds their hashes and places. So
- * the table costs 16 bytes for an item and 8 for a slot, and a lookup touches slots that lie side by
- * side and the one item that it finds. Items are borrowed: the table frees none. */
+ * Items lie in an array, which iteration walks; open addressing holds their places. A place needs as
+ * many bits as there are slots; the rest of a slot's 32 are the hash's. So the table costs 16 bytes for
+ * an item and 4 for a slot, and a lookup touches slots that lie side by side and, as a rule, only the
+ * item that it finds. Items are borrowed: the table frees none. */
 #ifndef COULOMB_CLIENT_COLLECTION_KTAB_H
 #define COULOMB_CLIENT_COLLECTION_KTAB_H
 
@@ -22,7 +23,7 @@ struct ktab {
     size_t cap;
     size_t live;
     uint32_t hole;     /* first hole's place + 1; 0: none */
-    uint64_t *slots;   /* hash << 32 | place + 1; 0: free */
+    uint32_t *slots;   /* place + 1, above it the hash's upper bits; 0: free */
     size_t slot_count; /* a power of two, or 0 */
 };
 

@@ -143,11 +143,6 @@ static int start_task_run(struct task *t)
     return COULOMB_OK;
 }
 
-static int sync_task_run(struct task *t)
-{
-    return sync_flush(LIST_ENTRY(t, struct coulomb_collection, sync_task));
-}
-
 int collection_wake(struct coulomb_collection *coll)
 {
     int code;
@@ -233,7 +228,6 @@ int coulomb_collection_cleanup(coulomb_collection *coll)
     collection_hold(coll);
     session_end(coll, &failed);
     timer_cancel(&coll->gc_timer);
-    task_cancel(&coll->sync_task);
     layers_clear(coll);
     indexes_reset(coll);
     edit_finish(&e);
@@ -290,7 +284,6 @@ static void init_lists(struct coulomb_collection *coll)
     task_init(&coll->start_task, c, start_task_run);
     task_init(&coll->event_task, c, event_task_run);
     task_init(&coll->ready_task, c, ready_task_run);
-    task_init(&coll->sync_task, c, sync_task_run);
     timer_init(&coll->gc_timer, c, gc_fire);
 }
 
@@ -390,7 +383,6 @@ void collection_shut(struct coulomb_collection *coll)
     timer_cancel(&coll->gc_timer);
     task_cancel(&coll->event_task);
     task_cancel(&coll->ready_task);
-    task_cancel(&coll->sync_task);
     layers_clear(coll);
     indexes_free(coll);
     subs_clear(coll);

@@ -44,9 +44,14 @@ static void local_free(struct coulomb_collection *coll, struct local *l)
 
 void local_sweep(struct coulomb_collection *coll, struct local *l)
 {
+    struct kent *ent;
+
     if (!list_empty(&l->mutations) || l->kept || l->claimed)
         return;
-    ktab_remove(&coll->locals, ktab_find(&coll->locals, l->key, l->hash));
+    ent = ktab_find(&coll->locals, l->key, l->hash);
+    if (CLIENT_CHECK(coll->client, ent && ent->item == l) != COULOMB_OK)
+        return;
+    ktab_remove(&coll->locals, ent);
     local_free(coll, l);
 }
 

@@ -270,8 +270,10 @@ static void sub_detach(struct coulomb_sub *sub)
         if (coll->loads > 0 && --coll->loads == 0)
             loading_event(coll, 0);
     }
-    coll->sub_count--;
-    coll->client->sub_count--;
+    if (CLIENT_CHECK(coll->client, coll->sub_count > 0) == COULOMB_OK) {
+        coll->sub_count--;
+        coll->client->sub_count--;
+    }
 }
 
 void coulomb_unsubscribe(coulomb_sub *sub)

@@ -455,8 +455,11 @@ static bool staged_meta(const struct sync_tx *s, coulomb_key key,
     for (size_t i = s->count; i-- > 0;) {
         const struct sync_op *op = &s->ops[i];
         const struct row_meta *node = op->extra > 0 ? s->extras[op->extra - 1] : NULL;
-        coulomb_key k = op->row ? row_key(op->row) : node->key;
+        coulomb_key k;
 
+        if (!op->row && !node)
+            continue;
+        k = op->row ? row_key(op->row) : node->key;
         if (!key_equal(k, key) || (op->type == OP_UPDATE && !node))
             continue;
         *value = node ? &node->value : NULL;

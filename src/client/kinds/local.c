@@ -60,7 +60,7 @@ int local_confirm(struct coulomb_collection *coll, const coulomb_tx *tx)
             code = write_mutation(coll, tx->mutations[i], values);
     }
     heap_free(c->heap, values, bytes);
-    if (code == COULOMB_OK && kind->save)
+    if (code == COULOMB_OK && kind && kind->save)
         code = kind->save(coll, tx);
     if (code == COULOMB_OK)
         code = coulomb_sync_commit(coll->session);

@@ -8,6 +8,7 @@
  * The descriptor is a pipe, made when it is first asked for; a host that only polls pays nothing.
  */
 
+#define LOOP_DEFINES_FAILURES
 #include "client/loop/loop.h"
 
 #include <errno.h>
@@ -231,8 +232,9 @@ void client_wake(coulomb_client *c)
     pthread_mutex_lock(&c->mutex);
     if (!c->signalled) {
         c->signalled = true;
-        if (c->fds[1] >= 0 && write(c->fds[1], "", 1) < 0 && errno != EAGAIN)
-            client_log(c, COULOMB_LOG_ERROR, "event=client.wake error=%d", errno);
+        /* A full pipe is readable, too; nothing else can be done about a failure here. */
+        if (c->fds[1] >= 0 && write(c->fds[1], "", 1) < 0)
+            c->signalled = errno == EAGAIN;
     }
     pthread_mutex_unlock(&c->mutex);
 }
@@ -409,6 +411,7 @@ static int run_tasks(coulomb_client *c)
         struct task *t = LIST_ENTRY(list_pop(&due), struct task, link);
 
         if (t->run(t) == COULOMB_E_MEMORY) {
+            list_remove(&t->link); /* should it have queued itself */
             /* It goes on where it stopped, before what came later. */
             list_push(&due, &t->link);
             list_splice(&due, &c->tasks);
@@ -470,11 +473,17 @@ int coulomb_poll(coulomb_client *c)
     return code < 0 ? code : ran;
 }
 
-int coulomb_pending(const coulomb_client *c)
+int coulomb_pending(const coulomb_client *client)
 {
+    coulomb_client *c = (coulomb_client *)(uintptr_t)client; /* for its lock */
+    bool posted;
+
     if (c->closed)
         return 0;
-    if (c->signalled || !list_empty(&c->tasks) || !list_empty(&c->batches) || c->posts)
+    pthread_mutex_lock(&c->mutex);
+    posted = c->signalled || c->posts;
+    pthread_mutex_unlock(&c->mutex);
+    if (posted || !list_empty(&c->tasks) || !list_empty(&c->batches))
         return 1;
     return coulomb_next_deadline(c) <= client_now(c);
 }

@@ -124,6 +124,13 @@ int client_poison(coulomb_client *c, const char *what, const char *file, int lin
 #define CLIENT_CHECK(c, condition)                                                       \
     ((condition) ? 0 : client_poison((c), #condition, __FILE__, __LINE__))
 
+/* What clang's analyzer can't see for itself: these return their code, and so not 0. */
+#if defined(__clang_analyzer__) && !defined(LOOP_DEFINES_FAILURES)
+#define client_fail(c, code, ...) (client_fail((c), (code), __VA_ARGS__), (code))
+#define error_set(e, code, ...)   (error_set((e), (code), __VA_ARGS__), (code))
+#define client_no_memory(c)       (client_no_memory(c), COULOMB_E_MEMORY)
+#endif
+
 void client_retain(coulomb_client *c);
 void client_release(coulomb_client *c);
 int64_t client_now(const coulomb_client *c);

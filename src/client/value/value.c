@@ -411,6 +411,7 @@ int coulomb_value_compare(const coulomb_value *a, const coulomb_value *b, int *o
 
 int value_hash(const coulomb_value *v, uint64_t seed, struct arena *arena, uint64_t *hash)
 {
+    coulomb_value whole;
     struct sql_value x;
     struct err err;
     coulomb_type type = v->type;
@@ -422,9 +423,8 @@ int value_hash(const coulomb_value *v, uint64_t seed, struct arena *arena, uint6
     }
     if (value_is_number(type)) {
         if (type == COULOMB_DOUBLE && v->v.f == trunc(v->v.f) && fabs(v->v.f) < 9e15) {
-            const coulomb_value whole = coulomb_int((int64_t)v->v.f);
-
-            return value_hash(&whole, seed, arena, hash);
+            whole = coulomb_int((int64_t)v->v.f);
+            v = &whole;
         }
         code = numeric_of(v, arena, &x);
         type = COULOMB_NUMERIC;

@@ -2,6 +2,7 @@
 #include <poll.h>
 #include <pthread.h>
 
+#include "client/loop/loop.h"
 #include "support/client.h"
 
 static void f1_idle_loading_ready(void **state)
@@ -500,6 +501,22 @@ static void configuration_errors(void **state)
 
 /* --- The loop -------------------------------------------------------------------------------------- */
 
+static void a_bug_poisons_its_client_only(void **state)
+{
+    struct world *w = world_open();
+    struct world *v = world_open();
+
+    (void)state;
+    synced(w, 1, 1);
+    assert_int_equal(client_poison(w->c, "1 == 2", "here.c", 3), COULOMB_E_POISONED);
+    assert_int_equal(insert(w, 2, 1, NULL, NULL), COULOMB_E_POISONED);
+    assert_int_equal(coulomb_poll(w->c), COULOMB_E_POISONED);
+    assert_non_null(strstr(coulomb_last_error(w->c)->message, "here.c:3"));
+    OK(insert(v, 2, 1, NULL, NULL));
+    world_close(w); /* it can be closed, and nothing is lost */
+    world_close(v);
+}
+
 static int readable(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -638,6 +655,7 @@ int main(void)
         cmocka_unit_test(configuration_errors),
         cmocka_unit_test(the_descriptor_and_posts_from_another_thread),
         cmocka_unit_test(functional_arguments_may_not_call_the_client),
+        cmocka_unit_test(a_bug_poisons_its_client_only),
         cmocka_unit_test(closing_inside_a_poll),
         cmocka_unit_test(queued_changes_have_a_limit),
     };
