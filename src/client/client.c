@@ -13,6 +13,7 @@ int coulomb_client_open(const coulomb_client_options *options, coulomb_client **
 
     if (code != COULOMB_OK)
         return code;
+    c->close = coulomb_client_close;
     c->deliver = deliver_batches;
     c->tx_hold = tx_hold;
     c->tx_progress = tx_progress;

@@ -463,7 +463,7 @@ int coulomb_poll(coulomb_client *c)
     c->polling = false;
     if (c->closing) {
         c->closing = false;
-        coulomb_client_close(c);
+        c->close(c);
         return ran;
     }
     if (c->poisoned)

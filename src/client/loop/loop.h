@@ -94,6 +94,7 @@ struct coulomb_client {
     size_t sub_count;
     size_t registration_count;
     int (*deliver)(coulomb_client *c); /* hands out batches */
+    void (*close)(coulomb_client *c);  /* coulomb_client_close */
     void (*tx_hold)(struct coulomb_tx *tx, bool hold);
     void (*tx_progress)(struct coulomb_tx *tx); /* a mutation's state changed */
 
