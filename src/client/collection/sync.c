@@ -457,9 +457,12 @@ static bool staged_meta(const struct sync_tx *s, coulomb_key key,
         const struct row_meta *node = op->extra > 0 ? s->extras[op->extra - 1] : NULL;
         coulomb_key k;
 
-        if (!op->row && !node)
+        if (op->row)
+            k = row_key(op->row);
+        else if (node)
+            k = node->key;
+        else
             continue;
-        k = op->row ? row_key(op->row) : node->key;
         if (!key_equal(k, key) || (op->type == OP_UPDATE && !node))
             continue;
         *value = node ? &node->value : NULL;
