@@ -283,42 +283,40 @@ static int eval_leaf(const struct node *n, const struct coulomb_row *row,
     return result;
 }
 
+static int both(enum node_type type, int a, int b)
+{
+    int decides = type == NODE_AND ? FALSE_ : TRUE_;
+
+    if (a == decides || b == decides)
+        return decides;
+    return a == UNKNOWN || b == UNKNOWN ? UNKNOWN : !decides;
+}
+
 int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row,
               coulomb_meta meta, struct arena *arena)
 {
-    int stack[EXPR_NODES_MAX];
+    short stack[EXPR_NODES_MAX] = {0};
     size_t top = 0;
 
-    stack[0] = UNKNOWN;
-
     arena_reset(arena);
-    for (size_t i = 0; i < e->count; i++) {
+    for (size_t i = 0; i < e->count && i < EXPR_NODES_MAX; i++) {
         const struct node *n = &e->nodes[i];
-        int a;
-        int b;
 
         switch (n->type) {
         case NODE_COMPARE:
         case NODE_IN:
-            stack[top++] = eval_leaf(n, row, meta, arena);
+            stack[top++] = (short)eval_leaf(n, row, meta, arena);
             break;
         case NODE_NOT:
-            if (stack[top - 1] != UNKNOWN)
+            if (top > 0 && stack[top - 1] != UNKNOWN)
                 stack[top - 1] = !stack[top - 1];
             break;
         case NODE_AND:
         case NODE_OR:
-            b = stack[--top];
-            a = stack[top - 1];
-            if (n->type == NODE_AND)
-                a = a == FALSE_ || b == FALSE_ ? FALSE_
-                    : a == TRUE_ && b == TRUE_ ? TRUE_
-                                               : UNKNOWN;
-            else
-                a = a == TRUE_ || b == TRUE_     ? TRUE_
-                    : a == FALSE_ && b == FALSE_ ? FALSE_
-                                                 : UNKNOWN;
-            stack[top - 1] = a;
+            if (top < 2)
+                return UNKNOWN; /* no maker makes that */
+            top--;
+            stack[top - 1] = (short)both(n->type, stack[top - 1], stack[top]);
             break;
         }
     }
