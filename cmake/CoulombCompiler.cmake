@@ -8,7 +8,7 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 
 add_library(coulomb_options INTERFACE)
 target_include_directories(coulomb_options INTERFACE
-    "${CMAKE_SOURCE_DIR}/src" "${CMAKE_BINARY_DIR}/generated")
+    "${CMAKE_SOURCE_DIR}/src" "${CMAKE_SOURCE_DIR}/include" "${CMAKE_BINARY_DIR}/generated")
 # accept4, eventfd and friends are declared only with _GNU_SOURCE.
 target_compile_definitions(coulomb_options INTERFACE _GNU_SOURCE)
 

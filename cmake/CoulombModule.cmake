@@ -19,6 +19,9 @@ function(coulomb_module path)
 
     if(sources)
         add_library(${target} STATIC ${sources})
+        # Modules go into libcoulomb, too: position independent, and nothing but coulomb_* seen.
+        set_target_properties(${target} PROPERTIES
+            C_VISIBILITY_PRESET hidden POSITION_INDEPENDENT_CODE ON)
         set(scope PUBLIC)
     else()
         add_library(${target} INTERFACE)

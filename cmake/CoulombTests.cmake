@@ -54,6 +54,15 @@ function(coulomb_unit_tests)
     endforeach()
 endfunction()
 
+# What an embedder of libcoulomb gets: tests/api/library.sh. Sanitizer builds have no library.
+function(coulomb_api_tests)
+    if(NOT COULOMB_SANITIZE)
+        add_test(NAME library
+            COMMAND "${CMAKE_SOURCE_DIR}/tests/api/library.sh" "${CMAKE_BINARY_DIR}" "${CMAKE_C_COMPILER}")
+        set_tests_properties(library PROPERTIES LABELS "api" TIMEOUT 300)
+    endif()
+endfunction()
+
 # tests/fuzz/fuzz_<name>.c defines LLVMFuzzerTestOneInput. With COULOMB_FUZZ it is
 # linked with libFuzzer; always it is linked with a small main that replays
 # tests/fuzz/corpus/<name>/ as an ordinary test. A first line

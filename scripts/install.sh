@@ -11,7 +11,7 @@ RUN=(gcc libc6-dev cmake ninja-build pkg-config libpq-dev libevent-dev libsqlite
     libxxhash-dev libjansson-dev librhonabwy-dev libgnutls28-dev
     libcurl4-openssl-dev libpg-query-dev libprotobuf-c-dev
     postgresql-15 ca-certificates)
-TEST=("${RUN[@]}" libcmocka-dev locales nginx varnish chromium openssl)
+TEST=("${RUN[@]}" g++ libcmocka-dev locales nginx varnish chromium openssl)
 LINT=("${TEST[@]}" clang clang-tidy clang-format libclang-rt-14-dev cppcheck shellcheck)
 BENCH=("${RUN[@]}" nginx curl)
 FRESH=(debootstrap debian-archive-keyring git curl)

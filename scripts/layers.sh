@@ -43,6 +43,11 @@ awk '
     /^[ \t]*#[ \t]*include[ \t]*"/ {
         split($0, part, "\""); header = part[2]
         if (header == "coulomb_version.h") next
+        if (header ~ /^coulomb\//) {
+            if (module !~ /^client/)
+                complain(FILENAME ":" FNR ": " header " is for client modules")
+            next
+        }
         if (header !~ /\//) {
             complain(FILENAME ":" FNR ": write \"" header "\" from src/: \"" module "/" header "\"")
             next

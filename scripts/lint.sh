@@ -14,7 +14,7 @@ cppcheck_check() {
         --inline-suppr --error-exitcode=1 --suppress=uninitvar --suppress=nullPointer \
         --suppress=ctunullpointer --suppress=zerodivcond --suppress=internalAstError \
         --suppress=readdirCalled \
-        -j "$(nproc)" -D_GNU_SOURCE -DCOULOMB_VERSION='""' -Isrc src
+        -j "$(nproc)" -D_GNU_SOURCE -DCOULOMB_VERSION='""' -Isrc -Iinclude src
 }
 
 shell_check() {

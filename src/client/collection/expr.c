@@ -1,0 +1,324 @@
+/*
+ * Conditions: nodes in postfix order, so that making, copying and evaluating are loops, however
+ * deep the expression is. Evaluation is three-valued.
+ */
+
+#include "client/collection/collection.h"
+
+#include <string.h>
+
+static struct coulomb_expr *expr_new(struct coulomb_collection *coll, size_t nodes)
+{
+    struct coulomb_expr *e = heap_zalloc(coll->heap, sizeof(*e));
+
+    if (!e)
+        return NULL;
+    e->heap = coll->heap;
+    e->layout = coll->layout;
+    heap_retain(e->heap);
+    layout_retain(e->layout);
+    pool_init(&e->pool, e->heap);
+    e->nodes = heap_alloc(e->heap, nodes * sizeof(*e->nodes));
+    e->count = nodes;
+    if (e->nodes)
+        return e;
+    e->count = 0;
+    coulomb_expr_free(e);
+    return NULL;
+}
+
+void coulomb_expr_free(coulomb_expr *e)
+{
+    struct heap *h;
+
+    if (!e)
+        return;
+    h = e->heap;
+    pool_fini(&e->pool);
+    layout_release(e->layout);
+    heap_free(h, e->nodes, e->count * sizeof(*e->nodes));
+    heap_free(h, e, sizeof(*e));
+    heap_release(h);
+}
+
+static int value_copy(struct pool *p, const coulomb_value *v, coulomb_value *to)
+{
+    char *copy;
+
+    *to = *v;
+    if (!value_is_bytes(v->type))
+        return COULOMB_OK;
+    copy = pool_alloc(p, v->v.s.len > 0 ? v->v.s.len : 1);
+    if (!copy)
+        return COULOMB_E_MEMORY;
+    if (v->v.s.len > 0)
+        memcpy(copy, v->v.s.ptr, v->v.s.len);
+    to->v.s.ptr = copy;
+    return COULOMB_OK;
+}
+
+static int node_values(struct coulomb_expr *e, struct node *n,
+                       const coulomb_value *values, size_t count)
+{
+    n->values = pool_alloc(&e->pool, (count + 1) * sizeof(*values));
+    n->count = count;
+    if (!n->values)
+        return COULOMB_E_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        if (value_copy(&e->pool, &values[i], &n->values[i]) != COULOMB_OK)
+            return COULOMB_E_MEMORY;
+    }
+    return COULOMB_OK;
+}
+
+static coulomb_expr *leaf(coulomb_collection *coll, const char *column, struct node node,
+                          const coulomb_value *values, size_t count)
+{
+    coulomb_client *c = coll->client;
+    struct coulomb_expr *e;
+
+    if (client_enter(c) != COULOMB_OK)
+        return NULL;
+    if (column && strcmp(column, "$synced") == 0)
+        node.column = COLUMN_SYNCED;
+    else if (column && strcmp(column, "$origin") == 0)
+        node.column = COLUMN_ORIGIN;
+    else
+        node.column = layout_find(coll->layout, column);
+    if (node.column == -1) {
+        client_fail(c, COULOMB_E_COLUMN, "%s has no column %s", coll->id,
+                    column ? column : "(NULL)");
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (values[i].type == COULOMB_ARRAY || values[i].type > COULOMB_ARRAY) {
+            client_fail(c, COULOMB_E_TYPE, "a condition compares no arrays");
+            return NULL;
+        }
+    }
+    e = expr_new(coll, 1);
+    if (e) {
+        e->nodes[0] = node;
+        if (node_values(e, &e->nodes[0], values, count) == COULOMB_OK)
+            return e;
+        coulomb_expr_free(e);
+    }
+    client_no_memory(c);
+    return NULL;
+}
+
+coulomb_expr *coulomb_where(coulomb_collection *coll, const char *column, coulomb_op op,
+                            coulomb_value value)
+{
+    struct node n = {.type = NODE_COMPARE, .op = op};
+
+    return leaf(coll, column, n, &value, 1);
+}
+
+coulomb_expr *coulomb_in(coulomb_collection *coll, const char *column,
+                         const coulomb_value *values, size_t count)
+{
+    struct node n = {.type = NODE_IN, .op = COULOMB_EQ};
+
+    return leaf(coll, column, n, values, count);
+}
+
+/* Both operands' blocks go over into the joined one. */
+static void pool_join(struct pool *to, struct pool *from)
+{
+    struct pool other = *from;
+
+    pool_init(from, to->heap);
+    if (!to->head) {
+        *to = other;
+        return;
+    }
+    pool_append(to, &other);
+}
+
+static coulomb_expr *join(coulomb_expr *a, coulomb_expr *b, enum node_type type)
+{
+    size_t count = b ? a->count + b->count + 1 : a->count + 1;
+    struct node *nodes = NULL;
+
+    if (count <= EXPR_NODES_MAX && (!b || a->layout == b->layout))
+        nodes = heap_alloc(a->heap, count * sizeof(*nodes));
+    if (!nodes) {
+        coulomb_expr_free(a);
+        coulomb_expr_free(b);
+        return NULL;
+    }
+    memcpy(nodes, a->nodes, a->count * sizeof(*nodes));
+    if (b) {
+        memcpy(nodes + a->count, b->nodes, b->count * sizeof(*nodes));
+        pool_join(&a->pool, &b->pool);
+        coulomb_expr_free(b);
+    }
+    nodes[count - 1] = (struct node){.type = type};
+    heap_free(a->heap, a->nodes, a->count * sizeof(*nodes));
+    a->nodes = nodes;
+    a->count = count;
+    return a;
+}
+
+static coulomb_expr *join_two(coulomb_expr *a, coulomb_expr *b, enum node_type type)
+{
+    if (a && b)
+        return join(a, b, type);
+    coulomb_expr_free(a);
+    coulomb_expr_free(b);
+    return NULL;
+}
+
+coulomb_expr *coulomb_and(coulomb_expr *a, coulomb_expr *b)
+{
+    return join_two(a, b, NODE_AND);
+}
+
+coulomb_expr *coulomb_or(coulomb_expr *a, coulomb_expr *b)
+{
+    return join_two(a, b, NODE_OR);
+}
+
+coulomb_expr *coulomb_not(coulomb_expr *a)
+{
+    return a ? join(a, NULL, NODE_NOT) : NULL;
+}
+
+struct coulomb_expr *expr_copy(const struct coulomb_expr *from)
+{
+    struct coulomb_expr *e = heap_zalloc(from->heap, sizeof(*e));
+
+    if (!e)
+        return NULL;
+    e->heap = from->heap;
+    e->layout = from->layout;
+    heap_retain(e->heap);
+    layout_retain(e->layout);
+    pool_init(&e->pool, e->heap);
+    e->nodes = heap_alloc(e->heap, from->count * sizeof(*e->nodes));
+    if (!e->nodes) {
+        coulomb_expr_free(e);
+        return NULL;
+    }
+    e->count = from->count;
+    for (size_t i = 0; i < from->count; i++) {
+        e->nodes[i] = from->nodes[i];
+        if (node_values(e, &e->nodes[i], from->nodes[i].values, from->nodes[i].count) !=
+            COULOMB_OK) {
+            coulomb_expr_free(e);
+            return NULL;
+        }
+    }
+    return e;
+}
+
+/* --- Evaluation ------------------------------------------------------------------------------- */
+
+enum { FALSE_ = 0, TRUE_ = 1, UNKNOWN = -1 };
+
+static coulomb_value value_of(const struct node *n, const struct coulomb_row *row,
+                              coulomb_meta meta)
+{
+    if (n->column == COLUMN_SYNCED)
+        return coulomb_bool(meta.synced);
+    if (n->column == COLUMN_ORIGIN)
+        return coulomb_text(meta.local ? "local" : "remote");
+    return row_at(row, (size_t)n->column);
+}
+
+static bool nothing(const coulomb_value *v)
+{
+    return v->type == COULOMB_NULL || v->type == COULOMB_ABSENT;
+}
+
+/* Values of different types are unequal, and neither less nor greater. */
+static int compare(coulomb_op op, const coulomb_value *a, const coulomb_value *b,
+                   struct arena *arena)
+{
+    int order;
+
+    if (nothing(a) || nothing(b))
+        return UNKNOWN;
+    if (a->type != b->type && !(value_is_number(a->type) && value_is_number(b->type)))
+        return FALSE_;
+    if (value_compare(a, b, arena, &order) != COULOMB_OK)
+        return UNKNOWN;
+    switch (op) {
+    case COULOMB_EQ:
+        return order == 0;
+    case COULOMB_GT:
+        return order > 0;
+    case COULOMB_GTE:
+        return order >= 0;
+    case COULOMB_LT:
+        return order < 0;
+    case COULOMB_LTE:
+        return order <= 0;
+    case COULOMB_IS_NULL:
+    case COULOMB_IS_ABSENT:
+        break;
+    }
+    return UNKNOWN;
+}
+
+static int eval_leaf(const struct node *n, const struct coulomb_row *row,
+                     coulomb_meta meta, struct arena *arena)
+{
+    coulomb_value v = value_of(n, row, meta);
+    int result = FALSE_;
+
+    if (n->op == COULOMB_IS_NULL)
+        return v.type == COULOMB_NULL;
+    if (n->op == COULOMB_IS_ABSENT)
+        return v.type == COULOMB_ABSENT;
+    if (n->type == NODE_IN && nothing(&v))
+        return UNKNOWN;
+    for (size_t i = 0; i < n->count && result != TRUE_; i++) {
+        int one = compare(n->op, &v, &n->values[i], arena);
+
+        if (one != FALSE_)
+            result = one;
+    }
+    return result;
+}
+
+static int both(enum node_type type, int a, int b)
+{
+    int decides = type == NODE_AND ? FALSE_ : TRUE_;
+
+    if (a == decides || b == decides)
+        return decides;
+    return a == UNKNOWN || b == UNKNOWN ? UNKNOWN : !decides;
+}
+
+int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row,
+              coulomb_meta meta, struct arena *arena)
+{
+    short stack[EXPR_NODES_MAX] = {0};
+    size_t top = 0;
+
+    arena_reset(arena);
+    for (size_t i = 0; i < e->count && i < EXPR_NODES_MAX; i++) {
+        const struct node *n = &e->nodes[i];
+
+        switch (n->type) {
+        case NODE_COMPARE:
+        case NODE_IN:
+            stack[top++] = (short)eval_leaf(n, row, meta, arena);
+            break;
+        case NODE_NOT:
+            if (top > 0 && stack[top - 1] != UNKNOWN)
+                stack[top - 1] = !stack[top - 1];
+            break;
+        case NODE_AND:
+        case NODE_OR:
+            if (top < 2)
+                return UNKNOWN; /* no maker makes that */
+            top--;
+            stack[top - 1] = (short)both(n->type, stack[top - 1], stack[top]);
+            break;
+        }
+    }
+    return stack[0];
+}

@@ -1,0 +1,268 @@
+/*
+ * Inside a json column, by JSON Pointer. The column is parsed into sql/'s tree, one container of
+ * it is changed, and the tree is printed again: edits cost the document's size, which a draft
+ * written by a person's action can afford, and the result has Postgres's normal form.
+ *
+ * Pointers are walked in a loop. Members of a container that changes are copied into a fresh
+ * array in the arena, never edited in place.
+ */
+
+#include "client/value/draft.h"
+
+#include <string.h>
+
+#include "sql/jsonb.h"
+
+struct path {
+    struct arena arena;
+    struct jsonb_node root;
+    struct jsonb_node *parent; /* NULL: the pointer is "" */
+    struct slice last;         /* unescaped */
+};
+
+/* The next token of a pointer, unescaped (~1 is /, ~0 is ~); false: malformed or no memory. */
+static bool next_token(struct arena *arena, const char **at, struct slice *token)
+{
+    const char *end;
+    char *to;
+    size_t n = 0;
+
+    if (**at != '/')
+        return false;
+    ++*at;
+    end = strchr(*at, '/');
+    if (!end)
+        end = *at + strlen(*at);
+    to = arena_alloc(arena, (size_t)(end - *at) + 1);
+    if (!to)
+        return false;
+    for (const char *p = *at; p < end; p++) {
+        char ch = *p;
+
+        if (ch == '~') {
+            p++;
+            if (p >= end || (*p != '0' && *p != '1'))
+                return false;
+            ch = *p == '0' ? '~' : '/';
+        }
+        to[n++] = ch;
+    }
+    *token = slice_make(to, n);
+    *at = end;
+    return true;
+}
+
+/* An index without leading zeros, or "-" for the length. */
+static bool list_index(const struct jsonb_node *list, struct slice token, size_t *index)
+{
+    uint64_t n;
+
+    if (slice_eq(token, SLICE_LIT("-"))) {
+        *index = list->count;
+        return true;
+    }
+    if (token.len == 0 || (token.len > 1 && token.ptr[0] == '0') ||
+        !slice_to_u64(token, &n) || n > list->count)
+        return false;
+    *index = (size_t)n;
+    return true;
+}
+
+/* The place of a member among its siblings, which lie ordered; or where it would be. */
+static bool find_member(const struct jsonb_node *object, struct slice key, size_t *index)
+{
+    for (size_t i = 0; i < object->count; i++) {
+        struct slice k = object->items[i].key;
+        int order = (k.len > key.len) - (k.len < key.len);
+
+        if (order == 0 && k.len > 0)
+            order = memcmp(k.ptr, key.ptr, k.len);
+        if (order >= 0) {
+            *index = i;
+            return order == 0;
+        }
+    }
+    *index = object->count;
+    return false;
+}
+
+static struct jsonb_node *child_of(struct jsonb_node *node, struct slice token)
+{
+    size_t i;
+
+    if (node->kind == JSONB_OBJECT)
+        return find_member(node, token, &i) ? &node->items[i] : NULL;
+    if (node->kind == JSONB_ARRAY && list_index(node, token, &i) && i < node->count)
+        return &node->items[i];
+    return NULL;
+}
+
+static int bad_path(struct coulomb_draft *d, const char *column, const char *pointer)
+{
+    return client_fail(d->client, COULOMB_E_PATH, "column %s has nothing at \"%s\"",
+                       column, pointer);
+}
+
+/* Parses the column and walks to the container of what the pointer names. */
+static int path_open(struct path *p, struct coulomb_draft *d, int column,
+                     const char *pointer)
+{
+    const coulomb_value *v = &d->values[column];
+    const char *name = d->layout->columns[column].name;
+    struct slice text = SLICE_LIT("{}");
+    const char *at = pointer;
+    struct jsonb_node *node = &p->root;
+    struct err err;
+
+    if (d->layout->columns[column].type != COULOMB_JSON)
+        return client_fail(d->client, COULOMB_E_TYPE, "column %s is %s, not json", name,
+                           coulomb_type_name(d->layout->columns[column].type));
+    if (v->type == COULOMB_JSON)
+        text = value_slice(v);
+    if (jsonb_parse(text, &p->arena, &p->root, &err) != 0)
+        return client_no_memory(d->client); /* rows hold only json that parses */
+    p->parent = NULL;
+    while (*at != '\0') {
+        if (p->parent) {
+            node = child_of(p->parent, p->last);
+            if (!node)
+                return bad_path(d, name, pointer);
+        }
+        if (!next_token(&p->arena, &at, &p->last))
+            return bad_path(d, name, pointer);
+        if (jsonb_scalar(node))
+            return bad_path(d, name, pointer);
+        p->parent = node;
+    }
+    return COULOMB_OK;
+}
+
+/* A container's items with room for one more. */
+static struct jsonb_node *items_copy(struct arena *arena, const struct jsonb_node *node)
+{
+    struct jsonb_node *items = arena_calloc(arena, node->count + 1, sizeof(*items));
+
+    if (items && node->count > 0)
+        memcpy(items, node->items, node->count * sizeof(*items));
+    return items;
+}
+
+static int node_put(struct path *p, const struct jsonb_node *value, bool *found)
+{
+    struct jsonb_node *to = p->parent;
+    struct jsonb_node *items;
+    size_t i = 0;
+    bool there;
+
+    *found = true;
+    if (!to) {
+        p->root = *value;
+        return COULOMB_OK;
+    }
+    if (to->kind == JSONB_OBJECT) {
+        there = find_member(to, p->last, &i);
+    } else {
+        *found = list_index(to, p->last, &i);
+        there = i < to->count;
+    }
+    if (!*found)
+        return COULOMB_OK;
+    items = items_copy(&p->arena, to);
+    if (!items)
+        return COULOMB_E_MEMORY;
+    if (!there) {
+        memmove(items + i + 1, items + i, (to->count - i) * sizeof(*items));
+        to->count++;
+    }
+    items[i] = *value;
+    items[i].key = to->kind == JSONB_OBJECT ? p->last : (struct slice){NULL, 0};
+    to->items = items;
+    return COULOMB_OK;
+}
+
+static int node_remove(struct path *p, bool *found)
+{
+    struct jsonb_node *from = p->parent;
+    struct jsonb_node *items;
+    struct jsonb_node *node = from ? child_of(from, p->last) : NULL;
+    size_t i;
+
+    *found = node != NULL;
+    if (!node)
+        return COULOMB_OK;
+    i = (size_t)(node - from->items);
+    items = items_copy(&p->arena, from);
+    if (!items)
+        return COULOMB_E_MEMORY;
+    memmove(items + i, items + i + 1, (from->count - i - 1) * sizeof(*items));
+    from->items = items;
+    from->count--;
+    return COULOMB_OK;
+}
+
+static int path_write(struct path *p, struct coulomb_draft *d, int column)
+{
+    struct buf b;
+    coulomb_value v;
+    int code;
+
+    buf_init(&b, VALUE_BYTES_MAX);
+    jsonb_print(&p->root, &b);
+    v = coulomb_bytes_of(COULOMB_JSON, b.ptr, b.len);
+    code = b.failed ? client_no_memory(d->client) : draft_put(d, (size_t)column, &v);
+    buf_fini(&b);
+    return code;
+}
+
+int coulomb_draft_json_set(coulomb_draft *d, const char *column, const char *pointer,
+                           const char *json)
+{
+    struct path p;
+    struct jsonb_node value;
+    struct err err;
+    bool found = true;
+    int i = draft_column(d, column);
+    int code;
+
+    if (i < 0)
+        return i;
+    memset(&p, 0, sizeof(p));
+    arena_init(&p.arena, VALUE_BYTES_MAX);
+    code = path_open(&p, d, i, pointer);
+    if (code == COULOMB_OK) {
+        code = jsonb_parse(slice_of(json), &p.arena, &value, &err);
+        if (code != 0)
+            code = client_fail(d->client, value_code(code), "column %s: %s", column,
+                               err.message);
+    }
+    if (code == COULOMB_OK && node_put(&p, &value, &found) != COULOMB_OK)
+        code = client_no_memory(d->client);
+    if (code == COULOMB_OK && !found)
+        code = bad_path(d, column, pointer);
+    if (code == COULOMB_OK)
+        code = path_write(&p, d, i);
+    arena_fini(&p.arena);
+    return code;
+}
+
+int coulomb_draft_json_unset(coulomb_draft *d, const char *column, const char *pointer)
+{
+    struct path p;
+    bool found = true;
+    int i = draft_column(d, column);
+    int code;
+
+    if (i < 0)
+        return i;
+    memset(&p, 0, sizeof(p));
+    arena_init(&p.arena, VALUE_BYTES_MAX);
+    code = path_open(&p, d, i, pointer);
+    if (code == COULOMB_OK && node_remove(&p, &found) != COULOMB_OK)
+        code = client_no_memory(d->client);
+    if (code == COULOMB_OK && !found)
+        code = bad_path(d, column, pointer);
+    if (code == COULOMB_OK)
+        code = path_write(&p, d, i);
+    arena_fini(&p.arena);
+    return code;
+}

@@ -1,0 +1,55 @@
+/* Values by way of sql/: order, equality, text forms, normal forms. Internal. */
+#ifndef COULOMB_CLIENT_VALUE_VALUE_H
+#define COULOMB_CLIENT_VALUE_VALUE_H
+
+#include <stdbool.h>
+
+#include "base/arena.h"
+#include "coulomb/value.h"
+#include "sql/types.h"
+
+/* Bounds of one value. */
+#define VALUE_BYTES_MAX (1u << 30)
+#define VALUE_ITEMS_MAX 10000000u
+
+struct sql_type value_sql_type(coulomb_type type, coulomb_type element);
+/* The value for sql/; numerics, json and arrays are parsed into the arena. 0, COULOMB_E_MEMORY,
+ * COULOMB_E_INVALID_TEXT (detail in err). Not for absent and null. */
+int value_to_sql(const coulomb_value *v, struct arena *arena, struct sql_value *out,
+                 struct err *err);
+/* From what sql/ read; points into the arena. */
+int value_from_sql(coulomb_type type, coulomb_type element, const struct sql_value *v,
+                   struct arena *arena, coulomb_value *out);
+/* As coulomb_value_compare, with scratch memory. */
+int value_compare(const coulomb_value *a, const coulomb_value *b, struct arena *arena,
+                  int *order);
+/* Whether they are the same value, byte by byte or by compare; types may differ. */
+int value_equal(const coulomb_value *a, const coulomb_value *b, struct arena *arena,
+                bool *equal);
+/* Equal values hash alike: numbers by their value. */
+int value_hash(const coulomb_value *v, uint64_t seed, struct arena *arena,
+               uint64_t *hash);
+/* The value in the form that rows keep: numerics and json as Postgres prints them, also in
+ * arrays; text is checked for UTF-8. Points into the arena or the input. */
+int value_normal(const coulomb_value *v, struct arena *arena, coulomb_value *out,
+                 struct err *err);
+/* ERR_ codes of base as ours. */
+int value_code(int err_code);
+
+static inline bool value_is_number(coulomb_type t)
+{
+    return t == COULOMB_INT64 || t == COULOMB_DOUBLE || t == COULOMB_NUMERIC;
+}
+
+static inline bool value_is_bytes(coulomb_type t)
+{
+    return t == COULOMB_TEXT || t == COULOMB_BYTES || t == COULOMB_NUMERIC ||
+           t == COULOMB_JSON;
+}
+
+static inline struct slice value_slice(const coulomb_value *v)
+{
+    return (struct slice){v->v.s.ptr, v->v.s.len};
+}
+
+#endif

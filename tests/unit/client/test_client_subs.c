@@ -1,0 +1,266 @@
+/* Behaviours E (subscriptions, virtual properties) of tests/CLIENT.md. */
+#include "support/client.h"
+
+static void commit_row(struct world *w, int64_t id, int64_t q)
+{
+    OK(coulomb_sync_begin(w->sync, 0));
+    OK(sync_patch(w, id, q));
+    OK(coulomb_sync_commit(w->sync));
+}
+
+/* --- E: subscriptions ------------------------------------------------------------------------------ */
+
+static void subscribe(struct world *w, coulomb_sub_options *o)
+{
+    OK(coulomb_subscribe(w->coll, o, hear, &w->heard, &w->sub));
+    poll_all(w);
+}
+
+static void e1_initial_rows_on_request_only(void **state)
+{
+    struct world *w = world_open();
+    coulomb_sub_options o;
+
+    (void)state;
+    synced(w, 1, 1);
+    synced(w, 2, 2);
+    coulomb_options_init(&o, sizeof(o));
+    subscribe(w, &o);
+    assert_int_equal(w->heard.batches, 0);
+    commit_row(w, 1, 5); /* of a row not sent: an insert */
+    OK(coulomb_sync_begin(w->sync, 0));
+    OK(coulomb_sync_delete(w->sync, coulomb_key_int(2))); /* of a row not sent: nothing */
+    OK(coulomb_sync_commit(w->sync));
+    commit_row(w, 1, 6);
+    poll_all(w);
+    assert_int_equal(w->heard.count, 2);
+    expect(w, 0, COULOMB_INSERT, 1, 5);
+    expect(w, 1, COULOMB_UPDATE, 1, 6);
+    coulomb_unsubscribe(w->sub);
+    memset(&w->heard, 0, sizeof(w->heard));
+    o.initial = COULOMB_INITIAL_ROWS;
+    subscribe(w, &o);
+    assert_int_equal(w->heard.batches, 1);
+    expect(w, 0, COULOMB_INSERT, 1, 6);
+    coulomb_unsubscribe(w->sub);
+    memset(&w->heard, 0, sizeof(w->heard));
+    o.initial = COULOMB_INITIAL_UNFILTERED;
+    subscribe(w, &o);
+    commit_row(w, 1, 7);
+    poll_all(w);
+    expect(w, 0, COULOMB_UPDATE, 1, 7);
+    world_close(w);
+}
+
+static void e2_only_differences_are_heard(void **state)
+{
+    struct world *w = world_open();
+
+    (void)state;
+    synced(w, 1, 1);
+    watch(w, COULOMB_INITIAL_ROWS);
+    commit_row(w, 1, 1);
+    commit_row(w, 1, 2);
+    poll_all(w);
+    assert_int_equal(w->heard.batches, 1);
+    assert_int_equal(w->heard.count, 1);
+    world_close(w);
+}
+
+static void e3_entering_and_leaving_a_condition(void **state)
+{
+    struct world *w = world_open();
+    coulomb_sub_options o;
+    coulomb_expr *e = coulomb_where(w->coll, "qty", COULOMB_GT, coulomb_int(10));
+
+    (void)state;
+    assert_non_null(e);
+    synced(w, 1, 5);
+    synced(w, 2, 15);
+    coulomb_options_init(&o, sizeof(o));
+    o.initial = COULOMB_INITIAL_ROWS;
+    o.where = e;
+    subscribe(w, &o);
+    coulomb_expr_free(e);
+    commit_row(w, 1, 20);
+    commit_row(w, 1, 21);
+    commit_row(w, 2, 3);
+    commit_row(w, 2, 4);
+    poll_all(w);
+    assert_int_equal(w->heard.count, 4);
+    expect(w, 0, COULOMB_INSERT, 2, 15);
+    expect(w, 1, COULOMB_INSERT, 1, 20);
+    expect(w, 2, COULOMB_UPDATE, 1, 21);
+    expect(w, 3, COULOMB_DELETE, 2, 15);
+    world_close(w);
+}
+
+static void e4_nothing_after_unsubscribe(void **state)
+{
+    struct world *w = world_open();
+
+    (void)state;
+    watch(w, COULOMB_INITIAL_ROWS);
+    synced(w, 1, 1);
+    coulomb_unsubscribe(w->sub); /* also of what is queued */
+    w->sub = NULL;
+    poll_all(w);
+    assert_int_equal(w->heard.count, 0);
+    world_close(w);
+}
+
+static int always(const coulomb_row *row, void *arg)
+{
+    (void)row;
+    (void)arg;
+    return 1;
+}
+
+static void e5_a_condition_is_given_once(void **state)
+{
+    struct world *w = world_open();
+    coulomb_sub_options o;
+    coulomb_expr *e = coulomb_and(
+        coulomb_where(w->coll, "qty", COULOMB_GTE, coulomb_int(1)),
+        coulomb_not(coulomb_where(w->coll, "name", COULOMB_EQ, coulomb_text("x"))));
+
+    (void)state;
+    assert_non_null(e);
+    coulomb_options_init(&o, sizeof(o));
+    o.where = e;
+    o.where_fn = always;
+    assert_int_equal(coulomb_subscribe(w->coll, &o, hear, &w->heard, &w->sub),
+                     COULOMB_E_BOTH_WHERE);
+    o.where_fn = NULL;
+    o.initial = COULOMB_INITIAL_ROWS;
+    OK(coulomb_subscribe(w->coll, &o, hear, &w->heard, &w->sub));
+    coulomb_expr_free(e);
+    OK(coulomb_sync_begin(w->sync, 0));
+    OK(sync_row(w, 1, "x", 1));
+    OK(sync_row(w, 2, "y", 1));
+    OK(sync_row(w, 3, NULL, 1)); /* absent: unknown */
+    OK(coulomb_sync_commit(w->sync));
+    poll_all(w);
+    assert_int_equal(w->heard.count, 1);
+    expect(w, 0, COULOMB_INSERT, 2, 1);
+    world_close(w);
+}
+
+static void e6_e13_filtered_ones_hear_while_loading_and_ready(void **state)
+{
+    struct world *w = world_open();
+    coulomb_sub_options o;
+
+    (void)state;
+    coulomb_options_init(&o, sizeof(o));
+    o.where_fn = always;
+    o.initial = COULOMB_INITIAL_ROWS;
+    subscribe(w, &o);
+    synced(w, 1, 1);
+    poll_all(w);
+    assert_int_equal(w->heard.count, 1);
+    OK(coulomb_sync_mark_ready(w->sync));
+    poll_all(w);
+    assert_int_equal(w->heard.empty, 1);
+    world_close(w);
+}
+
+static void e9_a_failed_transaction_leaves_no_local_origin(void **state)
+{
+    (void)state;
+    for (int not_optimistic = 0; not_optimistic < 2; not_optimistic++) {
+        struct world *w = world_open();
+        coulomb_mutate_options o = in_tx(NULL);
+        coulomb_meta meta;
+
+        o.not_optimistic = not_optimistic;
+        synced(w, 1, 1);
+        OK(set_qty(w, 1, 2, &o, NULL));
+        poll_all(w);
+        answer(w, 0, COULOMB_E_FAILED);
+        commit_row(w, 1, 3);
+        assert_true(coulomb_row_meta(w->coll, coulomb_key_int(1), &meta));
+        assert_false(meta.local);
+        assert_true(meta.synced);
+        world_close(w);
+    }
+}
+
+static void e10_conditions_on_virtual_properties(void **state)
+{
+    struct world *w = world_open();
+    coulomb_sub_options o;
+    coulomb_expr *e = coulomb_where(w->coll, "$synced", COULOMB_EQ, coulomb_bool(0));
+
+    (void)state;
+    assert_non_null(e);
+    coulomb_options_init(&o, sizeof(o));
+    o.initial = COULOMB_INITIAL_ROWS;
+    o.where = e;
+    subscribe(w, &o);
+    coulomb_expr_free(e);
+    synced(w, 1, 1);
+    OK(insert(w, 2, 1, NULL, NULL));
+    poll_all(w);
+    answer(w, 0, COULOMB_OK);
+    synced(w, 2, 1);
+    poll_all(w);
+    assert_int_equal(w->heard.count, 2);
+    expect(w, 0, COULOMB_INSERT, 2, 1);
+    expect(w, 1, COULOMB_DELETE, 2, 1);
+    world_close(w);
+}
+
+static void e12_snapshots_by_index_and_by_scan_agree(void **state)
+{
+    struct world *w = world_open();
+    coulomb_order order = {"qty", 1, 0};
+    coulomb_snapshot_options o;
+    coulomb_result *r;
+
+    (void)state;
+    for (int64_t i = 0; i < 20; i++)
+        synced(w, i, (i * 7) % 10);
+    coulomb_options_init(&o, sizeof(o));
+    o.limit = 5;
+    assert_int_equal(coulomb_snapshot(w->coll, &o, &r), COULOMB_E_LIMIT_NEEDS_ORDER);
+    o.order = &order;
+    o.order_count = 1;
+    for (int indexed = 0; indexed < 2; indexed++) {
+        coulomb_expr *e = coulomb_where(w->coll, "qty", COULOMB_LT, coulomb_int(8));
+
+        assert_non_null(e);
+        o.where = e;
+        OK(coulomb_snapshot(w->coll, &o, &r));
+        assert_int_equal(coulomb_result_indexed(r), indexed);
+        assert_int_equal(coulomb_result_count(r), 5);
+        for (size_t i = 0; i < 5; i++)
+            assert_int_equal(coulomb_row_int(coulomb_result_row(r, i), "qty", -1),
+                             7 - (int64_t)i / 2);
+        coulomb_result_free(r);
+        coulomb_expr_free(e);
+        if (!indexed)
+            OK(coulomb_index_new(w->coll, "qty", COULOMB_INDEX_ORDERED, NULL));
+    }
+    o.where = NULL;
+    o.optimized_only = 1;
+    assert_int_equal(coulomb_snapshot(w->coll, &o, &r), COULOMB_E_NO_INDEX);
+    world_close(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(e1_initial_rows_on_request_only),
+        cmocka_unit_test(e2_only_differences_are_heard),
+        cmocka_unit_test(e3_entering_and_leaving_a_condition),
+        cmocka_unit_test(e4_nothing_after_unsubscribe),
+        cmocka_unit_test(e5_a_condition_is_given_once),
+        cmocka_unit_test(e6_e13_filtered_ones_hear_while_loading_and_ready),
+        cmocka_unit_test(e9_a_failed_transaction_leaves_no_local_origin),
+        cmocka_unit_test(e10_conditions_on_virtual_properties),
+        cmocka_unit_test(e12_snapshots_by_index_and_by_scan_agree),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
