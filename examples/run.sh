@@ -134,16 +134,22 @@ app_settings
 started+=($!)
 server=$!
 app_programs
+ended() {
+    tail -n 5 "$data_dir/server.log" >&2
+    die "the server has ended (the whole log: $data_dir/server.log)"
+}
+for _ in $(seq 300); do
+    kill -0 "$server" 2>/dev/null || ended
+    ! grep -q 'event=replica.streaming' server.log || break
+    sleep 0.1
+done
+# With --port 0 the server has chosen.
+port=$(sed -n 's/.*event=http.listening .*port=\([0-9]*\).*/\1/p' server.log | tail -n 1)
 printf 'window.API_URL = "http://127.0.0.1:%s"\n' "$port" >"$app_dir/dist/config.js"
 exec 8<> <(:) # esbuild serves until the end of its input, which this pipe never has
 "$app_dir/node_modules/@esbuild/linux-x64/bin/esbuild" --servedir="$app_dir/dist" \
     --serve="127.0.0.1:$page_port" --log-level=error <&8 9>&- &
 started+=($!)
-for _ in $(seq 300); do
-    kill -0 "$server" 2>/dev/null || die "the server has ended: see $data_dir/server.log"
-    ! grep -q 'event=replica.streaming' server.log || break
-    sleep 0.1
-done
 
 cat <<END
 

@@ -2,11 +2,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Browser, BrowserContext, Locator, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { AppPage, hasChromium, launchBrowser, openPage, ROOT, shot } from '../support/app.js';
 import { until } from '../support/process.js';
 import { useSuite } from '../support/suite.js';
 import { GATE_ENV } from '../support/tokens.js';
+
+// A Postgres in a browser on a busy machine takes its time.
+vi.setConfig({ testTimeout: 120_000 });
 
 const APP = 'write-patterns/web';
 const file = (name: string): string => join(ROOT, 'examples', APP, name);
