@@ -60,7 +60,7 @@ static void check(const struct params *p)
 static void guard(struct slice query, struct slice body, bool exact)
 {
     json_t *owner;
-    const struct guard g = {grant(&owner), 0, exact};
+    const struct guard g = {grant(&owner), 0, 0, exact};
     const char *reply;
     struct arena arena;
 

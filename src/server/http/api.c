@@ -221,7 +221,7 @@ static void guarded_shape(struct http_loop *loop, struct evreq *req, struct slic
         refuse_token(loop, req, why);
         return;
     }
-    const struct guard guard = {&grant, token->ends_s, exact};
+    const struct guard guard = {&grant, token->ends_s, token->expires_s, exact};
     shape_request_begin_guarded(loop, req, query, &guard);
     token_release(token);
 }
@@ -237,7 +237,8 @@ static void route_shape(struct http_loop *loop, struct evreq *req, struct slice 
     int rc = route_grant(route, path, token, &json, &err);
 
     if (rc == 0 && grant_read(json, &grant) == 0) {
-        const struct guard guard = {&grant, token ? token->ends_s : 0, false};
+        const struct guard guard = {&grant, token ? token->ends_s : 0,
+                                    token ? token->expires_s : 0, false};
 
         shape_request_begin_guarded(loop, req, query, &guard);
     } else if (rc == ERR_NOT_FOUND) {

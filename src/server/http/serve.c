@@ -35,7 +35,7 @@ static struct respond_log answer_of(struct shape_request *r, struct offset end)
         .requested = r->after,
         .end = end,
         .has_data = true,
-        .limited = r->expires_s != 0,
+        .limited = r->ends_s != 0,
         .life_s = r->expires_s - clock_wall_us() / 1000000,
     };
 

@@ -406,7 +406,7 @@ static void arrive(struct shape_request *r, struct slice query, const struct gua
 
 bool shape_request_expired(const struct shape_request *r)
 {
-    return r->expires_s != 0 && clock_wall_us() / 1000000 >= r->expires_s;
+    return r->ends_s != 0 && clock_wall_us() / 1000000 >= r->ends_s;
 }
 
 void shape_request_begin(struct http_loop *loop, struct evreq *req, struct slice query)
@@ -438,6 +438,7 @@ void shape_request_begin_guarded(struct http_loop *loop, struct evreq *req,
     list_push(&loop->requests, &r->link);
     evreq_on_finish(req, on_finish, r);
     r->guarded = g != NULL;
+    r->ends_s = g ? g->ends_s : 0;
     r->expires_s = g ? g->expires_s : 0;
     arrive(r, query, g);
 }

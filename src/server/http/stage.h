@@ -110,7 +110,8 @@ struct sse_splitter {
 /* What a guarded request may see; borrowed for the call. */
 struct guard {
     const struct grant *grant;
-    int64_t expires_s; /* since 1970; 0: never */
+    int64_t ends_s;    /* since 1970: so long it is served; 0: for ever */
+    int64_t expires_s; /* so long caches may keep it */
     bool exact;        /* the request must name the same table, rows and columns itself */
 };
 
@@ -128,7 +129,8 @@ struct shape_request {
     bool expired;       /* the long poll is over: answer whatever there is */
     bool counted;       /* in the gauge of live readers */
     bool guarded;       /* by a grant: no secret is needed */
-    int64_t expires_s;  /* of the token that grants it, since 1970; 0: none did */
+    int64_t ends_s;     /* of the token that grants it, since 1970; 0: none did */
+    int64_t expires_s;  /* as that token says */
     int64_t began_us;
 
     /* Until the shape is found. */
