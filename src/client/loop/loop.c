@@ -138,6 +138,9 @@ int64_t client_now(const coulomb_client *c)
 /* --- Errors and log ----------------------------------------------------------------------- */
 
 static int error_vset(coulomb_error *e, int code, const char *format, va_list args)
+    __attribute__((format(printf, 3, 0)));
+
+static int error_vset(coulomb_error *e, int code, const char *format, va_list args)
 {
     e->code = code;
     e->key[0] = e->column[0] = '\0';
