@@ -24,8 +24,8 @@
 #define BODY_MAX_BYTES    (64u * 1024)        /* larger log parts are file pieces */
 #define BODY_CACHE_BYTES  (64u * 1024 * 1024) /* of all shapes together */
 #define TAIL_MAX_BYTES                                                                   \
-    (64u * 1024)                 /* of messages in segments, then they are rewritten, */
-#define TAIL_LARGE_MESSAGE 4096u /* unless they are that large on average */
+    (64u * 1024) /* of messages in segments, then they are rewritten, */
+#define TAIL_LARGE_MESSAGE (16u * 1024) /* unless they are that large on average */
 #define SMALL_SNAPSHOT     (64u * 1024) /* up to this it lies in a segment */
 #define WRITE_BLOCK_BYTES  (256u * 1024)
 #define STAGE_MAX_BYTES                                                                  \

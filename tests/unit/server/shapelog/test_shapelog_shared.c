@@ -167,6 +167,29 @@ static void long_tails_go_to_files_and_dead_segments_go(void **state)
     many_fini(&m, 4);
 }
 
+/* Each shape would write them again, and a reader gains nothing. */
+static void a_few_large_messages_stay_in_their_segment(void **state)
+{
+    struct many m;
+    struct model *model = model_new();
+    uint64_t bytes;
+
+    (void)state;
+    many_init(&m, 40);
+    for (uint64_t tx = 10; tx < 13; tx++) {
+        give_all(&m, 40, tx, 100000);
+        model_put(model, tx, 0, 100000, true);
+        while (shapelog_tend(m.f.log, 1000))
+            ;
+        assert_true(checkpoint(&m.f, tx));
+    }
+    assert_int_equal(files_in(&m.f, "shapes", &bytes), 0);
+    for (unsigned i = 0; i < 40; i++)
+        assert_log(m.shape[i], model, CHUNK);
+    model_free(model);
+    many_fini(&m, 40);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -174,6 +197,7 @@ int main(void)
         cmocka_unit_test(small_shapes_have_neither_files_nor_descriptors),
         cmocka_unit_test(a_checkpoint_syncs_as_often_for_many_shapes_as_for_one),
         cmocka_unit_test(long_tails_go_to_files_and_dead_segments_go),
+        cmocka_unit_test(a_few_large_messages_stay_in_their_segment),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
