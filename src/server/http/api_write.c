@@ -162,6 +162,14 @@ static void answer_write(struct api_call *call)
 
 static void next_job(struct api_call *call);
 
+/* What became of the job, behind those before it. */
+static void list_job(struct api_call *call)
+{
+    if (call->answers.len > 0)
+        buf_putc(&call->answers, ',');
+    put_job(call, &call->answers);
+}
+
 /* On the loop's thread: a job has ended. */
 static void run_done(struct evloop_task *task)
 {
@@ -173,9 +181,7 @@ static void run_done(struct evloop_task *task)
         api_call_free(call);
         return;
     }
-    if (call->done > 0)
-        buf_putc(&call->answers, ',');
-    put_job(call, &call->answers);
+    list_job(call);
     call->done++;
     more = call->job->result.failure == WRITE_DONE && call->done < call->batch.count;
     if (more)
@@ -202,7 +208,7 @@ static void submit(struct api_call *call)
     call->away = false;
     write_refuse(call->job, WRITE_FAILED_BUSY, "%s",
                  write_failure_info(WRITE_FAILED_BUSY)->text);
-    put_job(call, &call->answers);
+    list_job(call);
     answer_write(call);
 }
 
@@ -211,7 +217,7 @@ static void refuse_write(struct api_call *call, enum write_failure why,
                          const char *message)
 {
     write_refuse(call->job, why, "%s", message);
-    put_job(call, &call->answers);
+    list_job(call);
     answer_write(call);
 }
 
@@ -222,7 +228,7 @@ static int set_identity(struct api_call *call)
     const struct token *token = call->token;
     struct write_job *job = call->job;
 
-    if (gate_role(gate, token, &job->role) != 0)
+    if (gate_role(gate, token, &job->role) != 0 || !job->role)
         return ERR_INVALID;
     job->subject = arena_dup(&job->arena, slice_of(token ? token->subject : ""));
     job->claims = arena_dup(&job->arena, slice_of(token ? token->claims_text : "{}"));
@@ -343,7 +349,7 @@ static void begin_call(struct api_call *call, struct slice body)
     if (rc == 0) {
         submit(call);
     } else if (call->job->result.failure != WRITE_DONE) {
-        put_job(call, &call->answers);
+        list_job(call);
         answer_write(call);
     } else {
         refuse_write(call, WRITE_FAILED_INTERNAL, "the write failed");

@@ -70,6 +70,12 @@ static void take_failure(struct write_job *job, size_t at, const PGresult *resul
 
     if (r->failure != WRITE_DONE)
         return;
+    /* libpq's own words (no memory for an answer): what the server does with the rest, and with the
+     * commit, they don't say. */
+    if (!PQresultErrorField(result, PG_DIAG_SQLSTATE)) {
+        job->uncertain = true;
+        return;
+    }
     job->failed_at = at;
     copy_field(job->sqlstate, sizeof job->sqlstate, result, PG_DIAG_SQLSTATE);
     enum write_failure why = write_failure_of_sqlstate(job->sqlstate, &status);

@@ -216,26 +216,34 @@ static int put_identity(struct write_job *job, int64_t timeout_ms,
 
     if (!values)
         return ERR_MEMORY;
+    if (!job->role) { /* never as the connection's own user */
+        refuse_plain(job, WRITE_FAILED_FORBIDDEN);
+        return ERR_INVALID;
+    }
     values[0] = job->role;
     values[1] = job->claims;
     values[2] = arena_printf(&job->arena, "%lld", (long long)timeout_ms);
     *s = (struct write_statement){.kind = WRITE_STATEMENT_IDENTITY,
-                                  .sql = job->role ? gate_identity_sql : gate_claims_sql,
-                                  .count = job->role ? 3 : 2,
-                                  .values = job->role ? values : values + 1,
+                                  .sql = gate_identity_sql,
+                                  .count = 3,
+                                  .values = values,
                                   .mutation = -1};
     return values[2] ? 0 : ERR_MEMORY;
 }
 
-/* The answer is kept as the connection's own user, who alone may. */
+#define ANSWER_STATEMENTS 3
+
+/* The answer is kept as the connection's own user, who alone may; then the role is the caller's
+ * again, since deferred triggers run at the commit, under the role that is in force there. */
 static int put_answer(struct write_job *job, struct write_statement *s)
 {
-    const char **values = arena_calloc(&job->arena, 2, sizeof *values);
+    const char **values = arena_calloc(&job->arena, 3, sizeof *values);
 
     if (!values)
         return ERR_MEMORY;
     values[0] = job->subject;
     values[1] = arena_dup(&job->arena, job->id);
+    values[2] = job->role;
     s[0] = (struct write_statement){.kind = WRITE_STATEMENT_ANSWER,
                                     .sql = "SELECT set_config('role', 'none', true)",
                                     .mutation = -1};
@@ -246,6 +254,11 @@ static int put_answer(struct write_job *job, struct write_statement *s)
         .count = 2,
         .values = values,
         .mutation = -1};
+    s[2] = (struct write_statement){.kind = WRITE_STATEMENT_ANSWER,
+                                    .sql = "SELECT set_config('role', $1, true)",
+                                    .count = 1,
+                                    .values = values + 2,
+                                    .mutation = -1};
     return values[1] ? 0 : ERR_MEMORY;
 }
 
@@ -253,7 +266,8 @@ static int put_answer(struct write_job *job, struct write_statement *s)
 static int prepare_job(struct worker *w, struct write_job *job)
 {
     size_t steps = job->transaction ? job->transaction->count : 1;
-    struct write_statement *s = arena_calloc(&job->arena, steps + 5, sizeof *s);
+    struct write_statement *s =
+        arena_calloc(&job->arena, steps + 3 + ANSWER_STATEMENTS, sizeof *s);
     size_t n = 0;
     int rc = s ? 0 : ERR_MEMORY;
 
@@ -266,7 +280,7 @@ static int prepare_job(struct worker *w, struct write_job *job)
                               : prepare_call(w, job, &s[n++]);
     if (rc == 0 && job->call && job->id.len > 0) {
         rc = put_answer(job, &s[n]);
-        n += 2;
+        n += ANSWER_STATEMENTS;
     }
     if (rc == 0 && job->id.len == 0)
         s[n++] = (struct write_statement){
