@@ -19,6 +19,7 @@ struct token_cache {
     struct list used; /* last: used most recently */
     size_t max_tokens;
     int64_t max_age_s;
+    uint64_t generation;
 };
 
 static struct slice key_of(const unsigned char *hash)
@@ -59,7 +60,16 @@ void token_cache_clear(struct token_cache *cache)
     pthread_mutex_lock(&cache->lock);
     while (!list_empty(&cache->used))
         drop_first(cache);
+    cache->generation++;
     pthread_mutex_unlock(&cache->lock);
+}
+
+uint64_t token_cache_generation(struct token_cache *cache)
+{
+    pthread_mutex_lock(&cache->lock);
+    uint64_t generation = cache->generation;
+    pthread_mutex_unlock(&cache->lock);
+    return generation;
 }
 
 void token_cache_free(struct token_cache *cache)
@@ -97,7 +107,8 @@ struct token *token_cache_get(struct token_cache *cache,
 }
 
 void token_cache_put(struct token_cache *cache,
-                     const unsigned char hash[TOKEN_HASH_BYTES], struct token *token)
+                     const unsigned char hash[TOKEN_HASH_BYTES], struct token *token,
+                     uint64_t generation)
 {
     struct entry *e = calloc(1, sizeof *e);
 
@@ -110,9 +121,10 @@ void token_cache_put(struct token_cache *cache,
     struct entry *before = map_get(&cache->entries, key_of(hash));
     if (before)
         drop(cache, before);
-    while (cache->entries.len >= cache->max_tokens)
+    bool current = cache->generation == generation;
+    while (current && cache->entries.len >= cache->max_tokens)
         drop_first(cache);
-    if (map_put(&cache->entries, key_of(hash), e, NULL) == 0) {
+    if (current && map_put(&cache->entries, key_of(hash), e, NULL) == 0) {
         list_push(&cache->used, &e->link);
         e = NULL;
     }

@@ -13,9 +13,13 @@ void token_cache_free(struct token_cache *cache);
 /* Retained, or NULL. */
 struct token *token_cache_get(struct token_cache *cache,
                               const unsigned char hash[TOKEN_HASH_BYTES], int64_t now_s);
-/* Retains; does nothing when memory is out. */
+/* How often it was cleared: read before the keys that a token is verified with are taken. */
+uint64_t token_cache_generation(struct token_cache *cache);
+/* Retains; does nothing when memory is out, or when it was cleared since that generation, since the
+ * keys may be others now. */
 void token_cache_put(struct token_cache *cache,
-                     const unsigned char hash[TOKEN_HASH_BYTES], struct token *token);
+                     const unsigned char hash[TOKEN_HASH_BYTES], struct token *token,
+                     uint64_t generation);
 void token_cache_clear(struct token_cache *cache);
 
 #endif

@@ -260,9 +260,11 @@ void gate_free(struct gate *gate)
 
 /* --- Who --- */
 
-static int verify(struct token_cache *cache, const struct token_keys *keys,
-                  const struct token_rules *rules, struct slice text, int64_t now_s,
-                  struct token **out, enum token_refusal *why)
+/* generation: of the cache, before the keys were taken. */
+static int verify(struct token_cache *cache, uint64_t generation,
+                  const struct token_keys *keys, const struct token_rules *rules,
+                  struct slice text, int64_t now_s, struct token **out,
+                  enum token_refusal *why)
 {
     unsigned char hash[TOKEN_HASH_BYTES];
 
@@ -277,13 +279,14 @@ static int verify(struct token_cache *cache, const struct token_keys *keys,
         return 0;
     int rc = token_verify(keys, rules, text, now_s, out, why);
     if (rc == 0)
-        token_cache_put(cache, hash, *out);
+        token_cache_put(cache, hash, *out, generation);
     return rc;
 }
 
 int gate_verify_auth(struct gate *gate, struct slice text, int64_t now_s,
                      struct token **out, enum token_refusal *why)
 {
+    uint64_t generation = token_cache_generation(gate->auth_cache);
     struct token_keys *keys = gate->jwks   ? jwks_keys(gate->jwks)
                               : gate->keys ? token_keys_retain(gate->keys)
                                            : NULL;
@@ -297,7 +300,8 @@ int gate_verify_auth(struct gate *gate, struct slice text, int64_t now_s,
         *why = TOKEN_REFUSED_NO_KEYS;
         return ERR_RETRY;
     }
-    int rc = verify(gate->auth_cache, keys, &gate->auth_rules, text, now_s, out, why);
+    int rc = verify(gate->auth_cache, generation, keys, &gate->auth_rules, text, now_s,
+                    out, why);
     token_keys_release(keys);
     if (gate->jwks && *why == TOKEN_REFUSED_KEY)
         jwks_ask(gate->jwks);
@@ -307,8 +311,8 @@ int gate_verify_auth(struct gate *gate, struct slice text, int64_t now_s,
 int gate_verify_shape(struct gate *gate, struct slice text, int64_t now_s,
                       struct token **out, struct grant *grant, enum token_refusal *why)
 {
-    int rc = verify(gate->shape_cache, gate->shape_keys, &gate->shape_rules, text, now_s,
-                    out, why);
+    int rc = verify(gate->shape_cache, token_cache_generation(gate->shape_cache),
+                    gate->shape_keys, &gate->shape_rules, text, now_s, out, why);
 
     if (rc == 0 && grant_read(json_object_get((*out)->claims, "shape"), grant) != 0) {
         token_release(*out);

@@ -183,7 +183,7 @@ static void the_cache_is_bounded_and_forgets(void **state)
     assert_int_equal(token_verify(keys, &plain, slice_of(text), NOW, &token, &why), 0);
     for (unsigned i = 0; i < 3; i++) {
         token_hash(slice_make((const char *)&i, sizeof i), hash[i]);
-        token_cache_put(cache, hash[i], token);
+        token_cache_put(cache, hash[i], token, 0);
     }
     assert_null(token_cache_get(cache, hash[0], NOW)); /* the oldest made room */
     struct token *again = token_cache_get(cache, hash[1], NOW + 59);
@@ -191,6 +191,15 @@ static void the_cache_is_bounded_and_forgets(void **state)
     token_release(again);
     assert_null(token_cache_get(cache, hash[1], NOW + 60)); /* expired */
     assert_null(token_cache_get(cache, hash[2], NOW - 1));  /* the clock was put back */
+    /* Verified with keys of before it was cleared. */
+    uint64_t before = token_cache_generation(cache);
+    token_cache_clear(cache);
+    token_cache_put(cache, hash[0], token, before);
+    assert_null(token_cache_get(cache, hash[0], NOW));
+    token_cache_put(cache, hash[0], token, token_cache_generation(cache));
+    again = token_cache_get(cache, hash[0], NOW);
+    assert_ptr_equal(again, token);
+    token_release(again);
     token_cache_free(cache);
     token_release(token);
     token_keys_release(keys);
