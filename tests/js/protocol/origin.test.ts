@@ -157,9 +157,11 @@ describe('the database goes back to an older copy', () => {
         if (how === 'is down') await server.launch();
         await untilRows(follower, items, 40_000);
         await rotated(server, seen);
-        expect(server.log).toMatch(more > 0
-            ? /event=origin\.differs reason=storage_ahead detail="a commit that was read before/
-            : /event=origin\.differs reason=storage_ahead detail="the database was restored/);
+        const commit = /event=origin\.differs reason=storage_ahead detail="a commit that was read before/;
+        const restored = /event=origin\.differs reason=storage_ahead detail="the database was restored/;
+        // One that runs may be back before the transactions are, and finds that the WAL is too short.
+        if (how === 'runs' && more > 0) expect(commit.test(server.log) || restored.test(server.log)).toBe(true);
+        else expect(server.log).toMatch(more > 0 ? commit : restored);
         expect(server.log.match(/event=origin\.differs/g)).toHaveLength(1);
     }, 90_000);
 });
