@@ -104,7 +104,7 @@ static void verify_cached(const char *payload)
     if (token_verify(keys, &rules, slice_of(text), (int64_t)wall_s(), &token, &why) != 0)
         die("%s", token_refusal_text(why));
     token_hash(slice_of(text), hash);
-    token_cache_put(cache, hash, token);
+    token_cache_put(cache, hash, token, token_cache_generation(cache));
     token_release(token);
     double began = now_s();
     do {
