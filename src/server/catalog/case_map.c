@@ -11,8 +11,6 @@
 
 #include "server/pg/pg.h"
 
-#define TEXT_MAX_BYTES (16u << 20) /* every character there is has less */
-
 struct case_map {
     atomic_uint refs;
     struct sql_letters *letters;
@@ -114,7 +112,7 @@ int case_map_read(PGconn *conn, struct slice id, struct case_map **out, struct e
     int rc = pg_exec(conn, letters_query, &rows, err);
     if (rc < 0)
         return rc;
-    buf_init(&text, TEXT_MAX_BYTES);
+    buf_init(&text, CASE_MAP_TEXT_MAX);
     buf_put_slice(&text, id);
     buf_putc(&text, '\n');
     for (int i = 0; i < PQntuples(rows); i++)

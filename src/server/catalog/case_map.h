@@ -8,6 +8,8 @@
 #include "base/err.h"
 #include "sql/types.h"
 
+#define CASE_MAP_TEXT_MAX (16u << 20) /* every character there is has less */
+
 struct case_map;
 
 /* What a table's row of the catalog names it by (table.case_map_id): provider, locale and the

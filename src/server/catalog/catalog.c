@@ -192,7 +192,7 @@ static struct case_map *known_case_map(struct catalog *c, struct slice id)
     return map;
 }
 
-static void keep_case_map(struct catalog *c, struct case_map *map)
+void catalog_know_case_map(struct catalog *c, struct case_map *map)
 {
     pthread_mutex_lock(&c->lock);
     struct case_map *previous = c->case_map;
@@ -212,7 +212,7 @@ static int give_case_map(struct catalog *c, PGconn *conn, struct table *table,
         int rc = case_map_read(conn, table->case_map_id, &map, err);
         if (rc < 0)
             return rc;
-        keep_case_map(c, map);
+        catalog_know_case_map(c, map);
     }
     table_set_case_map(table, map);
     case_map_release(map);

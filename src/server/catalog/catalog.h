@@ -24,6 +24,8 @@ typedef void catalog_found_fn(void *ctx, struct table *table, const struct err *
 
 int catalog_new(struct pool *pool, struct catalog **out);
 void catalog_free(struct catalog *c); /* after its pool */
+/* What an earlier process has read: it need not be asked for. */
+void catalog_know_case_map(struct catalog *c, struct case_map *map);
 /* A cached entry, retained, or NULL. Any thread, never blocks on Postgres. Entries
  * answer for a second: a table that no shape streams sends no word of its changes. */
 struct table *catalog_cached(struct catalog *c, struct slice schema, struct slice name);

@@ -307,8 +307,7 @@ struct reconcile_job; /* begins with its mail */
 
 #define RECENT_XIDS (1u << 16)
 /* The database's mapping of case, as a note in the storage (case_map_text). */
-#define CASE_MAP_NOTE     "case_map"
-#define CASE_MAP_TEXT_MAX (16u << 20)
+#define CASE_MAP_NOTE "case_map"
 
 struct recent_xid {
     uint32_t xid;

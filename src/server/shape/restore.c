@@ -70,6 +70,8 @@ static int read_case_map(struct sequencer *q, struct err *err)
     if (rc == 0)
         rc = case_map_parse(buf_slice(&text), &q->case_map, &why);
     buf_fini(&text);
+    if (rc == 0 && q->config.catalog != NULL)
+        catalog_know_case_map(q->config.catalog, q->case_map);
     if (rc == ERR_CORRUPT)
         log_event(q->config.log, LOG_WARNING, "storage.case_map_lost",
                   LOG_TEXT("reason", why.message));
