@@ -41,22 +41,6 @@ void coulomb_expr_free(coulomb_expr *e)
     heap_release(h);
 }
 
-static int value_copy(struct pool *p, const coulomb_value *v, coulomb_value *to)
-{
-    char *copy;
-
-    *to = *v;
-    if (!value_is_bytes(v->type))
-        return COULOMB_OK;
-    copy = pool_alloc(p, v->v.s.len > 0 ? v->v.s.len : 1);
-    if (!copy)
-        return COULOMB_E_MEMORY;
-    if (v->v.s.len > 0)
-        memcpy(copy, v->v.s.ptr, v->v.s.len);
-    to->v.s.ptr = copy;
-    return COULOMB_OK;
-}
-
 static int node_values(struct coulomb_expr *e, struct node *n,
                        const coulomb_value *values, size_t count)
 {
@@ -65,7 +49,8 @@ static int node_values(struct coulomb_expr *e, struct node *n,
     if (!n->values)
         return COULOMB_E_MEMORY;
     for (size_t i = 0; i < count; i++) {
-        if (value_copy(&e->pool, &values[i], &n->values[i]) != COULOMB_OK)
+        n->values[i] = values[i];
+        if (value_keep_bytes(&e->pool, &n->values[i]) != COULOMB_OK)
             return COULOMB_E_MEMORY;
     }
     return COULOMB_OK;

@@ -46,28 +46,13 @@ int draft_column(struct coulomb_draft *d, const char *name)
     return code;
 }
 
-static int copy_bytes(struct pool *p, coulomb_value *v)
-{
-    char *copy;
-
-    if (!value_is_bytes(v->type))
-        return COULOMB_OK;
-    copy = pool_alloc(p, v->v.s.len > 0 ? v->v.s.len : 1);
-    if (!copy)
-        return COULOMB_E_MEMORY;
-    if (v->v.s.len > 0)
-        memcpy(copy, v->v.s.ptr, v->v.s.len);
-    v->v.s.ptr = copy;
-    return COULOMB_OK;
-}
-
 static int copy_value(struct pool *p, coulomb_value *v)
 {
     coulomb_array *a;
     coulomb_value *items;
 
     if (v->type != COULOMB_ARRAY)
-        return copy_bytes(p, v);
+        return value_keep_bytes(p, v);
     a = pool_alloc(p, sizeof(*a));
     items = pool_alloc(p, (v->v.array->count + 1) * sizeof(*items));
     if (!a || !items)
@@ -75,7 +60,7 @@ static int copy_value(struct pool *p, coulomb_value *v)
     *a = *v->v.array;
     for (size_t i = 0; i < a->count; i++) {
         items[i] = v->v.array->items[i];
-        if (copy_bytes(p, &items[i]) != COULOMB_OK)
+        if (value_keep_bytes(p, &items[i]) != COULOMB_OK)
             return COULOMB_E_MEMORY;
     }
     a->items = items;

@@ -388,6 +388,21 @@ int value_compare(const coulomb_value *a, const coulomb_value *b, struct arena *
     return code;
 }
 
+int value_keep_bytes(struct pool *pool, coulomb_value *v)
+{
+    char *copy;
+
+    if (!value_is_bytes(v->type))
+        return COULOMB_OK;
+    copy = pool_alloc(pool, v->v.s.len > 0 ? v->v.s.len : 1);
+    if (!copy)
+        return COULOMB_E_MEMORY;
+    if (v->v.s.len > 0)
+        memcpy(copy, v->v.s.ptr, v->v.s.len);
+    v->v.s.ptr = copy;
+    return COULOMB_OK;
+}
+
 int value_equal(const coulomb_value *a, const coulomb_value *b, struct arena *arena,
                 bool *equal)
 {

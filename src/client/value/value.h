@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "base/arena.h"
+#include "client/loop/heap.h"
 #include "coulomb/value.h"
 #include "sql/types.h"
 
@@ -33,6 +34,9 @@ int value_hash(const coulomb_value *v, uint64_t seed, struct arena *arena,
  * arrays; text is checked for UTF-8. Points into the arena or the input. */
 int value_normal(const coulomb_value *v, struct arena *arena, coulomb_value *out,
                  struct err *err);
+/* What the value points to, copied into the pool; not an array's items. COULOMB_E_MEMORY: the value
+ * is as before. */
+int value_keep_bytes(struct pool *pool, coulomb_value *v);
 /* ERR_ codes of base as ours. */
 int value_code(int err_code);
 
