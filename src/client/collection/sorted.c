@@ -192,17 +192,6 @@ struct coulomb_row *sorted_next(const struct sorted *s, struct place *p)
     return s->chunks[p->chunk]->rows[p->at++];
 }
 
-struct coulomb_row *sorted_prev(const struct sorted *s, struct place *p)
-{
-    if (p->at == 0) {
-        if (p->chunk == 0)
-            return NULL;
-        p->chunk--;
-        p->at = s->chunks[p->chunk]->count;
-    }
-    return s->chunks[p->chunk]->rows[--p->at];
-}
-
 struct place sorted_end(const struct sorted *s)
 {
     return (struct place){s->chunk_count, 0};

@@ -47,7 +47,6 @@ struct place sorted_seek(const struct sorted *s,
 /* The row at a place, which moves on; NULL at the end. */
 struct coulomb_row *sorted_next(const struct sorted *s, struct place *p);
 /* The one before a place, which moves back; NULL at the beginning. */
-struct coulomb_row *sorted_prev(const struct sorted *s, struct place *p);
 struct place sorted_end(const struct sorted *s);
 /* About how many rows lie between two places. */
 size_t sorted_distance(const struct sorted *s, struct place a, struct place b);
