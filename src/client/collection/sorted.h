@@ -46,7 +46,7 @@ struct place sorted_seek(const struct sorted *s,
                          void *arg);
 /* The row at a place, which moves on; NULL at the end. */
 struct coulomb_row *sorted_next(const struct sorted *s, struct place *p);
-/* The one before a place, which moves back; NULL at the beginning. */
+/* Behind the last row. */
 struct place sorted_end(const struct sorted *s);
 /* About how many rows lie between two places. */
 size_t sorted_distance(const struct sorted *s, struct place a, struct place b);
