@@ -17,10 +17,12 @@ static int send_statement(PGconn *conn, const struct write_statement *s)
 /* What functions and triggers leave in a session (settings, roles, temporary tables, locks) must not
  * reach the next caller. DISCARD ALL would forget the plans of the app's functions, too, and can't
  * be sent together with others. What the last one sets is the writer's own. */
-static const char *const reset_sql[] = {
-    "SET SESSION AUTHORIZATION DEFAULT", "RESET ALL", "DISCARD TEMP",
-    "SELECT set_config('synchronous_commit', 'on', false),"
-    " set_config('statement_timeout', $1, false), pg_advisory_unlock_all()"};
+#define RESET_SETTINGS                                                                   \
+    "SELECT set_config('synchronous_commit', 'on', false),"                              \
+    " set_config('statement_timeout', $1, false), pg_advisory_unlock_all()"
+
+static const char *const reset_sql[] = {"SET SESSION AUTHORIZATION DEFAULT", "RESET ALL",
+                                        "DISCARD TEMP", RESET_SETTINGS};
 
 #define RESET_STATEMENTS (sizeof reset_sql / sizeof reset_sql[0])
 
