@@ -1,13 +1,12 @@
 // The Q&A app in a real browser: two users, optimistic questions, answers that grow, tokens that
 // end meanwhile, a server and a worker that are killed, and no way into another's conversation.
-import { spawn, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { AppPage, hasChromium, launchBrowser, openPage, ROOT, shot } from '../support/app.js';
-import { coulombBin } from '../support/coulomb.js';
-import { exitOf, trackPid, until, untrackPid } from '../support/process.js';
+import { until } from '../support/process.js';
+import { QaWorker } from '../support/qa-worker.js';
 import { useSuite } from '../support/suite.js';
 import { AUTH_SECRET, bearer, GATE_ENV, makeToken } from '../support/tokens.js';
 
@@ -28,33 +27,6 @@ const suite = useSuite('qa', {
     },
 });
 
-class Worker {
-    log = '';
-    private constructor(private readonly child: ChildProcess) {}
-
-    static async start(tokenMs: number): Promise<Worker> {
-        const child = spawn(join(dirname(coulombBin()), 'examples/qa/qa-worker'), [], {
-            env: { PATH: process.env.PATH, DATABASE_URL: suite.db.url, QA_TOKEN_MS: String(tokenMs) },
-            stdio: ['ignore', 'pipe', 'pipe'],
-        });
-        trackPid(child.pid!);
-        const worker = new Worker(child);
-        for (const stream of [child.stdout!, child.stderr!]) {
-            stream.setEncoding('utf8');
-            stream.on('data', (text: string) => (worker.log += text));
-        }
-        await until('the worker to be ready', () => worker.log.includes('event=worker.ready'));
-        return worker;
-    }
-
-    async end(signal: NodeJS.Signals): Promise<number | string> {
-        this.child.kill(signal);
-        const code = await exitOf(this.child);
-        untrackPid(this.child.pid!);
-        return code;
-    }
-}
-
 async function api(path: string, body: unknown, headers: Record<string, string> = {}): Promise<any> {
     const reply = await fetch(`${suite.server.url}${path}`, {
         method: 'POST', body: JSON.stringify(body),
@@ -66,7 +38,7 @@ async function api(path: string, body: unknown, headers: Record<string, string> 
 describe.skipIf(!hasChromium)('questions and answers', () => {
     let app: AppPage;
     let browser: Browser;
-    let worker: Worker | undefined;
+    let worker: QaWorker | undefined;
     let amira: Page;
     let noor: Page;
     const errors: string[] = [];
@@ -177,7 +149,7 @@ describe.skipIf(!hasChromium)('questions and answers', () => {
         await until('the rows', async () =>
             (await suite.db.sql('select * from messages')).length === 2);
         await amira.unroute('**/questions/send');
-        worker = await Worker.start(0);
+        worker = await QaWorker.start(suite.db.url, 0);
         await reaches(amira, 'completed');
         await agrees(amira);
         const seen: string[] = await amira.evaluate(() => (window as any).seen);
@@ -188,7 +160,7 @@ describe.skipIf(!hasChromium)('questions and answers', () => {
     });
 
     test('the answer grows a token at a time, while both tokens come to their end', async () => {
-        worker = await Worker.start(300);
+        worker = await QaWorker.start(suite.db.url, 300);
         const before = asked.length;
         await amira.evaluate(() => {
             const texts: string[] = ((window as any).texts = []);
@@ -237,7 +209,7 @@ describe.skipIf(!hasChromium)('questions and answers', () => {
         await until('some of the answer', async () => (await answer(amira)).text.length > 40);
         await worker!.end('SIGKILL');
         const { id, text } = await answer(amira);
-        worker = await Worker.start(20);
+        worker = await QaWorker.start(suite.db.url, 20);
         await reaches(amira, 'completed');
         expect(worker.log).toContain(`event=worker.resumed id=${id}`);
         expect((await answer(amira)).text.startsWith(text)).toBe(true);
