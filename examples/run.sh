@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# examples/run.sh APP [--data-dir DIR] [--port N] [--page-port N]: an example on a Postgres of its
-# own, from a clean clone to a page in the browser. APP is a folder of examples: qa, or
+# examples/run.sh APP [--data-dir DIR] [--port N] [--page-port N] [--api-url URL]: an example on a
+# Postgres of its own, from a clean clone to a page in the browser. APP is a folder of examples: qa, or
 # write-patterns/web. Ctrl-C stops all of it; the data stay. A program that is killed is started
 # again after three seconds: kill them, and see what the page does.
 #
@@ -17,12 +17,14 @@ name=${app//\//-}
 data_dir=
 port=
 page_port=
+api_url=
 while [ $# -gt 0 ]; do
     case $1 in
     --data-dir) data_dir=${2:?--data-dir needs a folder} ;;
     --port) port=${2:?--port needs a number} ;;
     --page-port) page_port=${2:?--page-port needs a number} ;;
-    *) die "unknown argument '$1'; there are --data-dir, --port and --page-port" ;;
+    --api-url) api_url=${2:?--api-url needs the URL of the proxy in front of the server} ;;
+    *) die "unknown argument '$1'; there are --data-dir, --port, --page-port and --api-url" ;;
     esac
     shift 2
 done
@@ -164,7 +166,7 @@ done
 # With --port 0 the server has chosen.
 port=$(sed -n 's/.*event=http.listening .*port=\([0-9]*\).*/\1/p' server.log | tail -n 1)
 export ELECTRIC_PORT=$port
-printf 'window.API_URL = "http://127.0.0.1:%s"\n' "$port" >"$app_dir/dist/config.js"
+printf 'window.API_URL = "%s"\n' "${api_url:-http://127.0.0.1:$port}" >"$app_dir/dist/config.js"
 program page "$app_dir/node_modules/@esbuild/linux-x64/bin/esbuild" --servedir="$app_dir/dist" \
     --serve="127.0.0.1:$page_port" --log-level=error
 

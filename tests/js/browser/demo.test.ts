@@ -7,6 +7,7 @@ import pg from 'pg';
 import { chromium, type Browser, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { coulombBin } from '../support/coulomb.js';
+import { flawsOf } from '../support/looks.js';
 import { exitOf, Hopeless, removeDir, tempDir, trackPid, until, untrackPid } from '../support/process.js';
 
 const { Client } = pg;
@@ -107,6 +108,10 @@ describe.skipIf(!existsSync(CHROMIUM))('the demo in two tabs', () => {
         expect((await texts(one)).length).toBeGreaterThan(0);
         expect(await texts(two)).toEqual(await texts(one));
         await one.waitForSelector('[data-testid="status"][data-state="live"]');
+    });
+
+    test('it looks right, light and dark, on a desktop and on a phone', async () => {
+        expect(await flawsOf(one, 'demo')).toEqual([]);
     });
 
     test('what is added in one tab appears in the other', async () => {
