@@ -397,6 +397,47 @@ describe.skipIf(!hasChromium)('the write patterns', () => {
         if (n === 4) expect(await seen()).toEqual(['pending', 'synced']);
     });
 
+    test.each([2, 3, 4])('%i: an echo that never comes does not keep the overlay', async (n) => {
+        await ready(n);
+        // The write is taken, and the stream does not tell: somebody overwrites its write_id, and
+        // the shape begins anew before it does.
+        await page.route(`${suite.server.url}/**`, (route) =>
+            route.request().method() === 'GET' ? route.abort() : route.continue());
+        await toggle(n, FIRST);
+        await rename(n, SECOND, 'about to be deleted');
+        await inPostgres('the writes', "completed or title = 'about to be deleted'", 2);
+        await suite.db.sql(`update todos set title = 'theirs', write_id = gen_random_uuid()
+                where id = '${FIRST}'; delete from todos where id = '${SECOND}';
+            begin; create temp table kept as select * from todos; truncate todos;
+            insert into todos select * from kept; drop table kept; commit`);
+        await page.unroute(`${suite.server.url}/**`);
+        await todo(n, 'theirs').waitFor();
+        await settled(n);
+        expect(await byId(n, FIRST).locator('input').isChecked()).toBe(true);
+        await shows(n, 1);
+        expect(await card(n).getByTestId('rejected').count()).toBe(0);
+    });
+
+    test("1: another user's buttons do what they say, through the stream", async () => {
+        const noor = (name: string): Promise<void> =>
+            page.getByTestId('other-user').getByRole('button', { name, exact: true }).click();
+        await online(false); // theirs is another network
+        await noor('rename first');
+        await inPostgres('the new name', `id = '${FIRST}' and title like 'first (Noor, %'`);
+        await noor('tick first');
+        await inPostgres('the tick', `id = '${FIRST}' and completed`);
+        await noor('delete last');
+        await inPostgres('the deletion', `id = '${SECOND}'`, 0);
+        await noor('add');
+        await inPostgres('a new todo', `id <> '${FIRST}'`);
+        await online(true);
+        for (const n of [1, 2, 3]) {
+            await todo(n, 'first (Noor, ').waitFor();
+            await shows(n, 2);
+            expect(await byId(n, FIRST).locator('input').isChecked()).toBe(true);
+        }
+    });
+
     test('4: what comes and goes before the server hears of it is not sent at all', async () => {
         await ready(4);
         await online(false);
