@@ -14,19 +14,19 @@
 #define COUNT(a)  (sizeof(a) / sizeof((a)[0]))
 
 static const char *const openings[] = {
-    "Good question. When it comes to %s, the short answer is that it depends, and the "
-    "long one is worth the time.",
+    ("Good question. When it comes to %s, the short answer is that it depends, and the "
+     "long one is worth the time."),
     "Let us take %s step by step, since most of the trouble hides between the steps.",
     "People who work with %s every day would probably start from the other end.",
 };
 
 static const char *const middles[] = {
-    "Write down what you know for certain, then what you only suspect, and treat %s as "
-    "the second kind until it has been measured.",
-    "Begin with the smallest version that could possibly work. If %s still matters after "
-    "that, you will know exactly where.",
-    "Look at what happens when it fails: whatever %s does then is what it really does, "
-    "and everything before that is decoration.",
+    ("Write down what you know for certain, then what you only suspect, and treat %s as "
+     "the second kind until it has been measured."),
+    ("Begin with the smallest version that could possibly work. If %s still "
+     "matters after that, you will know exactly where."),
+    ("Look at what happens when it fails: whatever %s does then is what it really does, "
+     "and everything before that is decoration."),
 };
 
 static const char *const closings[] = {
