@@ -164,7 +164,21 @@ COULOMB_API void coulomb_options_init(void *options, size_t size);
     X(UPDATE_ITEM_NOT_FOUND, -514, "no row to update has that key",                      \
       "UpdateOperationItemNotFoundError")                                                \
     X(DELETE_ITEM_NOT_FOUND, -515, "no row to delete has that key",                      \
-      "DeleteOperationItemNotFoundError")
+      "DeleteOperationItemNotFoundError")                                                \
+    X(FETCH, -600, "the server refused a request", "FetchError")                         \
+    X(NETWORK, -601, "the server could not be reached", "")                              \
+    X(MISSING_HEADERS, -602, "an answer lacks headers of the protocol",                  \
+      "MissingHeadersError")                                                             \
+    X(PROTOCOL, -603, "an answer is not what the protocol says", "")                     \
+    X(STUCK, -604, "the same request is answered in the same way for ever", "")          \
+    X(STREAM_STOPPED, -605, "the stream was stopped", "")                                \
+    X(STREAM_MODE, -606, "subsets are for streams of changes only", "")                  \
+    X(MISSING_URL, -607, "a stream needs a url", "MissingShapeUrlError")                 \
+    X(MISSING_HANDLE, -608, "an offset needs its shape's handle",                        \
+      "MissingShapeHandleError")                                                         \
+    X(RESERVED_PARAM, -609, "that parameter is the protocol's own",                      \
+      "ReservedParamError")                                                              \
+    X(CREDENTIALS, -610, "no credentials could be had", "")
 
 enum coulomb_code {
     COULOMB_OK = 0,
@@ -201,7 +215,9 @@ COULOMB_API const char *coulomb_error_text(int code);
 
 /* All memory that outlives a call is taken here, and the scratch of calls except what the
  * parsers of numerics, json and arrays need, which comes from malloc and is freed before the
- * call returns. realloc_fn(NULL, n) is an allocation; n is never 0. */
+ * call returns. realloc_fn(NULL, n) is an allocation; n is never 0. Both functions are called by
+ * whoever calls coulomb_post(), and by the client's I/O thread once something reads from a server;
+ * libcurl's memory comes from malloc. */
 typedef struct coulomb_allocator {
     void *(*realloc_fn)(void *ptr, size_t size, void *arg);
     void (*free_fn)(void *ptr, void *arg);
