@@ -90,6 +90,19 @@ void heap_free(struct heap *h, void *ptr, size_t n)
     h->allocator.free_fn(ptr, h->allocator.arg);
 }
 
+void *heap_shared(struct heap *h, void *ptr, size_t n)
+{
+    if (n > PTRDIFF_MAX)
+        return NULL;
+    return h->allocator.realloc_fn(ptr, n > 0 ? n : 1, h->allocator.arg);
+}
+
+void heap_shared_free(struct heap *h, void *ptr)
+{
+    if (ptr)
+        h->allocator.free_fn(ptr, h->allocator.arg);
+}
+
 int blob_set(struct heap *h, struct blob *b, const void *bytes, size_t len)
 {
     char *copy = NULL;

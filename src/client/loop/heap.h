@@ -24,6 +24,9 @@ void *heap_zalloc(struct heap *h, size_t n);
 /* The old block stays when there is no memory. */
 void *heap_realloc(struct heap *h, void *ptr, size_t old_bytes, size_t new_bytes);
 void heap_free(struct heap *h, void *ptr, size_t n); /* NULL is fine */
+/* The same for memory that threads share: not counted, any thread. ptr NULL: an allocation. */
+void *heap_shared(struct heap *h, void *ptr, size_t n);
+void heap_shared_free(struct heap *h, void *ptr); /* NULL is fine */
 
 /* Bytes of one owner. */
 struct blob {

@@ -26,7 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/slice.h"
+#include "base/buf.h"
 #include "client/loop/loop.h"
 
 struct net;
@@ -36,6 +36,10 @@ struct net_call;
 /* The client's I/O thread; the first call starts it, coulomb_client_close() ends it. Owner's thread.
  * COULOMB_E_MEMORY, COULOMB_E_IO (no thread could be had). */
 int client_net(coulomb_client *c, struct net **out);
+
+/* The machine slept, or changed its network: what runs ends with NET_SLEPT, and no connection is used
+ * again. On Linux a sleep is noticed without; hosts elsewhere call it. Any thread. */
+void net_woke(struct net *n);
 
 /* --- Requests ----------------------------------------------------------------------------- */
 
