@@ -178,7 +178,11 @@ COULOMB_API void coulomb_options_init(void *options, size_t size);
       "MissingShapeHandleError")                                                         \
     X(RESERVED_PARAM, -609, "that parameter is the protocol's own",                      \
       "ReservedParamError")                                                              \
-    X(CREDENTIALS, -610, "no credentials could be had", "")
+    X(CREDENTIALS, -610, "no credentials could be had", "")                              \
+    X(TXID, -620, "that is no transaction id", "ExpectedNumberInAwaitTxIdError")         \
+    X(TXID_TIMEOUT, -621, "the transaction did not come back in time",                   \
+      "TimeoutWaitingForTxIdError")                                                      \
+    X(MATCH_TIMEOUT, -622, "no message matched in time", "TimeoutWaitingForMatchError")
 
 enum coulomb_code {
     COULOMB_OK = 0,

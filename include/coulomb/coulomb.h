@@ -7,6 +7,8 @@
 #include "coulomb/base.h"
 #include "coulomb/client.h"
 #include "coulomb/collection.h"
+#include "coulomb/credentials.h"
+#include "coulomb/electric.h"
 #include "coulomb/kinds.h"
 #include "coulomb/sync.h"
 #include "coulomb/tx.h"

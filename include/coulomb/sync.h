@@ -9,25 +9,50 @@
 extern "C" {
 #endif
 
-/* What a subscription wants loaded. The same struct comes to unload_subset. */
+/* Where a page begins: two conditions on the columns of its order, without the subset's own. A
+ * server that continues at a value loads every row of (where AND where_current), whatever the limit,
+ * since equal ones may lie on both sides of the page's edge, and then limit rows of (where AND
+ * where_from) in order. A server that counts rows uses the subset's offset and leaves this alone. */
+typedef struct coulomb_cursor {
+    const coulomb_expr *where_from; /* rows behind the cursor */
+    const coulomb_expr
+        *where_current; /* rows with its value in the order's first column */
+    coulomb_key
+        last_key; /* of the last row of the page before; COULOMB_KEY_NONE: no such page */
+} coulomb_cursor;
+
+/* What a subscription wants loaded. It and all that it points to stay as they are, at the same
+ * address, until unload_subset or stop returns; the same struct comes to unload_subset. Conditions
+ * are read with coulomb_expr_node(). */
 typedef struct coulomb_subset {
+    /* Rows beyond these do no harm. Without what no server knows (the virtual columns). NULL: all. */
     const coulomb_expr *where;
     const struct coulomb_order *order;
     size_t order_count;
-    size_t limit; /* 0: all */
+    size_t limit;  /* 0: all */
+    size_t offset; /* rows in the order before the page; 0 for what is no page */
+    const coulomb_cursor *cursor; /* NULL: from the beginning */
 } coulomb_subset;
 
-/* Called in coulomb_poll() (stop: also in clean-up and close). */
+/* Called in coulomb_poll(); stop also in clean-up and close, unload_subset also in
+ * coulomb_unsubscribe() and coulomb_off(). Made by coulomb_options_init(), or with
+ * .size = sizeof(coulomb_adapter). */
 typedef struct coulomb_adapter {
+    size_t size;
     /* A session begins. Rows may be handed over inside or at any time later. Non-zero puts the
      * collection into error. */
     int (*start)(coulomb_sync *sync, void *arg);
     /* It ends: every later call with this sync is COULOMB_E_STALE_SESSION. May be NULL. Non-zero:
-     * COULOMB_E_SYNC_CLEANUP. */
+     * COULOMB_E_SYNC_CLEANUP. Subsets are gone with it, without unload_subset; a load that was not
+     * answered is to be answered still. */
     int (*stop)(coulomb_sync *sync, void *arg);
-    /* 0: it is there; COULOMB_PENDING: coulomb_complete() tells; else a code. May be NULL. */
+    /* Of on-demand collections. 0: the rows were committed; COULOMB_PENDING: coulomb_complete()
+     * tells when they are; else a code. Asked again, with the same struct, after a truncate and in a
+     * new session. */
     int (*load_subset)(coulomb_sync *sync, const coulomb_subset *subset,
                        coulomb_completion *done, void *arg);
+    /* Nobody wants it any more, perhaps before the load is answered, which it has to be still. Rows
+     * may stay. May be NULL. */
     void (*unload_subset)(coulomb_sync *sync, const coulomb_subset *subset, void *arg);
 } coulomb_adapter;
 

@@ -151,7 +151,8 @@ static const coulomb_column world_columns[] = {
     {"qty", COULOMB_INT64, COULOMB_ABSENT},
 };
 
-static const coulomb_adapter world_adapter = {world_start, world_stop, NULL, NULL};
+static const coulomb_adapter world_adapter = {
+    .size = sizeof(coulomb_adapter), .start = world_start, .stop = world_stop};
 
 static inline coulomb_collection_options world_options(struct world *w)
 {

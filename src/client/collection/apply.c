@@ -331,6 +331,7 @@ static void retire(struct coulomb_collection *coll)
         apply_coll_meta(coll, s);
         sync_tx_free(coll, s);
     }
+    subs_synced(coll);
 }
 
 void sync_apply(struct coulomb_collection *coll, struct edit *e)
@@ -449,6 +450,15 @@ int sync_index_pending(struct coulomb_collection *coll)
         }
     }
     return COULOMB_OK;
+}
+
+bool sync_waits(const struct coulomb_collection *coll)
+{
+    for (struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
+        if (LIST_ENTRY(l, struct sync_tx, link)->committed)
+            return true;
+    }
+    return false;
 }
 
 bool sync_truncates(const struct coulomb_collection *coll)

@@ -151,7 +151,8 @@ struct coulomb_collection {
     struct queued_event *events; /* a ring of EVENTS_MAX; NULL until somebody listens */
     size_t event_first;
     size_t event_count;
-    size_t loads; /* subsets being loaded */
+    size_t loads;         /* subsets due or being loaded */
+    size_t loads_awaited; /* being loaded */
     struct task start_task;
     struct task event_task;
     struct task ready_task;
@@ -255,6 +256,8 @@ void truncate_done(struct coulomb_collection *coll);
 int sync_flush(struct coulomb_collection *coll);
 /* Whether an operation that waits names the key. COULOMB_E_MEMORY. */
 int sync_index_pending(struct coulomb_collection *coll);
+/* A committed transaction waits to be applied. */
+bool sync_waits(const struct coulomb_collection *coll);
 /* A truncate was staged and is not applied yet. */
 bool sync_truncates(const struct coulomb_collection *coll);
 bool sync_names_key(const struct coulomb_collection *coll, coulomb_key key,
@@ -308,18 +311,19 @@ struct sorted *order_at_hand(struct coulomb_collection *coll);
 int index_candidates(struct coulomb_collection *coll, const coulomb_expr *where,
                      struct coulomb_row ***rows, size_t *count, size_t *cap,
                      bool *served);
+/* The ordered index of a column, fresh; NULL: there is none, or (*code COULOMB_E_MEMORY) no memory. */
+struct coulomb_index *index_ordered(struct coulomb_collection *coll, int column,
+                                    int *code);
 /* Indexes that eager auto-indexing wants for a condition. */
 int index_auto(struct coulomb_collection *coll, const coulomb_expr *where);
 
 /* --- Conditions (expr.c) --------------------------------------------------------------------- */
 
-enum node_type { NODE_COMPARE, NODE_IN, NODE_AND, NODE_OR, NODE_NOT };
-
 #define COLUMN_SYNCED (-2)
 #define COLUMN_ORIGIN (-3)
 
 struct node {
-    enum node_type type;
+    coulomb_node_type type;
     coulomb_op op;
     int column;
     coulomb_value *values;
@@ -328,6 +332,7 @@ struct node {
 
 /* Nodes in postfix order. */
 struct coulomb_expr {
+    coulomb_client *client; /* held */
     struct heap *heap;
     struct layout *layout;
     struct pool pool;
@@ -335,19 +340,56 @@ struct coulomb_expr {
     size_t count;
 };
 
-#define EXPR_NODES_MAX 1000
+#define EXPR_NODES_MAX    1000
+#define ORDER_COLUMNS_MAX 64
 
 /* 1 true, 0 false, -1 unknown; an evaluation that finds no memory is unknown. */
 int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row,
               coulomb_meta meta, struct arena *arena);
-/* Owned by the caller. NULL: no memory. */
+/* Owned by the caller. NULL: no memory; errors are set. */
 struct coulomb_expr *expr_copy(const struct coulomb_expr *from);
+/* What of it can be asked of a server: without virtual columns, wanting at least the same rows. *out
+ * is the caller's; NULL: every row. COULOMB_E_MEMORY. */
+int expr_server_part(const struct coulomb_expr *e, struct coulomb_expr **out);
 
 /* --- Subscriptions (sub.c, deliver.c) --------------------------------------------------------- */
 
 struct sent_key {
     coulomb_key key;
     struct blob key_bytes;
+};
+
+/* Of what a subscription asked for, as its adapter sees it.
+ *
+ *   none ─session─▶ due ─asked─▶ awaited ─answer─▶ done ─truncate─▶ due
+ *     any ─session ends─▶ none      due ─answered at once─▶ done
+ *   done at once: no adapter loads for the collection */
+enum load_state { LOAD_NONE, LOAD_DUE, LOAD_AWAITED, LOAD_DONE };
+
+/* Rows that a subscription asked for: its first, a request's or a page's. Owner: the subscription. */
+struct sub_load {
+    struct registration reg; /* sub.loads */
+    struct coulomb_sub *sub;
+    struct coulomb_expr *where; /* NULL: the subscription's */
+    coulomb_order *order;
+    size_t order_count;
+    size_t limit;
+    struct pool pool; /* of the order and from */
+    bool page;
+    const coulomb_value *from; /* one for each of from_count columns of the order */
+    size_t from_count;
+    struct coulomb_expr *asked; /* what of where the adapter is asked; NULL: all of it */
+    struct coulomb_expr *where_from;
+    struct coulomb_expr *where_current;
+    bool has_offset;
+    struct blob last_key;
+    coulomb_cursor cursor;
+    coulomb_subset subset; /* what the adapter gets */
+    enum load_state state;
+    bool held_by_adapter; /* it was asked to load, so it is told to unload */
+    struct coulomb_completion *answer;
+    struct task rows_task;
+    struct task load_task;
 };
 
 /* Owner: the app, until coulomb_unsubscribe. */
@@ -360,27 +402,24 @@ struct coulomb_sub {
     struct coulomb_expr *where;
     coulomb_where_fn where_fn;
     void *where_arg;
-    coulomb_order *order;
-    size_t order_count;
-    size_t limit;
     void (*on_loading)(coulomb_sub *sub, int loading, void *arg);
-    uint64_t next;   /* the first batch that it is still to see */
-    bool wants_rows; /* the initial batch is to come */
-    bool dead;       /* unsubscribed in its own callback */
-    bool busy;
+    uint64_t next;    /* the first batch that it is still to see */
+    bool wants_rows;  /* the initial batch is to come */
+    bool dead;        /* unsubscribed in its own callback */
+    unsigned busy;    /* its callbacks that run */
     bool tracks;      /* keeps the keys that it was sent */
     struct ktab sent; /* struct sent_key */
-    coulomb_subset subset;
-    bool has_subset; /* the adapter loads for it */
-    bool loaded;     /* it was asked to, so it is told to unload */
-    bool loading;    /* its answer is awaited */
-    struct coulomb_completion *load;
-    bool buffering; /* a truncate came: all is held until the subset is loaded again */
+    struct list loads;
+    size_t open_loads; /* due or awaited */
+    size_t awaited;
+    bool told_loading;
+    bool buffering; /* a truncate came: all is held until its subsets are loaded again */
     coulomb_change *held;
     size_t held_count;
     size_t held_cap;
-    struct task rows_task;
-    struct task load_task;
+    struct blob last_key_bytes; /* of the last row of its last page */
+    coulomb_key last_key;
+    coulomb_error error; /* of the last load that failed */
     struct task flush_task;
 };
 
@@ -388,11 +427,52 @@ int deliver_batches(coulomb_client *c);
 /* A snapshot's rows, in order; *rows is an array from the heap, rows retained. */
 int snapshot_rows(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
                   struct coulomb_row ***rows, size_t *count, size_t *cap, bool *indexed);
+/* By the order's columns, then by key (no columns: in the collection's order). rows has room for
+ * count more behind them. COULOMB_E_MEMORY. */
+int sort_by_order(struct coulomb_collection *coll, const coulomb_order *order,
+                  const int *columns, size_t order_count, struct coulomb_row **rows,
+                  size_t count);
+/* The numbers of the order's columns; at most ORDER_COLUMNS_MAX. Errors are set. */
+int order_columns(struct coulomb_collection *coll, const coulomb_order *order,
+                  size_t count, int *columns);
 void subs_clear(struct coulomb_collection *coll);
+void sub_free(struct coulomb_sub *sub);
+/* What one has not heard yet is given to it now. 1: it ended in its callback; COULOMB_E_MEMORY. */
+int sub_catch_up(struct coulomb_sub *sub);
+/* Gives rows as inserts, which then count as sent; `always` also when there are none. 1: it ended;
+ * COULOMB_E_MEMORY: nothing was given. */
+int sub_give_rows(struct coulomb_sub *sub, struct coulomb_row *const *rows, size_t count,
+                  bool always);
+/* Gives what was held back. 1: it ended. */
+int sub_give_held(struct coulomb_sub *sub);
+void sub_held_clear(struct coulomb_sub *sub);
+/* Whether its condition wants the row: 1, 0. */
+int sub_matches(struct coulomb_sub *sub, const struct coulomb_row *row,
+                coulomb_meta meta);
+
+/* --- What they ask for (load.c, page.c) ------------------------------------------------------- */
+
+/* The subscription's first rows. Errors are set. */
+int load_initial(struct coulomb_sub *sub, const coulomb_sub_options *o);
+/* It is listed from now on: its rows come. */
+void loads_begin(struct coulomb_sub *sub);
+/* Frees all; the adapter is told when it is still there. */
+void loads_end(struct coulomb_sub *sub);
+/* No task and no answer of theirs follows. */
+void loads_forget(struct coulomb_sub *sub);
+int flush_run(struct task *t);
 /* A truncate was applied. */
 void subs_truncated(struct coulomb_collection *coll);
-void sub_free(struct coulomb_sub *sub);
-int sub_rows_run(struct task *t);
+/* A session began, the collection recovered; it ended; sync transactions were applied. */
+void subs_started(struct coulomb_collection *coll);
+void subs_stopped(struct coulomb_collection *coll);
+void subs_synced(struct coulomb_collection *coll);
+/* A page's cursor as conditions, and its index. Errors are set. */
+int page_prepare(struct sub_load *load, const coulomb_page_options *o);
+/* A page's rows in order, not retained, in an array from the heap of *cap. COULOMB_E_MEMORY,
+ * COULOMB_E_NO_INDEX. */
+int page_rows(struct sub_load *load, struct coulomb_row ***rows, size_t *count,
+              size_t *cap);
 
 /* An answer that a handler owes. Owner: whoever asked; freed by the answer. */
 struct coulomb_completion {

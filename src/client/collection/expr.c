@@ -7,38 +7,40 @@
 
 #include <string.h>
 
-static struct coulomb_expr *expr_new(struct coulomb_collection *coll, size_t nodes)
+static struct coulomb_expr *expr_new(coulomb_client *c, struct layout *layout,
+                                     size_t nodes)
 {
-    struct coulomb_expr *e = heap_zalloc(coll->heap, sizeof(*e));
+    struct coulomb_expr *e = heap_zalloc(c->heap, sizeof(*e));
 
     if (!e)
         return NULL;
-    e->heap = coll->heap;
-    e->layout = coll->layout;
-    heap_retain(e->heap);
+    e->client = c;
+    e->heap = c->heap;
+    e->layout = layout;
+    client_retain(c);
     layout_retain(e->layout);
     pool_init(&e->pool, e->heap);
     e->nodes = heap_alloc(e->heap, nodes * sizeof(*e->nodes));
-    e->count = nodes;
-    if (e->nodes)
+    if (e->nodes) {
+        e->count = nodes;
         return e;
-    e->count = 0;
+    }
     coulomb_expr_free(e);
     return NULL;
 }
 
 void coulomb_expr_free(coulomb_expr *e)
 {
-    struct heap *h;
+    coulomb_client *c;
 
     if (!e)
         return;
-    h = e->heap;
+    c = e->client;
     pool_fini(&e->pool);
     layout_release(e->layout);
-    heap_free(h, e->nodes, e->count * sizeof(*e->nodes));
-    heap_free(h, e, sizeof(*e));
-    heap_release(h);
+    heap_free(e->heap, e->nodes, e->count * sizeof(*e->nodes));
+    heap_free(e->heap, e, sizeof(*e));
+    client_release(c);
 }
 
 static int node_values(struct coulomb_expr *e, struct node *n,
@@ -81,7 +83,7 @@ static coulomb_expr *leaf(coulomb_collection *coll, const char *column, struct n
             return NULL;
         }
     }
-    e = expr_new(coll, 1);
+    e = expr_new(c, coll->layout, 1);
     if (e) {
         e->nodes[0] = node;
         if (node_values(e, &e->nodes[0], values, count) == COULOMB_OK)
@@ -95,7 +97,7 @@ static coulomb_expr *leaf(coulomb_collection *coll, const char *column, struct n
 coulomb_expr *coulomb_where(coulomb_collection *coll, const char *column, coulomb_op op,
                             coulomb_value value)
 {
-    struct node n = {.type = NODE_COMPARE, .op = op};
+    struct node n = {.type = COULOMB_NODE_COMPARE, .op = op};
 
     return leaf(coll, column, n, &value, 1);
 }
@@ -103,7 +105,7 @@ coulomb_expr *coulomb_where(coulomb_collection *coll, const char *column, coulom
 coulomb_expr *coulomb_in(coulomb_collection *coll, const char *column,
                          const coulomb_value *values, size_t count)
 {
-    struct node n = {.type = NODE_IN, .op = COULOMB_EQ};
+    struct node n = {.type = COULOMB_NODE_IN, .op = COULOMB_EQ};
 
     return leaf(coll, column, n, values, count);
 }
@@ -121,13 +123,32 @@ static void pool_join(struct pool *to, struct pool *from)
     pool_append(to, &other);
 }
 
-static coulomb_expr *join(coulomb_expr *a, coulomb_expr *b, enum node_type type)
+static struct node *joined_nodes(const coulomb_expr *a, const coulomb_expr *b,
+                                 size_t count)
+{
+    struct node *nodes;
+
+    if (count > EXPR_NODES_MAX) {
+        client_fail(a->client, COULOMB_E_LIMIT, "a condition of more than %d parts",
+                    EXPR_NODES_MAX);
+        return NULL;
+    }
+    if (b && a->layout != b->layout) {
+        client_fail(a->client, COULOMB_E_ARGUMENT,
+                    "the conditions are of two collections");
+        return NULL;
+    }
+    nodes = heap_alloc(a->heap, count * sizeof(*nodes));
+    if (!nodes)
+        client_no_memory(a->client);
+    return nodes;
+}
+
+static coulomb_expr *join(coulomb_expr *a, coulomb_expr *b, coulomb_node_type type)
 {
     size_t count = b ? a->count + b->count + 1 : a->count + 1;
-    struct node *nodes = NULL;
+    struct node *nodes = joined_nodes(a, b, count);
 
-    if (count <= EXPR_NODES_MAX && (!b || a->layout == b->layout))
-        nodes = heap_alloc(a->heap, count * sizeof(*nodes));
     if (!nodes) {
         coulomb_expr_free(a);
         coulomb_expr_free(b);
@@ -146,7 +167,7 @@ static coulomb_expr *join(coulomb_expr *a, coulomb_expr *b, enum node_type type)
     return a;
 }
 
-static coulomb_expr *join_two(coulomb_expr *a, coulomb_expr *b, enum node_type type)
+static coulomb_expr *join_two(coulomb_expr *a, coulomb_expr *b, coulomb_node_type type)
 {
     if (a && b)
         return join(a, b, type);
@@ -157,45 +178,135 @@ static coulomb_expr *join_two(coulomb_expr *a, coulomb_expr *b, enum node_type t
 
 coulomb_expr *coulomb_and(coulomb_expr *a, coulomb_expr *b)
 {
-    return join_two(a, b, NODE_AND);
+    return join_two(a, b, COULOMB_NODE_AND);
 }
 
 coulomb_expr *coulomb_or(coulomb_expr *a, coulomb_expr *b)
 {
-    return join_two(a, b, NODE_OR);
+    return join_two(a, b, COULOMB_NODE_OR);
 }
 
 coulomb_expr *coulomb_not(coulomb_expr *a)
 {
-    return a ? join(a, NULL, NODE_NOT) : NULL;
+    return a ? join(a, NULL, COULOMB_NODE_NOT) : NULL;
+}
+
+/* A copy of these nodes. */
+static struct coulomb_expr *copy_nodes(const struct coulomb_expr *from,
+                                       const struct node *nodes, size_t count)
+{
+    struct coulomb_expr *e = expr_new(from->client, from->layout, count);
+
+    for (size_t i = 0; e && i < count; i++) {
+        e->nodes[i] = nodes[i];
+        if (node_values(e, &e->nodes[i], nodes[i].values, nodes[i].count) != COULOMB_OK) {
+            coulomb_expr_free(e);
+            e = NULL;
+        }
+    }
+    if (!e)
+        client_no_memory(from->client);
+    return e;
 }
 
 struct coulomb_expr *expr_copy(const struct coulomb_expr *from)
 {
-    struct coulomb_expr *e = heap_zalloc(from->heap, sizeof(*e));
+    return copy_nodes(from, from->nodes, from->count);
+}
 
-    if (!e)
-        return NULL;
-    e->heap = from->heap;
-    e->layout = from->layout;
-    heap_retain(e->heap);
-    layout_retain(e->layout);
-    pool_init(&e->pool, e->heap);
-    e->nodes = heap_alloc(e->heap, from->count * sizeof(*e->nodes));
-    if (!e->nodes) {
-        coulomb_expr_free(e);
-        return NULL;
+static bool is_leaf(const struct node *n)
+{
+    return n->type == COULOMB_NODE_COMPARE || n->type == COULOMB_NODE_IN;
+}
+
+/* --- What a server can be asked ------------------------------------------------------------------ */
+
+/* Part of the condition: where its nodes begin among those that stay. */
+struct part {
+    size_t begin;
+    bool known;  /* to the server; else it has no nodes */
+    bool weaker; /* than it was, which NOT would turn round */
+};
+
+/* Two parts and their operator become one. An AND whose one side is unknown is its other side, which
+ * wants more rows; anything else with an unknown side is unknown. */
+static void reduce_two(struct node *kept, size_t *count, struct part *a,
+                       const struct part *b, const struct node *n)
+{
+    bool both = a->known && b->known;
+    bool either = (a->known || b->known) && n->type == COULOMB_NODE_AND;
+
+    if (both)
+        kept[(*count)++] = *n;
+    else if (!either)
+        *count = a->begin;
+    a->known = both || either;
+    a->weaker = a->weaker || b->weaker || (either && !both);
+}
+
+static void reduce_not(struct node *kept, size_t *count, struct part *a,
+                       const struct node *n)
+{
+    if (a->known && !a->weaker) {
+        kept[(*count)++] = *n;
+    } else {
+        *count = a->begin;
+        a->known = false;
     }
-    e->count = from->count;
-    for (size_t i = 0; i < from->count; i++) {
-        e->nodes[i] = from->nodes[i];
-        if (node_values(e, &e->nodes[i], from->nodes[i].values, from->nodes[i].count) !=
-            COULOMB_OK) {
-            coulomb_expr_free(e);
-            return NULL;
+}
+
+int expr_server_part(const struct coulomb_expr *e, struct coulomb_expr **out)
+{
+    struct pool pool;
+    struct node *kept;
+    struct part *parts;
+    size_t count = 0;
+    size_t top = 0;
+
+    *out = NULL;
+    pool_init(&pool, e->heap);
+    kept = pool_alloc(&pool, e->count * sizeof(*kept));
+    parts = pool_alloc(&pool, e->count * sizeof(*parts));
+    for (size_t i = 0; kept && parts && i < e->count; i++) {
+        const struct node *n = &e->nodes[i];
+
+        if (is_leaf(n)) {
+            parts[top++] = (struct part){count, n->column >= 0, false};
+            if (n->column >= 0)
+                kept[count++] = *n;
+        } else if (n->type == COULOMB_NODE_NOT) {
+            reduce_not(kept, &count, &parts[top - 1], n);
+        } else {
+            top--;
+            reduce_two(kept, &count, &parts[top - 1], &parts[top], n);
         }
     }
-    return e;
+    if (count > 0)
+        *out = copy_nodes(e, kept, count);
+    pool_fini(&pool);
+    return !kept || !parts || (count > 0 && !*out) ? client_no_memory(e->client)
+                                                   : COULOMB_OK;
+}
+
+/* --- Reading ---------------------------------------------------------------------------------- */
+
+size_t coulomb_expr_count(const coulomb_expr *e)
+{
+    return e->count;
+}
+
+coulomb_node coulomb_expr_node(const coulomb_expr *e, size_t i)
+{
+    const struct node *n = &e->nodes[i];
+    coulomb_node out = {n->type, n->op, NULL, n->values, n->count};
+
+    if (is_leaf(n) && n->column == COLUMN_SYNCED)
+        out.column = "$synced";
+    else if (is_leaf(n) && n->column == COLUMN_ORIGIN)
+        out.column = "$origin";
+    else if (is_leaf(n))
+        out.column = e->layout->columns[n->column].name;
+    return out;
 }
 
 /* --- Evaluation ------------------------------------------------------------------------------- */
@@ -257,7 +368,7 @@ static int eval_leaf(const struct node *n, const struct coulomb_row *row,
         return v.type == COULOMB_NULL;
     if (n->op == COULOMB_IS_ABSENT)
         return v.type == COULOMB_ABSENT;
-    if (n->type == NODE_IN && nothing(&v))
+    if (n->type == COULOMB_NODE_IN && nothing(&v))
         return UNKNOWN;
     for (size_t i = 0; i < n->count && result != TRUE_; i++) {
         int one = compare(n->op, &v, &n->values[i], arena);
@@ -268,9 +379,9 @@ static int eval_leaf(const struct node *n, const struct coulomb_row *row,
     return result;
 }
 
-static int both(enum node_type type, int a, int b)
+static int both(coulomb_node_type type, int a, int b)
 {
-    int decides = type == NODE_AND ? FALSE_ : TRUE_;
+    int decides = type == COULOMB_NODE_AND ? FALSE_ : TRUE_;
 
     if (a == decides || b == decides)
         return decides;
@@ -288,16 +399,16 @@ int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row,
         const struct node *n = &e->nodes[i];
 
         switch (n->type) {
-        case NODE_COMPARE:
-        case NODE_IN:
+        case COULOMB_NODE_COMPARE:
+        case COULOMB_NODE_IN:
             stack[top++] = (short)eval_leaf(n, row, meta, arena);
             break;
-        case NODE_NOT:
+        case COULOMB_NODE_NOT:
             if (top > 0 && stack[top - 1] != UNKNOWN)
                 stack[top - 1] = !stack[top - 1];
             break;
-        case NODE_AND:
-        case NODE_OR:
+        case COULOMB_NODE_AND:
+        case COULOMB_NODE_OR:
             if (top < 2)
                 return UNKNOWN; /* no maker makes that */
             top--;

@@ -43,7 +43,7 @@ bool bound_before(const struct coulomb_row *row, void *arg)
 
     arena_reset(&b->ix->coll->client->scratch);
     if (value_compare(&v, b->value, &b->ix->coll->client->scratch, &order) != COULOMB_OK)
-        return false;
+        b->failed = true;
     return b->after ? order <= 0 : order < 0;
 }
 
@@ -298,6 +298,21 @@ static void index_event(struct coulomb_index *ix, coulomb_event_type type)
     coulomb_event event = {.type = type, .index = ix->signature};
 
     event_emit(ix->coll, &event);
+}
+
+struct coulomb_index *index_ordered(struct coulomb_collection *coll, int column,
+                                    int *code)
+{
+    *code = COULOMB_OK;
+    for (struct list *l = coll->indexes.next; l != &coll->indexes; l = l->next) {
+        struct coulomb_index *ix = LIST_ENTRY(l, struct coulomb_index, link);
+
+        if (ix->column == column && ix->type == COULOMB_INDEX_ORDERED) {
+            *code = index_fresh(ix);
+            return *code == COULOMB_OK ? ix : NULL;
+        }
+    }
+    return NULL;
 }
 
 int coulomb_index_new(coulomb_collection *coll, const char *column,

@@ -30,7 +30,8 @@ int index_fresh(struct coulomb_index *ix);
 struct bound {
     const struct coulomb_index *ix;
     const coulomb_value *value;
-    bool after; /* equal rows count as before */
+    bool after;  /* equal rows count as before */
+    bool failed; /* memory was out: the place is wrong */
 };
 bool bound_before(const struct coulomb_row *row, void *arg);
 

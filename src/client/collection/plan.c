@@ -44,8 +44,8 @@ static struct coulomb_index *find_index(struct coulomb_collection *coll,
 
 static void range_places(const struct range *r, struct place *from, struct place *to)
 {
-    struct bound low = {r->ix, r->low, r->low_open};
-    struct bound high = {r->ix, r->high, !r->high_open};
+    struct bound low = {r->ix, r->low, r->low_open, false};
+    struct bound high = {r->ix, r->high, !r->high_open, false};
 
     *from = (struct place){0, 0};
     *to = sorted_end(&r->ix->sorted);
@@ -159,20 +159,20 @@ static int plan_make(struct coulomb_collection *coll, const coulomb_expr *e,
         return COULOMB_E_MEMORY;
     for (size_t i = 0; i < e->count; i++) {
         switch (e->nodes[i].type) {
-        case NODE_COMPARE:
-        case NODE_IN:
+        case COULOMB_NODE_COMPARE:
+        case COULOMB_NODE_IN:
             if (plan_leaf(coll, &e->nodes[i], pool, &stack[top]) != COULOMB_OK)
                 return COULOMB_E_MEMORY;
             top++;
             break;
-        case NODE_NOT:
+        case COULOMB_NODE_NOT:
             stack[top - 1] = (struct plan){NULL, 0};
             break;
-        case NODE_AND:
+        case COULOMB_NODE_AND:
             top--;
             stack[top - 1] = plan_and(coll, stack[top - 1], stack[top]);
             break;
-        case NODE_OR:
+        case COULOMB_NODE_OR:
             top--;
             stack[top - 1] = plan_or(stack[top - 1], stack[top]);
             break;
@@ -290,14 +290,14 @@ int index_candidates(struct coulomb_collection *coll, const coulomb_expr *where,
 int index_auto(struct coulomb_collection *coll, const coulomb_expr *e)
 {
     for (size_t i = 0; e && i < e->count; i++) {
-        if (e->nodes[i].type == NODE_OR || e->nodes[i].type == NODE_NOT)
+        if (e->nodes[i].type == COULOMB_NODE_OR || e->nodes[i].type == COULOMB_NODE_NOT)
             return COULOMB_OK;
     }
     for (size_t i = 0; e && coll->options.auto_index && i < e->count; i++) {
         const struct node *n = &e->nodes[i];
         int code;
 
-        if (n->type == NODE_AND || n->column < 0 || n->op == COULOMB_IS_NULL ||
+        if (n->type == COULOMB_NODE_AND || n->column < 0 || n->op == COULOMB_IS_NULL ||
             n->op == COULOMB_IS_ABSENT || find_index(coll, n))
             continue;
         code = coulomb_index_new(coll, coll->layout->columns[n->column].name,

@@ -4,7 +4,6 @@
 
 #include "client/collection/collection.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 struct coulomb_result {
@@ -108,9 +107,11 @@ static int by_order(struct sorter *s, const struct coulomb_row *a,
     return coulomb_key_compare(row_key(a), row_key(b));
 }
 
-/* Merge sort; the array has as much room again behind its rows. */
-static void sort_rows(struct sorter *s, struct coulomb_row **rows, size_t count)
+int sort_by_order(struct coulomb_collection *coll, const coulomb_order *order,
+                  const int *columns, size_t order_count, struct coulomb_row **rows,
+                  size_t count)
 {
+    struct sorter s = {coll, order, columns, order_count, false};
     struct coulomb_row **other = rows + count;
 
     for (size_t width = 1; width < count; width *= 2) {
@@ -121,13 +122,14 @@ static void sort_rows(struct sorter *s, struct coulomb_row **rows, size_t count)
             size_t b = mid;
 
             for (size_t k = begin; k < end; k++) {
-                bool left = b >= end || (a < mid && by_order(s, rows[a], rows[b]) <= 0);
+                bool left = b >= end || (a < mid && by_order(&s, rows[a], rows[b]) <= 0);
 
                 other[k] = left ? rows[a++] : rows[b++];
             }
         }
         memcpy(rows, other, count * sizeof(struct coulomb_row *));
     }
+    return s.failed ? client_no_memory(coll->client) : COULOMB_OK;
 }
 
 static bool wanted(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
@@ -148,15 +150,17 @@ static bool wanted(struct coulomb_collection *coll, const coulomb_snapshot_optio
     return yes;
 }
 
-static int order_columns(struct coulomb_collection *coll,
-                         const coulomb_snapshot_options *o, int *columns)
+int order_columns(struct coulomb_collection *coll, const coulomb_order *order,
+                  size_t count, int *columns)
 {
-    for (size_t i = 0; i < o->order_count; i++) {
-        columns[i] = layout_find(coll->layout, o->order[i].column);
+    if (count > ORDER_COLUMNS_MAX)
+        return client_fail(coll->client, COULOMB_E_LIMIT,
+                           "an order of more than %d columns", ORDER_COLUMNS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        columns[i] = layout_find(coll->layout, order[i].column);
         if (columns[i] < 0)
             return client_fail(coll->client, COULOMB_E_COLUMN, "%s has no column %s",
-                               coll->id,
-                               o->order[i].column ? o->order[i].column : "(NULL)");
+                               coll->id, order[i].column ? order[i].column : "(NULL)");
     }
     return COULOMB_OK;
 }
@@ -220,8 +224,6 @@ static void cut(const coulomb_snapshot_options *o, struct coulomb_row **rows,
         *count = o->limit;
 }
 
-#define ORDER_COLUMNS_MAX 64
-
 static int check_options(struct coulomb_collection *coll,
                          const coulomb_snapshot_options *o)
 {
@@ -235,9 +237,6 @@ static int check_options(struct coulomb_collection *coll,
     if ((o->limit > 0 || o->offset > 0) && o->order_count == 0)
         return client_fail(c, COULOMB_E_LIMIT_NEEDS_ORDER,
                            "a limit or offset needs an order");
-    if (o->order_count > ORDER_COLUMNS_MAX)
-        return client_fail(c, COULOMB_E_LIMIT, "an order of more than %d columns",
-                           ORDER_COLUMNS_MAX);
     return COULOMB_OK;
 }
 
@@ -245,7 +244,6 @@ int snapshot_rows(struct coulomb_collection *coll, const coulomb_snapshot_option
                   struct coulomb_row ***rows, size_t *count, size_t *cap, bool *indexed)
 {
     int columns[ORDER_COLUMNS_MAX];
-    struct sorter s = {coll, o->order, columns, o->order_count, false};
     void *grown;
     bool ordered = false;
     int code = check_options(coll, o);
@@ -253,7 +251,7 @@ int snapshot_rows(struct coulomb_collection *coll, const coulomb_snapshot_option
     *rows = NULL;
     *count = *cap = 0;
     if (code == COULOMB_OK)
-        code = order_columns(coll, o, columns);
+        code = order_columns(coll, o->order, o->order_count, columns);
     if (code == COULOMB_OK)
         code = index_candidates(coll, o->where, rows, count, cap, indexed);
     if (code != COULOMB_OK)
@@ -270,10 +268,9 @@ int snapshot_rows(struct coulomb_collection *coll, const coulomb_snapshot_option
         code = heap_grow(coll->heap, &grown, cap, *count * 2 + 1,
                          sizeof(struct coulomb_row *));
         *rows = grown;
-        if (code == COULOMB_OK)
-            sort_rows(&s, *rows, *count);
-        if (code != COULOMB_OK || s.failed)
-            code = client_no_memory(coll->client);
+        code = code == COULOMB_OK
+                   ? sort_by_order(coll, o->order, columns, o->order_count, *rows, *count)
+                   : client_no_memory(coll->client);
     }
     if (code != COULOMB_OK) {
         heap_free(coll->heap, *rows, *cap * sizeof(struct coulomb_row *));

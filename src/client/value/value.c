@@ -403,6 +403,28 @@ int value_keep_bytes(struct pool *pool, coulomb_value *v)
     return COULOMB_OK;
 }
 
+int value_keep(struct pool *pool, coulomb_value *v)
+{
+    coulomb_array *a;
+    coulomb_value *items;
+
+    if (v->type != COULOMB_ARRAY)
+        return value_keep_bytes(pool, v);
+    a = pool_alloc(pool, sizeof(*a));
+    items = pool_alloc(pool, (v->v.array->count + 1) * sizeof(*items));
+    if (!a || !items)
+        return COULOMB_E_MEMORY;
+    *a = *v->v.array;
+    for (size_t i = 0; i < a->count; i++) {
+        items[i] = v->v.array->items[i];
+        if (value_keep_bytes(pool, &items[i]) != COULOMB_OK)
+            return COULOMB_E_MEMORY;
+    }
+    a->items = items;
+    v->v.array = a;
+    return COULOMB_OK;
+}
+
 int value_equal(const coulomb_value *a, const coulomb_value *b, struct arena *arena,
                 bool *equal)
 {

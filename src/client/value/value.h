@@ -37,6 +37,8 @@ int value_normal(const coulomb_value *v, struct arena *arena, coulomb_value *out
 /* What the value points to, copied into the pool; not an array's items. COULOMB_E_MEMORY: the value
  * is as before. */
 int value_keep_bytes(struct pool *pool, coulomb_value *v);
+/* The same of a value with all that it points to. */
+int value_keep(struct pool *pool, coulomb_value *v);
 /* ERR_ codes of base as ours. */
 int value_code(int err_code);
 

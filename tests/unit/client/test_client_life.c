@@ -260,7 +260,8 @@ static int load(coulomb_sync *sync, const coulomb_subset *s, coulomb_completion 
     return COULOMB_PENDING;
 }
 
-static const coulomb_adapter loading_adapter = {world_start, world_stop, load, NULL};
+static const coulomb_adapter loading_adapter = {sizeof(coulomb_adapter), world_start,
+                                                world_stop, load, NULL};
 
 static void f12_loading_until_all_are_settled(void **state)
 {
@@ -273,6 +274,7 @@ static void f12_loading_until_all_are_settled(void **state)
     (void)state;
     load_count = 0;
     co.adapter = &loading_adapter;
+    co.on_demand = 1;
     OK(coulomb_collection_new(w->c, &co, &coll));
     coulomb_options_init(&o, sizeof(o));
     o.initial = COULOMB_INITIAL_ROWS;
