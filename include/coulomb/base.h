@@ -179,6 +179,7 @@ COULOMB_API void coulomb_options_init(void *options, size_t size);
     X(RESERVED_PARAM, -609, "that parameter is the protocol's own",                      \
       "ReservedParamError")                                                              \
     X(CREDENTIALS, -610, "no credentials could be had", "")                              \
+    X(REFUSED, -611, "the server refused it", "")                                        \
     X(TXID, -620, "that is no transaction id", "ExpectedNumberInAwaitTxIdError")         \
     X(TXID_TIMEOUT, -621, "the transaction did not come back in time",                   \
       "TimeoutWaitingForTxIdError")                                                      \

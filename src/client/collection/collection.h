@@ -162,6 +162,7 @@ struct coulomb_collection {
     void *kind;
     void (*kind_free)(struct coulomb_collection *coll);
     coulomb_persist_fn kind_persist; /* in place of the handlers */
+    struct attachment *server;       /* where it is written to (server/); NULL */
 };
 
 /* --- What is visible (local.c) ----------------------------------------------------------- */

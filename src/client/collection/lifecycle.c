@@ -420,6 +420,7 @@ void collection_drop(struct coulomb_collection *coll)
     layout_release(coll->layout);
     heap_free(h, coll->events, EVENTS_MAX * sizeof(*coll->events));
     heap_free_str(h, coll->id);
+    attachment_free(h, coll->server);
     heap_free(h, coll, sizeof(*coll));
     client_release(c);
 }
