@@ -147,7 +147,7 @@ static void refused(struct coulomb_server *server, struct write *w,
                     const coulomb_refusal *why)
 {
     struct refusal *kept = heap_alloc(server->heap, sizeof(*kept));
-    char message[512];
+    char message[1024];
 
     if (kept) {
         *kept = (struct refusal){{refusal_free}, *why};
