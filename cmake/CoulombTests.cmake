@@ -47,6 +47,9 @@ function(coulomb_unit_tests)
             set_target_properties(${name} PROPERTIES
                 RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
             target_link_libraries(${name} PRIVATE coulomb_test_support ${module})
+            if(path MATCHES "^client/") # they open a whole client
+                target_link_libraries(${name} PRIVATE coulomb_client)
+            endif()
             add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
             set_tests_properties(${name} PROPERTIES
                 LABELS "unit;${path}" TIMEOUT 300)

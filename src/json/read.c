@@ -440,3 +440,18 @@ bool json_skip(struct json_reader *r, enum json_event event)
     }
     return true;
 }
+
+struct slice json_rest(const struct json_reader *r)
+{
+    return slice_make(r->input.ptr + r->pos, r->input.len - r->pos);
+}
+
+bool json_pass(struct json_reader *r, struct slice known)
+{
+    if ((enum state)r->state != WANT_COLON || r->input.len - r->pos < known.len ||
+        memcmp(r->input.ptr + r->pos, known.ptr, known.len) != 0)
+        return false;
+    r->pos += known.len;
+    value_done(r);
+    return true;
+}
