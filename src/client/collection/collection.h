@@ -271,6 +271,25 @@ int row_make(struct coulomb_collection *coll, const coulomb_value *values,
 /* Takes *row; gives it with its key, or NULL and a code. */
 int row_with_key(struct coulomb_collection *coll, struct coulomb_row **row);
 struct sync_tx *sync_open(const struct coulomb_collection *coll);
+/* A sync transaction by name, not as the last one begun: of adapters of the library's own, that keep
+ * one open over polls in which others are begun and committed. NULL: no memory. It is nobody's before
+ * it is listed: sync_tx_free() ends it. */
+struct sync_tx *sync_tx_new(struct coulomb_collection *coll);
+void sync_tx_list(struct coulomb_collection *coll, struct sync_tx *s);
+/* An insert puts the row, whatever is there; takes the row on success. Errors are set, likewise below. */
+int sync_tx_row(struct coulomb_collection *coll, struct sync_tx *s,
+                enum sync_op_type type, struct coulomb_row *row, const void *metadata,
+                size_t len);
+/* OP_DELETE, OP_ROW_META. */
+int sync_tx_key(struct coulomb_collection *coll, struct sync_tx *s,
+                enum sync_op_type type, coulomb_key key, const void *value, size_t len);
+int sync_tx_meta(struct coulomb_collection *coll, struct sync_tx *s, const char *name,
+                 const void *value, size_t len);
+void sync_tx_clear(struct coulomb_collection *coll, struct sync_tx *s); /* all operations */
+/* All rows go before its operations, which stay. */
+void sync_tx_truncate(struct coulomb_collection *coll, struct sync_tx *s);
+/* It has to be listed. After a failure it is open as before. */
+int sync_tx_commit(struct coulomb_collection *coll, struct sync_tx *s);
 void meta_list_clear(struct coulomb_collection *coll, struct list *l);
 
 /* --- Lifecycle (lifecycle.c, events.c) ------------------------------------------------------- */
