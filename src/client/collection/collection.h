@@ -51,6 +51,12 @@ struct local {
     bool in_truncate;      /* what is kept outlasts the truncate that is on its way */
 };
 
+/* What an adapter's function hands back. */
+struct coulomb_blob {
+    struct heap *heap;
+    struct blob blob;
+};
+
 /* Bytes under a key. */
 struct row_meta {
     coulomb_key key;
@@ -134,7 +140,8 @@ struct coulomb_collection {
     struct ktab locals; /* struct local */
     struct ktab metas;  /* struct row_meta */
     struct list kept;
-    struct list meta; /* struct sync_meta, the collection's, by name */
+    struct list meta;     /* struct sync_meta, the collection's, by name */
+    struct blob exported; /* what the adapter exported last */
     struct list sync_txs;
     size_t persisting; /* transactions being persisted that touch it */
     size_t visible;    /* rows */
@@ -271,7 +278,17 @@ int row_make(struct coulomb_collection *coll, const coulomb_value *values,
 /* Takes *row; gives it with its key, or NULL and a code. */
 int row_with_key(struct coulomb_collection *coll, struct coulomb_row **row);
 struct sync_tx *sync_open(const struct coulomb_collection *coll);
+/* What every call of an adapter begins with. Errors are set. */
+int sync_enter(coulomb_sync *sync);
+/* The same, with the transaction to write to. */
+int sync_for_write(coulomb_sync *sync, struct sync_tx **out);
+/* Stages a deletion or a row's metadata. Errors are set. */
+int sync_stage_key(coulomb_sync *sync, enum sync_op_type type, coulomb_key key,
+                   const void *value, size_t len);
 void meta_list_clear(struct coulomb_collection *coll, struct list *l);
+/* The adapter's metadata for inserts; *out is the caller's, empty when there is none. Errors are
+ * set. */
+int adapter_insert_meta(struct coulomb_collection *coll, struct blob *out);
 
 /* --- Lifecycle (lifecycle.c, events.c) ------------------------------------------------------- */
 

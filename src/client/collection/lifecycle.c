@@ -419,6 +419,7 @@ void collection_drop(struct coulomb_collection *coll)
     c->collection_count--;
     layout_release(coll->layout);
     heap_free(h, coll->events, EVENTS_MAX * sizeof(*coll->events));
+    blob_fini(h, &coll->exported);
     heap_free_str(h, coll->id);
     heap_free(h, coll, sizeof(*coll));
     client_release(c);

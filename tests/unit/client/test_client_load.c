@@ -32,8 +32,11 @@ static void unload(coulomb_sync *sync, const coulomb_subset *s, void *arg)
     subsets.unloaded[subsets.unloads++] = s;
 }
 
-static const coulomb_adapter loading_adapter = {sizeof(coulomb_adapter), world_start,
-                                                world_stop, load, unload};
+static const coulomb_adapter loading_adapter = {.size = sizeof(coulomb_adapter),
+                                                .start = world_start,
+                                                .stop = world_stop,
+                                                .load_subset = load,
+                                                .unload_subset = unload};
 
 static struct world *loading_world(int on_demand)
 {
@@ -221,7 +224,8 @@ static struct {
     size_t count;
 } naive_order;
 
-static int naive_cmp_column(const struct naive_row *a, const struct naive_row *b, size_t i)
+static int naive_cmp_column(const struct naive_row *a, const struct naive_row *b,
+                            size_t i)
 {
     const coulomb_order *o = &naive_order.order[i];
     int order;
@@ -249,8 +253,8 @@ static int naive_cmp(const void *pa, const void *pb)
 }
 
 /* The page by looking at every row: ids in order. */
-static size_t naive_page(struct naive_row *rows, const struct naive_row *from, size_t limit,
-                         int64_t *ids)
+static size_t naive_page(struct naive_row *rows, const struct naive_row *from,
+                         size_t limit, int64_t *ids)
 {
     size_t n = 0;
 
@@ -294,7 +298,8 @@ static void random_pages(uint64_t seed)
     struct naive_row rows[ROWS];
     coulomb_page_options o = page_by_qty(1);
     coulomb_sub_options so;
-    coulomb_expr *e = coulomb_not(coulomb_where(w->coll, "qty", COULOMB_EQ, coulomb_int(7)));
+    coulomb_expr *e =
+        coulomb_not(coulomb_where(w->coll, "qty", COULOMB_EQ, coulomb_int(7)));
     coulomb_expr *gone = coulomb_where(w->coll, "qty", COULOMB_IS_NULL, coulomb_null());
     coulomb_expr *none = coulomb_where(w->coll, "qty", COULOMB_IS_ABSENT, coulomb_null());
     size_t first = rnd(&seed, 2);
@@ -305,9 +310,11 @@ static void random_pages(uint64_t seed)
     naive_order.order[first] =
         (coulomb_order){"qty", (int)rnd(&seed, 2), (int)rnd(&seed, 2)};
     naive_order.order[!first] = (coulomb_order){"name", (int)rnd(&seed, 2), 0};
-    OK(coulomb_index_new(w->coll, naive_order.order[0].column, COULOMB_INDEX_ORDERED, NULL));
+    OK(coulomb_index_new(w->coll, naive_order.order[0].column, COULOMB_INDEX_ORDERED,
+                         NULL));
     for (int64_t i = 0; i < ROWS; i++) {
-        rows[i] = (struct naive_row){i, (int64_t)rnd(&seed, 12) - 2, names[rnd(&seed, 3)], 0};
+        rows[i] =
+            (struct naive_row){i, (int64_t)rnd(&seed, 12) - 2, names[rnd(&seed, 3)], 0};
         put(w, i, rows[i].name, rows[i].q);
     }
     coulomb_options_init(&so, sizeof(so));
@@ -757,8 +764,8 @@ static void a_subscription_ends_in_the_batch_of_its_page(void **state)
     }
 }
 
-static int load_and_end(coulomb_sync *sync, const coulomb_subset *s, coulomb_completion *done,
-                        void *arg)
+static int load_and_end(coulomb_sync *sync, const coulomb_subset *s,
+                        coulomb_completion *done, void *arg)
 {
     struct world *w = arg;
 
@@ -772,8 +779,11 @@ static int load_and_end(coulomb_sync *sync, const coulomb_subset *s, coulomb_com
 
 static void an_adapter_ends_the_subscription_that_it_loads_for(void **state)
 {
-    static const coulomb_adapter ending = {sizeof(coulomb_adapter), world_start, world_stop,
-                                           load_and_end, unload};
+    static const coulomb_adapter ending = {.size = sizeof(coulomb_adapter),
+                                           .start = world_start,
+                                           .stop = world_stop,
+                                           .load_subset = load_and_end,
+                                           .unload_subset = unload};
     struct world *w = world_open();
     coulomb_collection_options co = world_options(w);
 
