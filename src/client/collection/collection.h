@@ -360,7 +360,7 @@ struct coulomb_expr {
 #define EXPR_NODES_MAX    1000
 #define ORDER_COLUMNS_MAX 64
 
-/* 1 true, 0 false, -1 unknown; an evaluation that finds no memory is unknown. */
+/* 1 true, 0 false, 2 unknown, COULOMB_E_MEMORY. */
 int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row,
               coulomb_meta meta, struct arena *arena);
 /* Owned by the caller. NULL: no memory; errors are set. */
@@ -463,7 +463,7 @@ int sub_give_rows(struct coulomb_sub *sub, struct coulomb_row *const *rows, size
 /* Gives what was held back. 1: it ended. */
 int sub_give_held(struct coulomb_sub *sub);
 void sub_held_clear(struct coulomb_sub *sub);
-/* Whether its condition wants the row: 1, 0. */
+/* Whether its condition wants the row: 1, 0, COULOMB_E_MEMORY. */
 int sub_matches(struct coulomb_sub *sub, const struct coulomb_row *row,
                 coulomb_meta meta);
 

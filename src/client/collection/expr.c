@@ -311,7 +311,7 @@ coulomb_node coulomb_expr_node(const coulomb_expr *e, size_t i)
 
 /* --- Evaluation ------------------------------------------------------------------------------- */
 
-enum { FALSE_ = 0, TRUE_ = 1, UNKNOWN = -1 };
+enum { FALSE_ = 0, TRUE_ = 1, UNKNOWN = 2 }; /* negative: no memory */
 
 static coulomb_value value_of(const struct node *n, const struct coulomb_row *row,
                               coulomb_meta meta)
@@ -333,13 +333,15 @@ static int compare(coulomb_op op, const coulomb_value *a, const coulomb_value *b
                    struct arena *arena)
 {
     int order;
+    int code;
 
     if (nothing(a) || nothing(b))
         return UNKNOWN;
     if (a->type != b->type && !(value_is_number(a->type) && value_is_number(b->type)))
         return FALSE_;
-    if (value_compare(a, b, arena, &order) != COULOMB_OK)
-        return UNKNOWN;
+    code = value_compare(a, b, arena, &order);
+    if (code != COULOMB_OK)
+        return code == COULOMB_E_MEMORY ? code : UNKNOWN;
     switch (op) {
     case COULOMB_EQ:
         return order == 0;
@@ -373,6 +375,8 @@ static int eval_leaf(const struct node *n, const struct coulomb_row *row,
     for (size_t i = 0; i < n->count && result != TRUE_; i++) {
         int one = compare(n->op, &v, &n->values[i], arena);
 
+        if (one < 0)
+            return one;
         if (one != FALSE_)
             result = one;
     }
@@ -393,6 +397,7 @@ int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row,
 {
     short stack[EXPR_NODES_MAX] = {0};
     size_t top = 0;
+    int one;
 
     arena_reset(arena);
     for (size_t i = 0; i < e->count && i < EXPR_NODES_MAX; i++) {
@@ -401,7 +406,10 @@ int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row,
         switch (n->type) {
         case COULOMB_NODE_COMPARE:
         case COULOMB_NODE_IN:
-            stack[top++] = (short)eval_leaf(n, row, meta, arena);
+            one = eval_leaf(n, row, meta, arena);
+            if (one < 0)
+                return one;
+            stack[top++] = (short)one;
             break;
         case COULOMB_NODE_NOT:
             if (top > 0 && stack[top - 1] != UNKNOWN)

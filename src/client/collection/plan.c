@@ -42,7 +42,8 @@ static struct coulomb_index *find_index(struct coulomb_collection *coll,
     return found;
 }
 
-static void range_places(const struct range *r, struct place *from, struct place *to)
+/* COULOMB_E_MEMORY: the places are wrong. */
+static int range_places(const struct range *r, struct place *from, struct place *to)
 {
     struct bound low = {r->ix, r->low, r->low_open, false};
     struct bound high = {r->ix, r->high, !r->high_open, false};
@@ -53,6 +54,7 @@ static void range_places(const struct range *r, struct place *from, struct place
         *from = sorted_seek(&r->ix->sorted, bound_before, &low);
     if (r->high)
         *to = sorted_seek(&r->ix->sorted, bound_before, &high);
+    return low.failed || high.failed ? COULOMB_E_MEMORY : COULOMB_OK;
 }
 
 static size_t range_rows(const struct range *r)
@@ -62,7 +64,8 @@ static size_t range_rows(const struct range *r)
 
     if (r->ix->type == COULOMB_INDEX_HASH)
         return 1;
-    range_places(r, &from, &to);
+    if (range_places(r, &from, &to) != COULOMB_OK)
+        return r->ix->sorted.count; /* an estimate only */
     return sorted_distance(&r->ix->sorted, from, to);
 }
 
@@ -223,7 +226,7 @@ static int collect(const struct range *r, struct found *f)
         }
         return code;
     }
-    range_places(r, &at, &to);
+    code = range_places(r, &at, &to);
     while (code == COULOMB_OK &&
            (at.chunk < to.chunk || (at.chunk == to.chunk && at.at < to.at))) {
         struct coulomb_row *row = sorted_next(&r->ix->sorted, &at);

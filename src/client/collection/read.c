@@ -132,16 +132,18 @@ int sort_by_order(struct coulomb_collection *coll, const coulomb_order *order,
     return s.failed ? client_no_memory(coll->client) : COULOMB_OK;
 }
 
-static bool wanted(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
-                   const struct coulomb_row *row)
+/* 1, 0, COULOMB_E_MEMORY. */
+static int wanted(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
+                  const struct coulomb_row *row)
 {
-    bool yes = true;
+    int yes = 1;
 
     if (o->where) {
         coulomb_key key = row_key(row);
         coulomb_meta meta = visible_get(coll, key, coll_hash(coll, key)).meta;
 
-        yes = expr_eval(o->where, row, meta, &coll->client->scratch) == 1;
+        yes = expr_eval(o->where, row, meta, &coll->client->scratch);
+        yes = yes < 0 ? yes : yes == 1;
     } else if (o->where_fn) {
         coll->client->locked++;
         yes = o->where_fn(row, o->where_arg) == 1;
@@ -199,17 +201,22 @@ static int scan(struct coulomb_collection *coll, struct coulomb_row ***rows,
     return COULOMB_OK;
 }
 
-static void keep_wanted(struct coulomb_collection *coll,
-                        const coulomb_snapshot_options *o, struct coulomb_row **rows,
-                        size_t *count)
+static int keep_wanted(struct coulomb_collection *coll,
+                       const coulomb_snapshot_options *o, struct coulomb_row **rows,
+                       size_t *count)
 {
     size_t n = 0;
 
     for (size_t i = 0; i < *count; i++) {
-        if (wanted(coll, o, rows[i]))
+        int yes = wanted(coll, o, rows[i]);
+
+        if (yes < 0)
+            return client_no_memory(coll->client);
+        if (yes)
             rows[n++] = rows[i];
     }
     *count = n;
+    return COULOMB_OK;
 }
 
 /* Offset and limit. */
@@ -262,7 +269,7 @@ int snapshot_rows(struct coulomb_collection *coll, const coulomb_snapshot_option
     if (!*indexed)
         code = scan(coll, rows, count, cap, &ordered);
     if (code == COULOMB_OK)
-        keep_wanted(coll, o, *rows, count);
+        code = keep_wanted(coll, o, *rows, count);
     if (code == COULOMB_OK && (!ordered || o->order_count > 0)) {
         grown = *rows;
         code = heap_grow(coll->heap, &grown, cap, *count * 2 + 1,

@@ -206,7 +206,7 @@ static int path_write(struct path *p, struct coulomb_draft *d, int column)
     coulomb_value v;
     int code;
 
-    buf_init(&b, VALUE_BYTES_MAX);
+    buf_init_from(&b, VALUE_BYTES_MAX, &d->client->heap->mem);
     jsonb_print(&p->root, &b);
     v = coulomb_bytes_of(COULOMB_JSON, b.ptr, b.len);
     code = b.failed ? client_no_memory(d->client) : draft_put(d, (size_t)column, &v);
@@ -227,7 +227,7 @@ int coulomb_draft_json_set(coulomb_draft *d, const char *column, const char *poi
     if (i < 0)
         return i;
     memset(&p, 0, sizeof(p));
-    arena_init(&p.arena, VALUE_BYTES_MAX);
+    arena_init_from(&p.arena, VALUE_BYTES_MAX, &d->client->heap->mem);
     code = path_open(&p, d, i, pointer);
     if (code == COULOMB_OK) {
         code = jsonb_parse(slice_of(json), &p.arena, &value, &err);
@@ -255,7 +255,7 @@ int coulomb_draft_json_unset(coulomb_draft *d, const char *column, const char *p
     if (i < 0)
         return i;
     memset(&p, 0, sizeof(p));
-    arena_init(&p.arena, VALUE_BYTES_MAX);
+    arena_init_from(&p.arena, VALUE_BYTES_MAX, &d->client->heap->mem);
     code = path_open(&p, d, i, pointer);
     if (code == COULOMB_OK && node_remove(&p, &found) != COULOMB_OK)
         code = client_no_memory(d->client);
