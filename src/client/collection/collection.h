@@ -7,6 +7,7 @@
 #include "client/collection/sorted.h"
 #include "client/loop/loop.h"
 #include "client/value/draft.h"
+#include "client/value/pointer.h"
 #include "coulomb/kinds.h"
 
 #define ENT_LOCAL 1u /* kent.flags of a synced row: its origin is local */
@@ -331,6 +332,9 @@ int index_candidates(struct coulomb_collection *coll, const coulomb_expr *where,
 /* The ordered index of a column, fresh; NULL: there is none, or (*code COULOMB_E_MEMORY) no memory. */
 struct coulomb_index *index_ordered(struct coulomb_collection *coll, int column,
                                     int *code);
+/* coulomb_index_new_json, or with pointer NULL coulomb_index_new. */
+int index_add(coulomb_collection *coll, const char *column, const char *pointer,
+              coulomb_index_type type, coulomb_index **out);
 /* Indexes that eager auto-indexing wants for a condition. */
 int index_auto(struct coulomb_collection *coll, const coulomb_expr *where);
 
@@ -343,6 +347,7 @@ struct node {
     coulomb_node_type type;
     coulomb_op op;
     int column;
+    const struct pointer *pointer; /* into the json column; NULL: the column itself */
     coulomb_value *values;
     size_t count;
 };
@@ -360,6 +365,9 @@ struct coulomb_expr {
 #define EXPR_NODES_MAX    1000
 #define ORDER_COLUMNS_MAX 64
 
+/* A pointer into a json column, in the pool. COULOMB_E_COLUMN, _TYPE, _PATH, _MEMORY, set. */
+int json_column(coulomb_collection *coll, const char *column, const char *pointer,
+                struct pool *pool, struct pointer *out);
 /* 1 true, 0 false, 2 unknown, COULOMB_E_MEMORY. */
 int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row,
               coulomb_meta meta, struct arena *arena);

@@ -24,6 +24,13 @@ struct plan {
     size_t rows;          /* about */
 };
 
+/* Comparisons that an index could answer. */
+static bool indexable(const struct node *n)
+{
+    return n->column >= 0 && n->op != COULOMB_IS_NULL && n->op != COULOMB_IS_ABSENT &&
+           n->op != COULOMB_CONTAINS;
+}
+
 static struct coulomb_index *find_index(struct coulomb_collection *coll,
                                         const struct node *n)
 {
@@ -32,7 +39,7 @@ static struct coulomb_index *find_index(struct coulomb_collection *coll,
     for (struct list *l = coll->indexes.next; l != &coll->indexes; l = l->next) {
         struct coulomb_index *ix = LIST_ENTRY(l, struct coulomb_index, link);
 
-        if (ix->column != n->column)
+        if (ix->column != n->column || !pointer_same(ix->pointer, n->pointer))
             continue;
         if (ix->type == COULOMB_INDEX_ORDERED)
             found = ix;
@@ -75,7 +82,7 @@ static int plan_leaf(struct coulomb_collection *coll, const struct node *n,
     struct coulomb_index *ix = find_index(coll, n);
 
     *plan = (struct plan){NULL, 0};
-    if (!ix || n->op == COULOMB_IS_NULL || n->op == COULOMB_IS_ABSENT || n->count == 0)
+    if (!ix || !indexable(n) || n->count == 0)
         return COULOMB_OK;
     for (size_t i = 0; i < n->count; i++) {
         if (n->values[i].type == COULOMB_NULL || n->values[i].type == COULOMB_ABSENT)
@@ -300,11 +307,11 @@ int index_auto(struct coulomb_collection *coll, const coulomb_expr *e)
         const struct node *n = &e->nodes[i];
         int code;
 
-        if (n->type == COULOMB_NODE_AND || n->column < 0 || n->op == COULOMB_IS_NULL ||
-            n->op == COULOMB_IS_ABSENT || find_index(coll, n))
+        if (n->type == COULOMB_NODE_AND || !indexable(n) || find_index(coll, n))
             continue;
-        code = coulomb_index_new(coll, coll->layout->columns[n->column].name,
-                                 COULOMB_INDEX_ORDERED, NULL);
+        code =
+            index_add(coll, coll->layout->columns[n->column].name,
+                      n->pointer ? n->pointer->text : NULL, COULOMB_INDEX_ORDERED, NULL);
         if (code != COULOMB_OK)
             return code;
     }

@@ -201,9 +201,8 @@ static int scan(struct coulomb_collection *coll, struct coulomb_row ***rows,
     return COULOMB_OK;
 }
 
-static int keep_wanted(struct coulomb_collection *coll,
-                       const coulomb_snapshot_options *o, struct coulomb_row **rows,
-                       size_t *count)
+static int keep_wanted(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
+                       struct coulomb_row **rows, size_t *count)
 {
     size_t n = 0;
 

@@ -554,7 +554,7 @@ static void on_loading(coulomb_sub *sub, int loading, void *arg)
 {
     (void)sub;
     (void)arg;
-    strcat(told, loading ? "1" : "0");
+    snprintf(told + strlen(told), sizeof(told) - strlen(told), "%d", loading);
 }
 
 static void subscribe_loading(struct world *w, coulomb_initial initial)

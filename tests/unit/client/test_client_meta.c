@@ -149,7 +149,7 @@ static void what_sync_knows_is_taken_along(void **state)
     OK(coulomb_collection_import_meta(w->coll, "a",
                                       1)); /* there is nothing to merge with */
     assert_string_equal(sync_state.imported, "a");
-    strcpy(sync_state.current, "b");
+    snprintf(sync_state.current, sizeof(sync_state.current), "b");
     OK(coulomb_collection_export_meta(w->coll, &meta, &len));
     assert_int_equal(len, 1);
     assert_memory_equal(meta, "b", 1);
@@ -195,7 +195,7 @@ static void every_allocation_fails_once(void **state)
         size_t len;
         int codes[3];
 
-        strcpy(sync_state.current, "b");
+        snprintf(sync_state.current, sizeof(sync_state.current), "b");
         w->heap.fail_at = n;
         w->heap.calls = 0;
         codes[0] = coulomb_collection_export_meta(w->coll, &meta, &len);
