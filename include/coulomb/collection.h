@@ -70,6 +70,7 @@ typedef struct coulomb_collection_options {
     coulomb_persist_fn on_update;
     coulomb_persist_fn on_delete;
     void *handler_arg;
+    int gate_keys; /* of direct operations: see coulomb_tx_options */
 } coulomb_collection_options;
 
 /* The caller releases the handle; the collection lives until its client closes.

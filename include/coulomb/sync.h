@@ -84,7 +84,8 @@ enum coulomb_sync_flags {
 
 /* A sync transaction: begin, any of write, truncate and metadata, commit. They go to the last one
  * begun. It is seen whole, once it is committed and no transaction of this collection is being
- * persisted; until then it waits. */
+ * persisted (or, of those with gate_keys, none whose rows it or one before it names); until then it
+ * waits. */
 COULOMB_API COULOMB_MUST_CHECK int coulomb_sync_begin(coulomb_sync *sync, unsigned flags);
 /* A row as it is now: values has one for each column, in order. An insert under a key that is there
  * is an update when it is the same row, else COULOMB_E_DUPLICATE_KEY_SYNC. An update leaves absent

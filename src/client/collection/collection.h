@@ -24,8 +24,10 @@ struct mutation {
     coulomb_change_type type;
     coulomb_mutation_state state;
     bool optimistic;
-    bool seen; /* sync brought its row since it was sent */
+    bool seen;  /* sync brought its row since it was sent */
+    bool gates; /* it is being persisted, and sync of its key waits */
     uint64_t id;
+    uint64_t place; /* the id of the first one that was merged into it */
     uint64_t order; /* of the transaction */
     struct coulomb_row *original;
     struct coulomb_row *modified;
@@ -83,6 +85,8 @@ struct sync_meta {
 struct sync_tx {
     struct list link; /* coll.sync_txs, in order */
     bool committed;
+    bool due;     /* chosen to be applied (sync_choose) */
+    size_t gated; /* an operation whose key was last found to wait */
     bool immediate;
     bool truncate;
     struct sync_op *ops;
@@ -144,8 +148,11 @@ struct coulomb_collection {
     struct list meta;     /* struct sync_meta, the collection's, by name */
     struct blob exported; /* what the adapter exported last */
     struct list sync_txs;
-    size_t persisting; /* transactions being persisted that touch it */
-    size_t visible;    /* rows */
+    size_t
+        persisting; /* transactions being persisted that touch it and hold back all sync */
+    size_t key_gates;    /* and those that hold back that of their rows */
+    uint64_t generation; /* of all that: clean-ups, counted from 1 */
+    size_t visible;      /* rows */
     uint64_t revision;
 
     struct list indexes;
@@ -251,9 +258,10 @@ bool coll_observed(const struct coulomb_collection *coll);
 
 /* --- Sync (sync.c, apply.c) ---------------------------------------------------------------- */
 
-/* The sync transactions that may be applied when so many transactions are being persisted: true
- * when there are any. */
-bool sync_may_apply(const struct coulomb_collection *coll, size_t persisting);
+/* Chooses the sync transactions that may be applied when so many transactions that hold back all are
+ * being persisted, and those mutations that gate: true when there are any. Preparing, applying and
+ * retiring act on them. */
+bool sync_choose(struct coulomb_collection *coll, size_t persisting);
 /* Touches what they change. COULOMB_E_MEMORY, COULOMB_E_LIMIT. */
 int sync_prepare(struct coulomb_collection *coll, struct edit *e);
 /* Changes the synced layer; never fails. */
@@ -452,6 +460,10 @@ int deliver_batches(coulomb_client *c);
 /* A snapshot's rows, in order; *rows is an array from the heap, rows retained. */
 int snapshot_rows(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
                   struct coulomb_row ***rows, size_t *count, size_t *cap, bool *indexed);
+/* All visible rows as TanStack DB reads them (compat.c), into room for coll.visible.
+ * COULOMB_E_MEMORY. */
+int compat_rows(struct coulomb_collection *coll, struct coulomb_row **rows,
+                size_t *count);
 /* By the order's columns, then by key (no columns: in the collection's order). rows has room for
  * count more behind them. COULOMB_E_MEMORY. */
 int sort_by_order(struct coulomb_collection *coll, const coulomb_order *order,

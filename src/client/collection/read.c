@@ -42,6 +42,22 @@ int coulomb_row_meta(const coulomb_collection *coll, coulomb_key key, coulomb_me
     return v.row != NULL;
 }
 
+static int each_compat(coulomb_collection *coll,
+                       int (*fn)(const coulomb_row *row, void *arg), void *arg)
+{
+    size_t bytes = (coll->visible + 1) * sizeof(struct coulomb_row *);
+    struct coulomb_row **rows = heap_alloc(coll->heap, bytes);
+    size_t count = 0;
+    int code = rows ? compat_rows(coll, rows, &count) : client_no_memory(coll->client);
+
+    coll->client->locked++;
+    for (size_t i = 0; i < count && code == 0; i++)
+        code = fn(rows[i], arg);
+    coll->client->locked--;
+    heap_free(coll->heap, rows, bytes);
+    return code;
+}
+
 int coulomb_each(coulomb_collection *coll, int (*fn)(const coulomb_row *row, void *arg),
                  void *arg)
 {
@@ -52,6 +68,8 @@ int coulomb_each(coulomb_collection *coll, int (*fn)(const coulomb_row *row, voi
 
     if (code != COULOMB_OK)
         return code;
+    if (coll->client->compat)
+        return each_compat(coll, fn, arg);
     order = order_get(coll);
     if (!order)
         return client_no_memory(coll->client);
@@ -183,6 +201,10 @@ static int scan(struct coulomb_collection *coll, struct coulomb_row ***rows,
     *rows = heap_alloc(coll->heap, *cap * sizeof(struct coulomb_row *));
     if (!*rows)
         return client_no_memory(coll->client);
+    if (coll->client->compat) {
+        *ordered = true;
+        return compat_rows(coll, *rows, count);
+    }
     while (order && (row = sorted_next(order, &at)) != NULL)
         (*rows)[(*count)++] = row;
     while (!order && (ent = ktab_next(&coll->synced, &it)) != NULL) {

@@ -67,7 +67,8 @@ static int direct_tx(struct work *w)
     static const char *const names[] = {"insert", "update", "delete"};
     int missing = 0;
     coulomb_tx_options o = {.persist = handler_of(w->coll, w->type, &missing),
-                            .persist_arg = w->coll->options.handler_arg};
+                            .persist_arg = w->coll->options.handler_arg,
+                            .gate_keys = w->coll->options.gate_keys};
     int code;
 
     if (!o.persist)
@@ -287,7 +288,7 @@ static int mutation_new(struct work *w, struct coulomb_row *original,
     m->changed = changed;
     m->type = w->type;
     m->optimistic = !w->options.not_optimistic;
-    m->id = ++w->client->last_id;
+    m->id = m->place = ++w->client->last_id;
     m->order = w->tx->order;
     m->created_ms = m->updated_ms = w->now_ms;
     m->key = row_key(modified ? modified : original);
@@ -347,7 +348,7 @@ static int merge(struct work *w, struct item *it)
         row_release(fresh->original);
         fresh->original = NULL;
         fresh->type = COULOMB_INSERT;
-    } else {
+    } else if (!w->client->compat || fresh->type != COULOMB_DELETE) {
         keep_original(fresh, old);
     }
     if (old->type != COULOMB_INSERT && fresh->type == COULOMB_INSERT) {
@@ -357,6 +358,7 @@ static int merge(struct work *w, struct item *it)
         blob_fini(w->client->heap, &fresh->sync_metadata); /* the old row's counts */
     }
     fresh->created_ms = old->created_ms;
+    fresh->place = old->place;
     return COULOMB_OK;
 }
 
