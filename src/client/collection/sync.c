@@ -29,7 +29,7 @@ coulomb_collection *coulomb_sync_collection(const coulomb_sync *sync)
     return sync->coll;
 }
 
-static int sync_enter(coulomb_sync *sync)
+int sync_enter(coulomb_sync *sync)
 {
     int code = client_enter(sync->client);
 
@@ -49,7 +49,7 @@ struct sync_tx *sync_open(const struct coulomb_collection *coll)
     return s->committed ? NULL : s;
 }
 
-static int open_for_write(coulomb_sync *sync, struct sync_tx **out)
+int sync_for_write(coulomb_sync *sync, struct sync_tx **out)
 {
     int code = sync_enter(sync);
 
@@ -144,17 +144,6 @@ void sync_tx_clear(struct coulomb_collection *coll, struct sync_tx *s)
             node_free(coll->heap, s->keys.ents[i].item);
     }
     ktab_fini(&s->keys);
-}
-
-void meta_list_clear(struct coulomb_collection *coll, struct list *l)
-{
-    while (!list_empty(l)) {
-        struct sync_meta *m = LIST_ENTRY(list_pop(l), struct sync_meta, link);
-
-        blob_fini(coll->heap, &m->name);
-        blob_fini(coll->heap, &m->value);
-        heap_free(coll->heap, m, sizeof(*m));
-    }
 }
 
 void sync_tx_free(struct coulomb_collection *coll, struct sync_tx *s)
@@ -345,7 +334,7 @@ static int sync_write(coulomb_sync *sync, enum sync_op_type type,
 {
     struct sync_tx *s;
     struct coulomb_row *row;
-    int code = open_for_write(sync, &s);
+    int code = sync_for_write(sync, &s);
 
     if (code == COULOMB_OK)
         code = row_make(sync->coll, values, &row);
@@ -386,11 +375,11 @@ int sync_tx_key(struct coulomb_collection *coll, struct sync_tx *s,
     return code;
 }
 
-static int stage_key(coulomb_sync *sync, enum sync_op_type type, coulomb_key key,
-                     const void *value, size_t len)
+int sync_stage_key(coulomb_sync *sync, enum sync_op_type type, coulomb_key key,
+                   const void *value, size_t len)
 {
     struct sync_tx *s;
-    int code = open_for_write(sync, &s);
+    int code = sync_for_write(sync, &s);
 
     if (code != COULOMB_OK)
         return code;
@@ -402,7 +391,7 @@ static int stage_key(coulomb_sync *sync, enum sync_op_type type, coulomb_key key
 
 int coulomb_sync_delete(coulomb_sync *sync, coulomb_key key)
 {
-    return stage_key(sync, OP_DELETE, key, NULL, 0);
+    return sync_stage_key(sync, OP_DELETE, key, NULL, 0);
 }
 
 void sync_tx_truncate(struct coulomb_collection *coll, struct sync_tx *s)
@@ -415,7 +404,7 @@ void sync_tx_truncate(struct coulomb_collection *coll, struct sync_tx *s)
 int coulomb_sync_truncate(coulomb_sync *sync)
 {
     struct sync_tx *s;
-    int code = open_for_write(sync, &s);
+    int code = sync_for_write(sync, &s);
 
     if (code != COULOMB_OK)
         return code;
@@ -479,144 +468,4 @@ int coulomb_sync_mark_error(coulomb_sync *sync, int code, const char *message)
         error_set(&coll->error, code < 0 ? code : COULOMB_E_FAILED, "%s",
                   message ? message : coulomb_error_text(code));
     return entered;
-}
-
-/* --- Metadata --------------------------------------------------------------------------------- */
-
-int coulomb_sync_row_meta_set(coulomb_sync *sync, coulomb_key key, const void *value,
-                              size_t len)
-{
-    return stage_key(sync, OP_ROW_META, key, value, len);
-}
-
-/* What the open transaction has for the key: true when it decides. */
-static bool staged_meta(const struct sync_tx *s, coulomb_key key,
-                        const struct blob **value)
-{
-    *value = NULL;
-    for (size_t i = s->count; i-- > 0;) {
-        const struct sync_op *op = &s->ops[i];
-        const struct row_meta *node = op->extra > 0 ? s->extras[op->extra - 1] : NULL;
-        coulomb_key k;
-
-        if (op->row)
-            k = row_key(op->row);
-        else if (node)
-            k = node->key;
-        else
-            continue;
-        if (!key_equal(k, key) || (op->type == OP_UPDATE && !node))
-            continue;
-        *value = node ? &node->value : NULL;
-        return true;
-    }
-    return s->truncate;
-}
-
-int coulomb_sync_row_meta_get(coulomb_sync *sync, coulomb_key key, const void **value,
-                              size_t *len)
-{
-    const struct blob *b = NULL;
-    const struct sync_tx *s;
-    int code = sync_enter(sync);
-
-    *value = NULL;
-    *len = 0;
-    if (code != COULOMB_OK)
-        return code;
-    s = sync_open(sync->coll);
-    if (!s || !staged_meta(s, key, &b)) {
-        const struct row_meta *m =
-            ktab_get(&sync->coll->metas, key, coll_hash(sync->coll, key));
-
-        b = m ? &m->value : NULL;
-    }
-    if (b) {
-        *value = b->ptr;
-        *len = b->len;
-    }
-    return COULOMB_OK;
-}
-
-static struct sync_meta *meta_find(const struct list *l, const char *name)
-{
-    for (struct list *at = l->prev; at != l; at = at->prev) {
-        struct sync_meta *m = LIST_ENTRY(at, struct sync_meta, link);
-
-        if (strcmp(m->name.ptr, name) == 0)
-            return m;
-    }
-    return NULL;
-}
-
-int sync_tx_meta(struct coulomb_collection *coll, struct sync_tx *s, const char *name,
-                 const void *value, size_t len)
-{
-    struct heap *h = coll->heap;
-    struct sync_meta *m = heap_zalloc(h, sizeof(*m));
-
-    if (!m)
-        return client_no_memory(coll->client);
-    if (blob_set(h, &m->name, name, strlen(name)) != COULOMB_OK ||
-        blob_set(h, &m->value, value, len) != COULOMB_OK) {
-        blob_fini(h, &m->name);
-        heap_free(h, m, sizeof(*m));
-        return client_no_memory(coll->client);
-    }
-    list_push(&s->meta, &m->link);
-    return COULOMB_OK;
-}
-
-int coulomb_sync_meta_set(coulomb_sync *sync, const char *name, const void *value,
-                          size_t len)
-{
-    struct sync_tx *s;
-    int code = open_for_write(sync, &s);
-
-    return code == COULOMB_OK ? sync_tx_meta(sync->coll, s, name, value, len) : code;
-}
-
-int coulomb_sync_meta_get(coulomb_sync *sync, const char *name, const void **value,
-                          size_t *len)
-{
-    const struct sync_meta *m = NULL;
-    const struct sync_tx *s;
-    int code = sync_enter(sync);
-
-    *value = NULL;
-    *len = 0;
-    if (code != COULOMB_OK)
-        return code;
-    s = sync_open(sync->coll);
-    if (s)
-        m = meta_find(&s->meta, name);
-    if (!m)
-        m = meta_find(&sync->coll->meta, name);
-    if (m) {
-        *value = m->value.ptr;
-        *len = m->value.len;
-    }
-    return COULOMB_OK;
-}
-
-int coulomb_sync_meta_each(coulomb_sync *sync, const char *prefix,
-                           int (*fn)(const char *name, const void *value, size_t len,
-                                     void *arg),
-                           void *arg)
-{
-    int code = sync_enter(sync);
-
-    if (code != COULOMB_OK)
-        return code;
-    for (struct list *at = sync->coll->meta.next; at != &sync->coll->meta && code == 0;
-         at = at->next) {
-        const struct sync_meta *m = LIST_ENTRY(at, struct sync_meta, link);
-
-        if (strncmp(m->name.ptr, prefix, strlen(prefix)) == 0) {
-            sync->client->locked++;
-            code = fn(m->name.ptr, m->value.ptr, m->value.len, arg);
-            sync->client->locked--;
-        }
-    }
-    return code;
 }

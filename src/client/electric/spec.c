@@ -111,11 +111,10 @@ static const struct node *root_of(const struct part *p)
 
 static bool is_leaf(const struct node *n)
 {
-    return n->type == NODE_COMPARE || n->type == NODE_IN;
+    return n->type == COULOMB_NODE_COMPARE || n->type == COULOMB_NODE_IN;
 }
 
-/* Where the part that ends at root begins. */
-static size_t part_first(const struct coulomb_expr *e, size_t root)
+size_t expr_first(const struct coulomb_expr *e, size_t root)
 {
     size_t wanted = 1; /* parts still to be walked over, backwards */
     size_t i = root + 1;
@@ -124,16 +123,16 @@ static size_t part_first(const struct coulomb_expr *e, size_t root)
         const struct node *n = &e->nodes[--i];
 
         wanted--;
-        if (n->type == NODE_AND || n->type == NODE_OR)
+        if (n->type == COULOMB_NODE_AND || n->type == COULOMB_NODE_OR)
             wanted += 2;
-        else if (n->type == NODE_NOT)
+        else if (n->type == COULOMB_NODE_NOT)
             wanted++;
     }
     return i;
 }
 
 /* What a chain of one operator joins, in order. */
-static void split(struct part whole, enum node_type by, struct parts *out)
+static void split(struct part whole, coulomb_node_type by, struct parts *out)
 {
     struct part left[PARTS_MAX]; /* still to be split, the last first */
     size_t count = 1;
@@ -153,7 +152,7 @@ static void split(struct part whole, enum node_type by, struct parts *out)
             out->too_many = true;
             return;
         }
-        right_first = part_first(p.e, p.root - 1);
+        right_first = expr_first(p.e, p.root - 1);
         left[count++] = (struct part){p.e, right_first, p.root - 1};
         left[count++] = (struct part){p.e, p.first, right_first - 1};
     }
@@ -183,8 +182,9 @@ static bool same_part(const struct part *a, const struct part *b, struct arena *
 
         if (x->type != y->type)
             return false;
-        if (is_leaf(x) && (x->op != y->op || x->column != y->column ||
-                           !same_values(x, y, arena)))
+        if (is_leaf(x) &&
+            (x->op != y->op || x->column != y->column ||
+             !pointer_same(x->pointer, y->pointer) || !same_values(x, y, arena)))
             return false;
     }
     return true;
@@ -220,19 +220,20 @@ static bool value_implies(coulomb_op op, const coulomb_value *v, const struct no
                                    : (op == COULOMB_EQ || op == COULOMB_GTE) && order > 0;
             break;
         case COULOMB_GTE:
-            yes = (op == COULOMB_EQ || op == COULOMB_GT || op == COULOMB_GTE) &&
-                  order >= 0;
+            yes =
+                (op == COULOMB_EQ || op == COULOMB_GT || op == COULOMB_GTE) && order >= 0;
             break;
         case COULOMB_LT:
             yes = op == COULOMB_LT ? order <= 0
                                    : (op == COULOMB_EQ || op == COULOMB_LTE) && order < 0;
             break;
         case COULOMB_LTE:
-            yes = (op == COULOMB_EQ || op == COULOMB_LT || op == COULOMB_LTE) &&
-                  order <= 0;
+            yes =
+                (op == COULOMB_EQ || op == COULOMB_LT || op == COULOMB_LTE) && order <= 0;
             break;
         case COULOMB_IS_NULL:
         case COULOMB_IS_ABSENT:
+        case COULOMB_CONTAINS:
             break;
         }
         if (yes)
@@ -243,16 +244,23 @@ static bool value_implies(coulomb_op op, const coulomb_value *v, const struct no
 
 static bool compares(const struct node *n)
 {
-    return is_leaf(n) && n->op != COULOMB_IS_NULL && n->op != COULOMB_IS_ABSENT;
+    return is_leaf(n) && n->op != COULOMB_IS_NULL && n->op != COULOMB_IS_ABSENT &&
+           n->op != COULOMB_CONTAINS;
+}
+
+static bool same_place(const struct node *a, const struct node *b)
+{
+    return a->column == b->column && pointer_same(a->pointer, b->pointer);
 }
 
 /* NOT (column IS NULL): true of whatever is compared. */
-static bool is_not_null(const struct part *p, int column)
+static bool is_not_null(const struct part *p, const struct node *compared)
 {
     const struct node *of = p->root > 0 ? &p->e->nodes[p->root - 1] : NULL;
 
-    return root_of(p)->type == NODE_NOT && of && of->type == NODE_COMPARE &&
-           of->op == COULOMB_IS_NULL && of->column == column;
+    return root_of(p)->type == COULOMB_NODE_NOT && of &&
+           of->type == COULOMB_NODE_COMPARE && of->op == COULOMB_IS_NULL &&
+           same_place(of, compared);
 }
 
 static bool part_implies(const struct part *a, const struct part *b, struct arena *arena)
@@ -264,9 +272,9 @@ static bool part_implies(const struct part *a, const struct part *b, struct aren
         return true;
     if (!compares(x))
         return false;
-    if (is_not_null(b, x->column))
+    if (is_not_null(b, x))
         return true;
-    if (!compares(y) || x->column != y->column)
+    if (!compares(y) || !same_place(x, y))
         return false;
     for (size_t i = 0; i < x->count; i++) {
         if (!value_implies(x->op, &x->values[i], y, arena))
@@ -278,8 +286,8 @@ static bool part_implies(const struct part *a, const struct part *b, struct aren
 /* One conjunction of a condition; of an IN of its perhaps only one value. */
 struct alternative {
     struct parts parts;
-    size_t in;           /* the part that is replaced; PARTS_MAX: none */
-    struct node in_node; /* by this, */
+    size_t in;                   /* the part that is replaced; PARTS_MAX: none */
+    struct node in_node;         /* by this, */
     struct coulomb_expr in_expr; /* which is all of this */
 };
 
@@ -294,7 +302,7 @@ static bool implies_part(const struct alternative *a, const struct part *b,
 {
     struct parts either;
 
-    split(*b, NODE_OR, &either);
+    split(*b, COULOMB_NODE_OR, &either);
     for (size_t i = 0; i < a->parts.count; i++) {
         struct part own = alternative_part(a, i);
 
@@ -313,7 +321,7 @@ static bool implies_all(const struct alternative *a, const struct part *b,
 {
     struct parts all;
 
-    split(*b, NODE_AND, &all);
+    split(*b, COULOMB_NODE_AND, &all);
     for (size_t i = 0; !all.too_many && i < all.count; i++) {
         if (!implies_part(a, &all.items[i], arena))
             return false;
@@ -340,7 +348,7 @@ static bool spec_implied(const struct alternative *a, const struct spec *s,
         return false;
     if (!s->where)
         return true;
-    split(whole(s->where), NODE_OR, &any);
+    split(whole(s->where), COULOMB_NODE_OR, &any);
     for (size_t i = 0; !any.too_many && i < any.count; i++) {
         if (implies_all(a, &any.items[i], arena))
             return true;
@@ -366,7 +374,7 @@ static bool values_covered(struct alternative *a, const struct list *loaded,
     const struct node *in = NULL;
 
     for (size_t i = 0; i < a->parts.count && !in; i++) {
-        if (root_of(&a->parts.items[i])->type == NODE_IN) {
+        if (root_of(&a->parts.items[i])->type == COULOMB_NODE_IN) {
             in = root_of(&a->parts.items[i]);
             a->in = i;
         }
@@ -392,10 +400,10 @@ static bool where_covered(const struct list *loaded, const struct spec *more,
 
     if (!s->where) /* an alternative without parts: only all rows cover it */
         return alternative_covered(&a, loaded, more, arena);
-    split(whole(s->where), NODE_OR, &any);
+    split(whole(s->where), COULOMB_NODE_OR, &any);
     for (size_t i = 0; !any.too_many && i < any.count; i++) {
         a.in = PARTS_MAX;
-        split(any.items[i], NODE_AND, &a.parts);
+        split(any.items[i], COULOMB_NODE_AND, &a.parts);
         if (a.parts.too_many || (!alternative_covered(&a, loaded, more, arena) &&
                                  !values_covered(&a, loaded, more, arena)))
             return false;

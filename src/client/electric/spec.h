@@ -5,6 +5,9 @@
 
 #include "client/collection/collection.h"
 
+/* Where the part of a condition begins that ends at a node. */
+size_t expr_first(const struct coulomb_expr *e, size_t root);
+
 struct spec {
     struct list link; /* of those that are loaded */
     struct heap *heap;

@@ -19,7 +19,8 @@ struct writer {
     char **params;
     size_t param_count;
     size_t param_cap;
-    bool failed; /* no memory */
+    bool failed;  /* no memory */
+    bool inexact; /* more rows are asked for than are wanted */
 };
 
 /* --- Texts --------------------------------------------------------------------------------------- */
@@ -47,7 +48,7 @@ char *sql_text(const coulomb_value *v, struct arena *arena)
         return arena_dup(arena, slice_make(few, len));
     text = arena_alloc(arena, len + 1);
     return text && coulomb_value_print(v, text, len + 1, NULL) == COULOMB_OK ? text
-                                                                            : NULL;
+                                                                             : NULL;
 }
 
 /* $n, its text. */
@@ -117,20 +118,45 @@ static const struct column *column_of(const struct writer *w, const struct node 
 }
 
 /* Whether a value can be equal to one of the column at all. */
-static bool fits(const struct column *c, const coulomb_value *v)
+static bool fits_type(coulomb_type type, const coulomb_value *v)
 {
-    if (value_is_number(c->type) && value_is_number(v->type))
+    if (value_is_number(type) && value_is_number(v->type))
         return true;
-    if (c->type != v->type)
+    if (type != v->type)
         return false;
     return v->type != COULOMB_TEXT || v->v.s.len == 0 ||
            !memchr(v->v.s.ptr, '\0', v->v.s.len); /* no text of Postgres has one */
+}
+
+static bool fits(const struct column *c, const coulomb_value *v)
+{
+    return fits_type(c->type, v) &&
+           (c->type != COULOMB_ARRAY || v->v.array->element == c->element ||
+            v->v.array->count == 0);
 }
 
 /* Unknown whatever the row is. */
 static void put_unknown(struct writer *w, bool positive)
 {
     buf_puts(&w->text, positive ? NEVER : ALWAYS);
+}
+
+/* No server can be asked that. */
+static void put_anything(struct writer *w, bool positive)
+{
+    buf_puts(&w->text, positive ? ALWAYS : NEVER);
+    w->inexact = true;
+}
+
+/* What servers compare (shape-protocol.md 6.3). */
+static bool has_equal(const struct column *c)
+{
+    return c->type != COULOMB_JSON && c->type != COULOMB_BYTES;
+}
+
+static bool has_order(const struct column *c)
+{
+    return has_equal(c) && c->type != COULOMB_INTERVAL && c->type != COULOMB_ARRAY;
 }
 
 /* True but where the column is null: then unknown. */
@@ -155,6 +181,7 @@ static const char *op_text(coulomb_op op)
     case COULOMB_EQ:
     case COULOMB_IS_NULL:
     case COULOMB_IS_ABSENT:
+    case COULOMB_CONTAINS:
         break;
     }
     return " = ";
@@ -212,33 +239,6 @@ static void put_boolean(struct writer *w, const struct column *c, coulomb_op op,
         buf_puts(&w->text, NEVER);
 }
 
-static void put_comparison(struct writer *w, const struct node *n, bool positive)
-{
-    const struct column *c = column_of(w, n);
-    const coulomb_value *v = &n->values[0];
-
-    if (n->op == COULOMB_IS_NULL || (n->op == COULOMB_IS_ABSENT && positive)) {
-        put_name(&w->text, c->name);
-        buf_puts(&w->text, " IS NULL");
-    } else if (n->op == COULOMB_IS_ABSENT) {
-        buf_puts(&w->text, NEVER); /* no row of a server's lacks a column */
-    } else if (v->type == COULOMB_NULL || v->type == COULOMB_ABSENT) {
-        put_unknown(w, positive);
-    } else if (!fits(c, v)) {
-        /* A text with a NUL has a place in the order: any, when asked for. */
-        if (c->type == v->type && n->op != COULOMB_EQ && positive)
-            put_not_null(w, c);
-        else
-            buf_puts(&w->text, NEVER);
-    } else if (c->type == COULOMB_INT64) {
-        put_integer(w, c, n->op, v);
-    } else if (c->type == COULOMB_BOOL) {
-        put_boolean(w, c, n->op, v);
-    } else {
-        put_compare(w, c, n->op, v);
-    }
-}
-
 /* An element of an array's text, in quotes. */
 static void put_element(struct writer *w, struct buf *out, const char *text)
 {
@@ -255,11 +255,10 @@ static void put_element(struct writer *w, struct buf *out, const char *text)
     buf_putc(out, '"');
 }
 
-/* The elements that may be equal to one of the column's values, and whether null is among them. */
-static size_t put_elements(struct writer *w, const struct node *n, struct buf *out,
-                           bool *null)
+/* An array of those values that may be equal to one of the type, and whether null is among them. */
+static size_t put_elements(struct writer *w, coulomb_type type, const struct node *n,
+                           struct buf *out, bool *null)
 {
-    const struct column *c = column_of(w, n);
     size_t count = 0;
 
     *null = false;
@@ -273,9 +272,9 @@ static size_t put_elements(struct writer *w, const struct node *n, struct buf *o
             *null = true;
             continue;
         }
-        if (!fits(c, &v))
+        if (!fits_type(type, &v))
             continue;
-        if (c->type == COULOMB_INT64) {
+        if (type == COULOMB_INT64) {
             if (floor_of(&v, &whole, &exact) != WITHIN || !exact)
                 continue;
             v = coulomb_int(whole);
@@ -287,21 +286,92 @@ static size_t put_elements(struct writer *w, const struct node *n, struct buf *o
     if (*null)
         buf_puts(out, count > 0 ? ",NULL" : "NULL");
     buf_putc(out, '}');
+    if (out->failed)
+        w->failed = true;
     return count;
+}
+
+/* The array has an element. */
+static void put_contains(struct writer *w, const struct column *c, const struct node *n,
+                         bool positive)
+{
+    struct buf list;
+    bool null;
+
+    if (c->type != COULOMB_ARRAY) {
+        buf_puts(&w->text, NEVER);
+        return;
+    }
+    if (c->element == COULOMB_JSON || c->element == COULOMB_BYTES) {
+        put_anything(w, positive);
+        return;
+    }
+    buf_init(&list, SUBSET_SQL_MAX);
+    if (put_elements(w, c->element, n, &list, &null) == 0) {
+        buf_puts(&w->text, NEVER);
+    } else {
+        put_name(&w->text, c->name);
+        buf_puts(&w->text, " @> ");
+        put_param(w, arena_dup(w->arena, buf_slice(&list)));
+    }
+    buf_fini(&list);
+}
+
+/* A value that the column can't have. A text with a NUL has a place in the order all the same. */
+static void put_unfit(struct writer *w, const struct column *c, coulomb_op op,
+                      const coulomb_value *v, bool positive)
+{
+    if (c->type == v->type && op != COULOMB_EQ)
+        put_anything(w, positive);
+    else
+        buf_puts(&w->text, NEVER);
+}
+
+static void put_comparison(struct writer *w, const struct node *n, bool positive)
+{
+    const struct column *c = column_of(w, n);
+    const coulomb_value *v = &n->values[0];
+
+    if (n->pointer) {
+        put_anything(w, positive);
+    } else if (n->op == COULOMB_IS_NULL || (n->op == COULOMB_IS_ABSENT && positive)) {
+        put_name(&w->text, c->name);
+        buf_puts(&w->text, " IS NULL");
+    } else if (n->op == COULOMB_IS_ABSENT) {
+        buf_puts(&w->text, NEVER); /* no row of a server's lacks a column */
+    } else if (v->type == COULOMB_NULL || v->type == COULOMB_ABSENT) {
+        put_unknown(w, positive);
+    } else if (n->op == COULOMB_CONTAINS) {
+        put_contains(w, c, n, positive);
+    } else if (!fits(c, v)) {
+        put_unfit(w, c, n->op, v, positive);
+    } else if (n->op == COULOMB_EQ ? !has_equal(c)
+                                   : !has_order(c) && c->type != COULOMB_BOOL) {
+        put_anything(w, positive);
+    } else if (c->type == COULOMB_INT64) {
+        put_integer(w, c, n->op, v);
+    } else if (c->type == COULOMB_BOOL) {
+        put_boolean(w, c, n->op, v);
+    } else {
+        put_compare(w, c, n->op, v);
+    }
 }
 
 static void put_in(struct writer *w, const struct node *n, bool positive)
 {
+    const struct column *c = column_of(w, n);
     struct buf list;
     bool null;
     size_t count;
 
+    if (n->pointer || !has_equal(c) || c->type == COULOMB_ARRAY) {
+        put_anything(w, positive);
+        return;
+    }
     buf_init(&list, SUBSET_SQL_MAX);
-    count = put_elements(w, n, &list, &null);
-    if (list.failed) {
-        w->failed = true;
-    } else if (count > 0) {
-        put_name(&w->text, column_of(w, n)->name);
+    count = put_elements(w, c->type, n, &list, &null);
+    if (count > 0) {
+        put_name(&w->text, c->name);
         buf_puts(&w->text, " = ANY(");
         put_param(w, arena_dup(w->arena, buf_slice(&list)));
         buf_putc(&w->text, ')');
@@ -337,29 +407,12 @@ static void push_part(struct stack *s, size_t root, bool positive)
     s->items[s->count++] = (struct todo){.root = root, .positive = positive};
 }
 
-static size_t left_root(const struct coulomb_expr *e, size_t root)
-{
-    size_t wanted = 1;
-    size_t i = root; /* the right part ends before it */
-
-    while (wanted > 0 && i > 0) {
-        const struct node *n = &e->nodes[--i];
-
-        wanted--;
-        if (n->type == NODE_AND || n->type == NODE_OR)
-            wanted += 2;
-        else if (n->type == NODE_NOT)
-            wanted++;
-    }
-    return i > 0 ? i - 1 : 0;
-}
-
 static void put_not(struct writer *w, struct stack *s, const struct coulomb_expr *e,
                     const struct todo *t)
 {
     const struct node *of = &e->nodes[t->root - 1];
 
-    if (of->type == NODE_COMPARE && of->op == COULOMB_IS_NULL) {
+    if (of->type == COULOMB_NODE_COMPARE && of->op == COULOMB_IS_NULL) {
         put_name(&w->text, column_of(w, of)->name);
         buf_puts(&w->text, " IS NOT NULL");
         return;
@@ -375,22 +428,22 @@ static void put_part(struct writer *w, struct stack *s, const struct coulomb_exp
     const struct node *n = &e->nodes[t->root];
 
     switch (n->type) {
-    case NODE_COMPARE:
+    case COULOMB_NODE_COMPARE:
         put_comparison(w, n, t->positive);
         break;
-    case NODE_IN:
+    case COULOMB_NODE_IN:
         put_in(w, n, t->positive);
         break;
-    case NODE_NOT:
+    case COULOMB_NODE_NOT:
         put_not(w, s, e, t);
         break;
-    case NODE_AND:
-    case NODE_OR:
+    case COULOMB_NODE_AND:
+    case COULOMB_NODE_OR:
         buf_putc(&w->text, '(');
         push_text(s, ")");
         push_part(s, t->root - 1, t->positive);
-        push_text(s, n->type == NODE_AND ? " AND " : " OR ");
-        push_part(s, left_root(e, t->root), t->positive);
+        push_text(s, n->type == COULOMB_NODE_AND ? " AND " : " OR ");
+        push_part(s, expr_first(e, t->root - 1) - 1, t->positive);
         break;
     }
 }
@@ -430,7 +483,7 @@ static int writer_end(struct writer *w, const char **out)
 }
 
 int sql_where(const struct layout *l, const struct coulomb_expr *const wheres[2],
-              struct arena *arena, struct stream_subset *out)
+              struct arena *arena, struct stream_subset *out, bool *exact)
 {
     struct writer w = {.layout = l, .arena = arena};
     bool both = wheres[0] && wheres[1];
@@ -453,6 +506,7 @@ int sql_where(const struct layout *l, const struct coulomb_expr *const wheres[2]
     out->where = NULL;
     out->params = (const char *const *)w.params;
     out->param_count = w.param_count;
+    *exact = !w.inexact;
     return writer_end(&w, &out->where);
 }
 

@@ -2,7 +2,8 @@
  *
  * The server's answer may have more rows than the condition wants, never fewer (but for text: servers
  * order it by the database's collation, the client by its bytes). What the client's types know and SQL's
- * do not is put as a constant: a text that is compared with an integer column is never equal. */
+ * do not is put as a constant: a text that is compared with an integer column is never equal. What
+ * servers can't compare (values inside json, bytes) is left out, and the condition inexact. */
 #ifndef COULOMB_CLIENT_ELECTRIC_SQL_H
 #define COULOMB_CLIENT_ELECTRIC_SQL_H
 
@@ -15,7 +16,7 @@
 /* The condition of up to two expressions (NULL: left out), which both have to hold. Texts lie in the
  * arena. COULOMB_E_MEMORY, COULOMB_E_LIMIT. */
 int sql_where(const struct layout *l, const struct coulomb_expr *const wheres[2],
-              struct arena *arena, struct stream_subset *out);
+              struct arena *arena, struct stream_subset *out, bool *exact);
 /* An order; then by the key's columns when rows are counted, so that pages meet. columns (count of
  * them, or NULL) are the shape's: one that is never null needs no place for nulls, and an index may
  * serve it. */

@@ -509,8 +509,7 @@ static int find_rows(struct tags *t, const struct stream_pattern *patterns, size
 
     t->move++;
     for (size_t i = 0; i < count && code == COULOMB_OK; i++) {
-        struct tag_slot *slot =
-            find_slot(t, patterns[i].pos, tag_of(patterns[i].value));
+        struct tag_slot *slot = find_slot(t, patterns[i].pos, tag_of(patterns[i].value));
 
         if (slot)
             slot->move = t->move;
@@ -584,8 +583,7 @@ static void bury(struct tags *t, struct tag_row *row)
     row->tag_count = tags;
 }
 
-static int move_out_row(struct tags *t, struct tag_row *row, tags_moved_fn *fn,
-                        void *arg)
+static int move_out_row(struct tags *t, struct tag_row *row, tags_moved_fn *fn, void *arg)
 {
     bool leaves;
     int code;

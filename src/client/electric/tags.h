@@ -26,7 +26,7 @@ struct tags {
     /* The disjuncts, from the first row: for each the positions in it, as bytes 0 and 1. */
     unsigned char *disjuncts;
     size_t disjunct_count;
-    uint64_t move; /* counts them */
+    uint64_t move;          /* counts them */
     struct tag_row **found; /* rows that the move is about */
     size_t found_cap;
 };

@@ -62,7 +62,7 @@ static void put_value(struct buf *b, const coulomb_value *v, struct arena *arena
             json_put_string(b, value_slice(v));
         return;
     }
-    buf_init(&text, FILE_MAX_BYTES);
+    buf_init_from(&text, FILE_MAX_BYTES, b->mem);
     if (value_to_sql(v, arena, &x, &err) == COULOMB_OK)
         sql_value_out(value_sql_type(v->type, element), &x, &text);
     else
@@ -178,7 +178,7 @@ static int file_save(struct coulomb_collection *coll, const coulomb_tx *tx)
     (void)tx;
     if (!s || sync_index_pending(coll) != COULOMB_OK)
         return client_no_memory(coll->client);
-    buf_init(&b, FILE_MAX_BYTES);
+    buf_init_from(&b, FILE_MAX_BYTES, &coll->heap->mem);
     put_all(coll, s, &b);
     if (b.failed == ERR_LIMIT)
         code =
@@ -378,8 +378,10 @@ static int load_text(struct coulomb_collection *coll, struct slice text)
     if (code != COULOMB_OK)
         return code;
     if (text.len > 0) {
-        json_reader_init(&l.reader, text);
+        json_reader_init_from(&l.reader, text, &coll->heap->mem);
         code = read_rows(&l);
+        if (l.reader.scratch.failed == ERR_MEMORY)
+            code = client_no_memory(coll->client); /* and not a corrupt file */
         json_reader_fini(&l.reader);
     }
     if (code == COULOMB_OK)
@@ -396,7 +398,7 @@ static int load(struct coulomb_collection *coll)
     struct buf b;
     int code;
 
-    buf_init(&b, FILE_MAX_BYTES);
+    buf_init_from(&b, FILE_MAX_BYTES, &coll->heap->mem);
     code = read_file(coll, &b);
     if (code == COULOMB_OK)
         code = load_text(coll, buf_slice(&b));
