@@ -330,10 +330,8 @@ static int deliver(struct shape_stream *s)
     if (s->phase == STREAM_STOPPED || code == COULOMB_E_MEMORY)
         return code;
     if (code < 0) {
-        e.code = code;
-        snprintf(e.message, sizeof(e.message),
-                 "what the stream delivered was not taken: %s",
-                 coulomb_last_error(s->client)->message);
+        error_set(&e, code, "what the stream delivered was not taken: %.400s",
+                  coulomb_last_error(s->client)->message);
         give_up(s, &e);
         return COULOMB_OK;
     }

@@ -283,7 +283,7 @@ static bool is_under_way(const struct subset *u)
 
 bool subsets_hold(const struct shape_stream *s)
 {
-    for (const struct list *l = s->subsets.next; l != &s->subsets; l = l->next) {
+    for (struct list *l = s->subsets.next; l != &s->subsets; l = l->next) {
         const struct subset *u = LIST_ENTRY(l, struct subset, link);
 
         if (!u->beside && is_under_way(u))
