@@ -6,8 +6,9 @@
  *   coulomb_post() may be called from another.
  * - The library calls back only in coulomb_poll(), but for *functional arguments*, which do
  *   their work inside the call that takes them and may not call the client: key functions,
- *   comparators, validators, where functions, coulomb_each's. (A draft function may use its
- *   draft; the function of coulomb_tx_mutate and on_mutate may do everything.)
+ *   comparators, validators, where functions, coulomb_each's, an adapter's functions for
+ *   metadata. (A draft function may use its draft; the function of coulomb_tx_mutate and
+ *   on_mutate may do everything.)
  * - Functions return COULOMB_OK (0) or a negative code, and then leave things as they were
  *   and the detail in coulomb_last_error(). A failed allocation is COULOMB_E_MEMORY.
  * - Parameters are borrowed for the call. A pointer that is returned is borrowed from the
@@ -52,6 +53,7 @@ typedef struct coulomb_result coulomb_result;
 typedef struct coulomb_index coulomb_index;
 typedef struct coulomb_paced coulomb_paced;
 typedef struct coulomb_issues coulomb_issues;
+typedef struct coulomb_blob coulomb_blob;
 
 /* A registration; 0 is none. coulomb_off() ends it, after which no call follows. */
 typedef uint64_t coulomb_token;

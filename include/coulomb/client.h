@@ -20,7 +20,14 @@ typedef struct coulomb_client_options {
     size_t queued_changes_max;
     /* Mutations of one transaction. 0: 10,000,000. */
     size_t tx_mutations_max;
+    unsigned flags;
 } coulomb_client_options;
+
+/* For comparing the library with TanStack DB, whose behaviour it then has where the library's is
+ * another on purpose: reads without an order give optimistic inserts behind all other rows, in the
+ * order of their making; a delete after an update in one transaction has the updated row as its
+ * original; a throttle that does not lead fires its first call with the next poll. */
+#define COULOMB_COMPAT_TANSTACK 1u
 
 /* The calling thread owns it. *out is set only on success. */
 COULOMB_API COULOMB_MUST_CHECK int

@@ -70,6 +70,7 @@ typedef struct coulomb_collection_options {
     coulomb_persist_fn on_update;
     coulomb_persist_fn on_delete;
     void *handler_arg;
+    int gate_keys; /* of direct operations: see coulomb_tx_options */
 } coulomb_collection_options;
 
 /* The caller releases the handle; the collection lives until its client closes.
@@ -173,17 +174,27 @@ typedef enum coulomb_op {
     COULOMB_LT,
     COULOMB_LTE,
     COULOMB_IS_NULL, /* null, not absent */
-    COULOMB_IS_ABSENT
+    COULOMB_IS_ABSENT,
+    COULOMB_CONTAINS /* an array has an element that is equal; a null one is unknown */
 } coulomb_op;
 
 /* Three-valued: a comparison with null or absent on either side is unknown, and only what is true
- * is wanted. Values of different types are unequal. The columns "$synced" and "$origin" ("local" or
- * "remote") are known. Makers copy values and take their operands: an operand may be NULL (a maker
- * failed), and the result then is NULL too, so that one check at the end will do. */
+ * is wanted. Values of different types are unequal; arrays are compared as by
+ * coulomb_value_compare(). The columns "$synced" and "$origin" ("local" or "remote") are known. Makers
+ * copy values and take their operands: an operand may be NULL (a maker failed), and the result then
+ * is NULL too, so that one check at the end will do. */
 COULOMB_API coulomb_expr *coulomb_where(coulomb_collection *coll, const char *column,
                                         coulomb_op op, coulomb_value value);
 COULOMB_API coulomb_expr *coulomb_in(coulomb_collection *coll, const char *column,
                                      const coulomb_value *values, size_t count);
+/* The same of what lies at a JSON pointer (RFC 6901) inside a json column, as coulomb_json_get() gives
+ * it: strings are text, numbers numeric, what is not there is absent. */
+COULOMB_API coulomb_expr *coulomb_where_json(coulomb_collection *coll, const char *column,
+                                             const char *pointer, coulomb_op op,
+                                             coulomb_value value);
+COULOMB_API coulomb_expr *coulomb_in_json(coulomb_collection *coll, const char *column,
+                                          const char *pointer,
+                                          const coulomb_value *values, size_t count);
 COULOMB_API coulomb_expr *coulomb_and(coulomb_expr *a, coulomb_expr *b);
 COULOMB_API coulomb_expr *coulomb_or(coulomb_expr *a, coulomb_expr *b);
 COULOMB_API coulomb_expr *coulomb_not(coulomb_expr *a);
@@ -202,7 +213,8 @@ typedef enum coulomb_node_type {
 typedef struct coulomb_node {
     coulomb_node_type type;
     coulomb_op op;
-    const char *column; /* NULL of and, or, not */
+    const char *column;  /* NULL of and, or, not */
+    const char *pointer; /* into the json column; NULL: the column itself */
     const coulomb_value *values;
     size_t count;
 } coulomb_node;
@@ -254,7 +266,11 @@ COULOMB_API COULOMB_MUST_CHECK int coulomb_index_new(coulomb_collection *coll,
                                                      coulomb_index_type type,
                                                      coulomb_index **out);
 COULOMB_API void coulomb_index_remove(coulomb_index *index);
-/* "column:ordered", the same in every run. */
+/* Of what lies at a JSON pointer inside a json column: for coulomb_where_json(). */
+COULOMB_API COULOMB_MUST_CHECK int
+coulomb_index_new_json(coulomb_collection *coll, const char *column, const char *pointer,
+                       coulomb_index_type type, coulomb_index **out);
+/* "column:ordered", "column/a/b:hash"; the same in every run. */
 COULOMB_API const char *coulomb_index_signature(const coulomb_index *index);
 COULOMB_API size_t coulomb_index_count(const coulomb_collection *coll);
 COULOMB_API coulomb_index *coulomb_index_at(const coulomb_collection *coll, size_t i);

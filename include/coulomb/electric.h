@@ -84,7 +84,9 @@ typedef struct coulomb_electric_options {
 
 /* A collection, for coulomb_collection_release(). Nothing is sent before its sync starts. It is ready
  * with the first up-to-date. A failure before that is its error; one after it leaves the rows, and is
- * logged. COULOMB_E_MISSING_URL, _MISSING_HANDLE, _RESERVED_PARAM, and those of
+ * logged. Besides what the collection keeps of it, coulomb_collection_export_meta() gives JSON text,
+ * {"version": 1, "resume": {…}, "seenTxids": […]}; coulomb_collection_import_meta() takes the newer position
+ * and all transactions. COULOMB_E_MISSING_URL, _MISSING_HANDLE, _RESERVED_PARAM, and those of
  * coulomb_collection_new(). */
 COULOMB_API COULOMB_MUST_CHECK int coulomb_electric_collection_open(
     coulomb_client *c, const coulomb_electric_options *options, coulomb_collection **out);
@@ -209,19 +211,6 @@ COULOMB_API COULOMB_MUST_CHECK int
 coulomb_await_match(coulomb_collection *coll, coulomb_match_fn match, void *match_arg,
                     int64_t timeout_ms, coulomb_await_fn fn, void *arg,
                     coulomb_token *token);
-
-/* --- Keeping it ------------------------------------------------------------------------- */
-
-/* What lets another collection of the same shape go on where this one is, given the rows: JSON text,
- * {"version": 1, "resume": {…}, "seenTxids": […]}. Writes it and a NUL, cut to cap bytes; *len (may be
- * NULL) gets the whole length. */
-COULOMB_API COULOMB_MUST_CHECK int coulomb_electric_export(const coulomb_collection *coll,
-                                                           char *buf, size_t cap,
-                                                           size_t *len);
-/* Adds an export's: the newer position is used when sync starts, transactions are seen. Text that is
- * no export, or has a transaction that is none, adds nothing: COULOMB_E_ARGUMENT. */
-COULOMB_API COULOMB_MUST_CHECK int coulomb_electric_import(coulomb_collection *coll,
-                                                           const char *text, size_t len);
 
 #ifdef __cplusplus
 }

@@ -54,7 +54,25 @@ typedef struct coulomb_adapter {
     /* Nobody wants it any more, perhaps before the load is answered, which it has to be still. Rows
      * may stay. May be NULL. */
     void (*unload_subset)(coulomb_sync *sync, const coulomb_subset *subset, void *arg);
+
+    /* The rest are functional arguments: they call nothing but coulomb_blob_set(), return 0 or a
+     * negative code, and may be NULL. */
+    /* Metadata for rows that are inserted here: the handler finds it in the mutation's
+     * sync_metadata, where updates and deletes have that of their row. Once for each call. */
+    int (*insert_meta)(coulomb_blob *out, void *arg);
+    /* How far sync is, in the adapter's own form, for an adapter elsewhere or after a restart to go
+     * on from; nothing set: there is nothing yet. Also between sessions. */
+    int (*export_meta)(coulomb_blob *out, void *arg);
+    /* What was exported is to be used from the next session on; it may be nonsense. */
+    int (*import_meta)(const void *meta, size_t len, void *arg);
+    /* One out of two; without it what is imported takes the place of what is there. */
+    int (*merge_meta)(const void *current, size_t current_len, const void *incoming,
+                      size_t incoming_len, coulomb_blob *out, void *arg);
 } coulomb_adapter;
+
+/* The bytes that a function hands back; copied. The last ones set count. COULOMB_E_MEMORY. */
+COULOMB_API COULOMB_MUST_CHECK int coulomb_blob_set(coulomb_blob *out, const void *bytes,
+                                                    size_t len);
 
 COULOMB_API coulomb_sync *coulomb_sync_retain(coulomb_sync *sync);
 COULOMB_API void coulomb_sync_release(coulomb_sync *sync);
@@ -66,7 +84,8 @@ enum coulomb_sync_flags {
 
 /* A sync transaction: begin, any of write, truncate and metadata, commit. They go to the last one
  * begun. It is seen whole, once it is committed and no transaction of this collection is being
- * persisted; until then it waits. */
+ * persisted (or, of those with gate_keys, none whose rows it or one before it names); until then it
+ * waits. */
 COULOMB_API COULOMB_MUST_CHECK int coulomb_sync_begin(coulomb_sync *sync, unsigned flags);
 /* A row as it is now: values has one for each column, in order. An insert under a key that is there
  * is an update when it is the same row, else COULOMB_E_DUPLICATE_KEY_SYNC. An update leaves absent
@@ -111,6 +130,15 @@ COULOMB_API COULOMB_MUST_CHECK int coulomb_sync_meta_get(coulomb_sync *sync,
 COULOMB_API COULOMB_MUST_CHECK int coulomb_sync_meta_each(
     coulomb_sync *sync, const char *prefix,
     int (*fn)(const char *name, const void *value, size_t len, void *arg), void *arg);
+
+/* What the adapter exports: *meta is borrowed until the next export or import of the collection,
+ * NULL when there is nothing. */
+COULOMB_API COULOMB_MUST_CHECK int
+coulomb_collection_export_meta(coulomb_collection *coll, const void **meta, size_t *len);
+/* Gives the adapter what another one exported, merged with what it has itself.
+ * COULOMB_E_COLLECTION_OPERATION when it takes none. */
+COULOMB_API COULOMB_MUST_CHECK int
+coulomb_collection_import_meta(coulomb_collection *coll, const void *meta, size_t len);
 
 #ifdef __cplusplus
 }

@@ -106,6 +106,10 @@ typedef struct coulomb_tx_options {
     int no_autocommit;    /* coulomb_tx_mutate leaves it pending */
     const void *metadata; /* bytes for the handler; copied */
     size_t metadata_len;
+    /* While it is being persisted, sync waits only from the first sync transaction on that names one
+     * of its rows, and not in all of its collections: for what may take long, as an outbox does. Its
+     * inserts have to keep their keys at the server: else both rows are seen. */
+    int gate_keys;
 } coulomb_tx_options;
 
 COULOMB_API COULOMB_MUST_CHECK int
@@ -169,6 +173,7 @@ typedef struct coulomb_action {
     int no_autocommit;
     const void *metadata;
     size_t metadata_len;
+    int gate_keys;
 } coulomb_action;
 
 COULOMB_API COULOMB_MUST_CHECK int coulomb_action_run(coulomb_client *c,
@@ -196,6 +201,7 @@ typedef struct coulomb_paced_options {
     void *persist_arg;
     const void *metadata;
     size_t metadata_len;
+    int gate_keys;
 } coulomb_paced_options;
 
 COULOMB_API COULOMB_MUST_CHECK int coulomb_paced_new(coulomb_client *c,

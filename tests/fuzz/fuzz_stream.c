@@ -92,7 +92,6 @@ static struct result read_all(struct heap *h, enum reader_frame frame,
     struct result res = {0};
     struct segment *list;
     struct reader r;
-    size_t bytes;
 
     reader_init(&r, h, frame, schema, INPUT_MAX_BYTES);
     for (size_t at = 0; at < body.len && res.code == COULOMB_OK; at += piece) {
@@ -105,7 +104,7 @@ static struct result read_all(struct heap *h, enum reader_frame frame,
     ASSERT(res.code == COULOMB_OK || res.code == COULOMB_E_PROTOCOL ||
            res.code == COULOMB_E_LIMIT || res.code == COULOMB_E_MEMORY);
     ASSERT(res.code != COULOMB_E_PROTOCOL || r.why[0] != '\0');
-    list = reader_take(&r, &bytes);
+    list = reader_take(&r);
     for (struct segment *s = list; s; s = s->next) {
         ASSERT(s->count <= SEGMENT_MESSAGES_MAX);
         for (size_t i = 0; i < s->count; i++)

@@ -7,6 +7,7 @@
 #include "client/collection/sorted.h"
 #include "client/loop/loop.h"
 #include "client/value/draft.h"
+#include "client/value/pointer.h"
 #include "coulomb/kinds.h"
 
 #define ENT_LOCAL 1u /* kent.flags of a synced row: its origin is local */
@@ -23,8 +24,10 @@ struct mutation {
     coulomb_change_type type;
     coulomb_mutation_state state;
     bool optimistic;
-    bool seen; /* sync brought its row since it was sent */
+    bool seen;  /* sync brought its row since it was sent */
+    bool gates; /* it is being persisted, and sync of its key waits */
     uint64_t id;
+    uint64_t place; /* the id of the first one that was merged into it */
     uint64_t order; /* of the transaction */
     struct coulomb_row *original;
     struct coulomb_row *modified;
@@ -49,6 +52,12 @@ struct local {
     bool direct;           /* it lasts until the next sync commit of any content */
     bool claimed;          /* a local write waits for confirmation */
     bool in_truncate;      /* what is kept outlasts the truncate that is on its way */
+};
+
+/* What an adapter's function hands back. */
+struct coulomb_blob {
+    struct heap *heap;
+    struct blob blob;
 };
 
 /* Bytes under a key. */
@@ -76,6 +85,8 @@ struct sync_meta {
 struct sync_tx {
     struct list link; /* coll.sync_txs, in order */
     bool committed;
+    bool due;     /* chosen to be applied (sync_choose) */
+    size_t gated; /* an operation whose key was last found to wait */
     bool immediate;
     bool truncate;
     struct sync_op *ops;
@@ -134,10 +145,14 @@ struct coulomb_collection {
     struct ktab locals; /* struct local */
     struct ktab metas;  /* struct row_meta */
     struct list kept;
-    struct list meta; /* struct sync_meta, the collection's, by name */
+    struct list meta;     /* struct sync_meta, the collection's, by name */
+    struct blob exported; /* what the adapter exported last */
     struct list sync_txs;
-    size_t persisting; /* transactions being persisted that touch it */
-    size_t visible;    /* rows */
+    size_t
+        persisting; /* transactions being persisted that touch it and hold back all sync */
+    size_t key_gates;    /* and those that hold back that of their rows */
+    uint64_t generation; /* of all that: clean-ups, counted from 1 */
+    size_t visible;      /* rows */
     uint64_t revision;
 
     struct list indexes;
@@ -244,9 +259,10 @@ bool coll_observed(const struct coulomb_collection *coll);
 
 /* --- Sync (sync.c, apply.c) ---------------------------------------------------------------- */
 
-/* The sync transactions that may be applied when so many transactions are being persisted: true
- * when there are any. */
-bool sync_may_apply(const struct coulomb_collection *coll, size_t persisting);
+/* Chooses the sync transactions that may be applied when so many transactions that hold back all are
+ * being persisted, and those mutations that gate: true when there are any. Preparing, applying and
+ * retiring act on them. */
+bool sync_choose(struct coulomb_collection *coll, size_t persisting);
 /* Touches what they change. COULOMB_E_MEMORY, COULOMB_E_LIMIT. */
 int sync_prepare(struct coulomb_collection *coll, struct edit *e);
 /* Changes the synced layer; never fails. */
@@ -272,7 +288,37 @@ int row_make(struct coulomb_collection *coll, const coulomb_value *values,
 /* Takes *row; gives it with its key, or NULL and a code. */
 int row_with_key(struct coulomb_collection *coll, struct coulomb_row **row);
 struct sync_tx *sync_open(const struct coulomb_collection *coll);
+/* What every call of an adapter begins with. Errors are set. */
+int sync_enter(coulomb_sync *sync);
+/* The same, with the transaction to write to. */
+int sync_for_write(coulomb_sync *sync, struct sync_tx **out);
+/* Stages a deletion or a row's metadata. Errors are set. */
+int sync_stage_key(coulomb_sync *sync, enum sync_op_type type, coulomb_key key,
+                   const void *value, size_t len);
+/* A sync transaction by name, not as the last one begun: of adapters of the library's own, that keep
+ * one open over polls in which others are begun and committed. NULL: no memory. It is nobody's before
+ * it is listed: sync_tx_free() ends it. */
+struct sync_tx *sync_tx_new(struct coulomb_collection *coll);
+void sync_tx_list(struct coulomb_collection *coll, struct sync_tx *s);
+/* An insert puts the row, whatever is there; takes the row on success. Errors are set, likewise below. */
+int sync_tx_row(struct coulomb_collection *coll, struct sync_tx *s,
+                enum sync_op_type type, struct coulomb_row *row, const void *metadata,
+                size_t len);
+/* OP_DELETE, OP_ROW_META. */
+int sync_tx_key(struct coulomb_collection *coll, struct sync_tx *s,
+                enum sync_op_type type, coulomb_key key, const void *value, size_t len);
+int sync_tx_meta(struct coulomb_collection *coll, struct sync_tx *s, const char *name,
+                 const void *value, size_t len);
+void sync_tx_clear(struct coulomb_collection *coll,
+                   struct sync_tx *s); /* all operations */
+/* All rows go before its operations, which stay. */
+void sync_tx_truncate(struct coulomb_collection *coll, struct sync_tx *s);
+/* It has to be listed. After a failure it is open as before. */
+int sync_tx_commit(struct coulomb_collection *coll, struct sync_tx *s);
 void meta_list_clear(struct coulomb_collection *coll, struct list *l);
+/* The adapter's metadata for inserts; *out is the caller's, empty when there is none. Errors are
+ * set. */
+int adapter_insert_meta(struct coulomb_collection *coll, struct blob *out);
 
 /* --- Lifecycle (lifecycle.c, events.c) ------------------------------------------------------- */
 
@@ -315,6 +361,9 @@ int index_candidates(struct coulomb_collection *coll, const coulomb_expr *where,
 /* The ordered index of a column, fresh; NULL: there is none, or (*code COULOMB_E_MEMORY) no memory. */
 struct coulomb_index *index_ordered(struct coulomb_collection *coll, int column,
                                     int *code);
+/* coulomb_index_new_json, or with pointer NULL coulomb_index_new. */
+int index_add(coulomb_collection *coll, const char *column, const char *pointer,
+              coulomb_index_type type, coulomb_index **out);
 /* Indexes that eager auto-indexing wants for a condition. */
 int index_auto(struct coulomb_collection *coll, const coulomb_expr *where);
 
@@ -327,6 +376,7 @@ struct node {
     coulomb_node_type type;
     coulomb_op op;
     int column;
+    const struct pointer *pointer; /* into the json column; NULL: the column itself */
     coulomb_value *values;
     size_t count;
 };
@@ -344,7 +394,10 @@ struct coulomb_expr {
 #define EXPR_NODES_MAX    1000
 #define ORDER_COLUMNS_MAX 64
 
-/* 1 true, 0 false, -1 unknown; an evaluation that finds no memory is unknown. */
+/* A pointer into a json column, in the pool. COULOMB_E_COLUMN, _TYPE, _PATH, _MEMORY, set. */
+int json_column(coulomb_collection *coll, const char *column, const char *pointer,
+                struct pool *pool, struct pointer *out);
+/* 1 true, 0 false, 2 unknown, COULOMB_E_MEMORY. */
 int expr_eval(const struct coulomb_expr *e, const struct coulomb_row *row,
               coulomb_meta meta, struct arena *arena);
 /* Owned by the caller. NULL: no memory; errors are set. */
@@ -428,6 +481,10 @@ int deliver_batches(coulomb_client *c);
 /* A snapshot's rows, in order; *rows is an array from the heap, rows retained. */
 int snapshot_rows(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
                   struct coulomb_row ***rows, size_t *count, size_t *cap, bool *indexed);
+/* All visible rows as TanStack DB reads them (compat.c), into room for coll.visible.
+ * COULOMB_E_MEMORY. */
+int compat_rows(struct coulomb_collection *coll, struct coulomb_row **rows,
+                size_t *count);
 /* By the order's columns, then by key (no columns: in the collection's order). rows has room for
  * count more behind them. COULOMB_E_MEMORY. */
 int sort_by_order(struct coulomb_collection *coll, const coulomb_order *order,
@@ -447,7 +504,7 @@ int sub_give_rows(struct coulomb_sub *sub, struct coulomb_row *const *rows, size
 /* Gives what was held back. 1: it ended. */
 int sub_give_held(struct coulomb_sub *sub);
 void sub_held_clear(struct coulomb_sub *sub);
-/* Whether its condition wants the row: 1, 0. */
+/* Whether its condition wants the row: 1, 0, COULOMB_E_MEMORY. */
 int sub_matches(struct coulomb_sub *sub, const struct coulomb_row *row,
                 coulomb_meta meta);
 

@@ -20,7 +20,8 @@ int sub_matches(struct coulomb_sub *sub, const struct coulomb_row *row, coulomb_
     int yes = 1;
 
     if (sub->where) {
-        yes = expr_eval(sub->where, row, meta, &c->scratch) == 1;
+        yes = expr_eval(sub->where, row, meta, &c->scratch);
+        yes = yes < 0 ? yes : yes == 1;
     } else if (sub->where_fn) {
         c->locked++;
         yes = sub->where_fn(row, sub->where_arg) == 1;
@@ -29,20 +30,20 @@ int sub_matches(struct coulomb_sub *sub, const struct coulomb_row *row, coulomb_
     return yes;
 }
 
-/* What the change is to somebody who sees only what matches; false: nothing. */
-static bool narrow(struct coulomb_sub *sub, coulomb_change *change)
+/* What the change is to somebody who sees only what matches; 0: nothing; COULOMB_E_MEMORY. */
+static int narrow(struct coulomb_sub *sub, coulomb_change *change)
 {
-    bool now;
-    bool before;
+    int now;
+    int before;
 
     if (!sub->where && !sub->where_fn)
-        return true;
+        return 1;
     now = sub_matches(sub, change->row, change->meta);
-    if (change->type != COULOMB_UPDATE)
+    if (now < 0 || change->type != COULOMB_UPDATE)
         return now;
     before = sub_matches(sub, change->previous, change->previous_meta);
-    if (now && before)
-        return true;
+    if (before < 0 || (now && before))
+        return before;
     if (now) {
         change->type = COULOMB_INSERT;
         change->previous = NULL;
@@ -127,29 +128,42 @@ static int spares_make(struct coulomb_sub *sub, const coulomb_change *changes,
     return code;
 }
 
+/* What the batch is to it. First what can fail, then what it knows changes. */
 static int select_changes(struct coulomb_sub *sub, const struct batch *b,
                           struct list_of *out)
 {
     struct heap *h = sub->coll->heap;
-    struct sent_key **spares;
+    struct sent_key **spares = NULL;
+    size_t count = 0;
     int code;
 
     out->count = 0;
     out->items = heap_alloc(h, b->count * sizeof(*out->items));
-    code =
-        out->items ? spares_make(sub, b->changes, b->count, &spares) : COULOMB_E_MEMORY;
+    code = out->items ? COULOMB_OK : COULOMB_E_MEMORY;
+    for (size_t i = 0; i < b->count && code == COULOMB_OK; i++) {
+        int yes;
+
+        out->items[count] = b->changes[i];
+        yes = narrow(sub, &out->items[count]);
+        if (yes < 0)
+            code = yes;
+        else
+            count += (size_t)yes;
+    }
+    if (code == COULOMB_OK)
+        code = spares_make(sub, out->items, count, &spares);
     if (code != COULOMB_OK) {
         heap_free(h, out->items, b->count * sizeof(*out->items));
         return code;
     }
-    for (size_t i = 0; i < b->count; i++) {
+    for (size_t i = 0; i < count; i++) {
         coulomb_change *to = &out->items[out->count];
 
-        *to = b->changes[i];
-        if (narrow(sub, to) && (!spares || known(sub, to, &spares[i])))
+        *to = out->items[i];
+        if (!spares || known(sub, to, &spares[i]))
             out->count++;
     }
-    spares_free(sub, spares, b->count);
+    spares_free(sub, spares, count);
     return COULOMB_OK;
 }
 

@@ -14,6 +14,8 @@ struct coulomb_index {
     struct coulomb_collection *coll;
     coulomb_index_type type;
     int column; /* -1: the collection's order */
+    struct pool pool;
+    const struct pointer *pointer; /* into the json column; NULL: the column itself */
     char *signature;
     bool stale;    /* thrown away; to be made anew */
     size_t unread; /* the order's: changes since it was read */

@@ -190,7 +190,9 @@ static void layers_clear(struct coulomb_collection *coll)
     }
     ktab_fini(&coll->metas);
     meta_list_clear(coll, &coll->meta);
-    coll->persisting = 0;
+    /* Who persists still holds back nothing of what comes now. */
+    coll->persisting = coll->key_gates = 0;
+    coll->generation++;
 }
 
 static int touch_visible(struct coulomb_collection *coll, struct edit *e)
@@ -316,6 +318,7 @@ int collection_make(coulomb_client *c, const coulomb_collection_options *options
     coll->heap = c->heap;
     coll->options = *options;
     coll->refs = coll->handles = 1;
+    coll->generation = 1;
     init_lists(coll);
     code = name_it(coll, options->id);
     if (code == COULOMB_OK) {
@@ -419,6 +422,7 @@ void collection_drop(struct coulomb_collection *coll)
     c->collection_count--;
     layout_release(coll->layout);
     heap_free(h, coll->events, EVENTS_MAX * sizeof(*coll->events));
+    blob_fini(h, &coll->exported);
     heap_free_str(h, coll->id);
     attachment_free(h, coll->server);
     heap_free(h, coll, sizeof(*coll));

@@ -123,14 +123,15 @@ static void load_ask(struct sub_load *load)
 
 /* --- Rows that are there ------------------------------------------------------------------------ */
 
-/* One that it has not, of those that it wants. */
-static bool wants_more(struct coulomb_sub *sub, const struct coulomb_row *row)
+/* Whether it wants the row and has it not: 1, 0, COULOMB_E_MEMORY. */
+static int wants_more(struct coulomb_sub *sub, const struct coulomb_row *row)
 {
     coulomb_key key = row_key(row);
     uint32_t hash = coll_hash(sub->coll, key);
 
-    return !ktab_get(&sub->sent, key, hash) &&
-           sub_matches(sub, row, visible_get(sub->coll, key, hash).meta);
+    if (ktab_get(&sub->sent, key, hash))
+        return 0;
+    return sub_matches(sub, row, visible_get(sub->coll, key, hash).meta);
 }
 
 static int request_rows(struct sub_load *load, struct coulomb_row ***rows, size_t *count,
@@ -142,6 +143,7 @@ static int request_rows(struct sub_load *load, struct coulomb_row ***rows, size_
                                   .order_count = load->order_count,
                                   .limit = load->limit};
     size_t n = 0;
+    bool out_of_memory = false;
     bool indexed;
     int code;
 
@@ -152,14 +154,17 @@ static int request_rows(struct sub_load *load, struct coulomb_row ***rows, size_
     code = snapshot_rows(sub->coll, &o, rows, count, cap, &indexed);
     for (size_t i = 0; code == COULOMB_OK && i < *count; i++) {
         struct coulomb_row *row = (*rows)[i];
+        int yes = sub->wants_rows ? 1 : wants_more(sub, row);
 
-        if (sub->wants_rows || wants_more(sub, row))
+        /* Without memory all stay, to be released; the caller begins again. */
+        if (yes != 0)
             (*rows)[n++] = row;
         else
             row_release(row);
+        out_of_memory = out_of_memory || yes < 0;
     }
     *count = n;
-    return code;
+    return out_of_memory ? client_no_memory(sub->coll->client) : code;
 }
 
 /* The adapter's offset and last key are those of before the page. */

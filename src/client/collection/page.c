@@ -163,14 +163,16 @@ static struct place seek(struct page *p, const coulomb_value *v, bool after)
     return at;
 }
 
-static bool wanted(struct page *p, const struct coulomb_row *row)
+/* 1, 0, COULOMB_E_MEMORY. */
+static int wanted(struct page *p, const struct coulomb_row *row)
 {
     struct coulomb_sub *sub = p->load->sub;
     coulomb_key key = row_key(row);
     uint32_t hash = coll_hash(sub->coll, key);
 
-    return !ktab_get(&sub->sent, key, hash) &&
-           sub_matches(sub, row, visible_get(sub->coll, key, hash).meta);
+    if (ktab_get(&sub->sent, key, hash))
+        return 0;
+    return sub_matches(sub, row, visible_get(sub->coll, key, hash).meta);
 }
 
 /* The rows between two places, in the whole order; at most `most` of them. */
@@ -183,7 +185,11 @@ static void take_run(struct page *p, struct place from, struct place to, size_t 
 
     while (p->code == COULOMB_OK && before(from, to) &&
            (row = sorted_next(&p->ix->sorted, &from)) != NULL) {
-        if (!wanted(p, row))
+        int yes = wanted(p, row);
+
+        if (yes < 0)
+            p->code = yes;
+        if (yes <= 0)
             continue;
         rows = p->rows;
         p->code =

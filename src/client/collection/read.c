@@ -42,6 +42,22 @@ int coulomb_row_meta(const coulomb_collection *coll, coulomb_key key, coulomb_me
     return v.row != NULL;
 }
 
+static int each_compat(coulomb_collection *coll,
+                       int (*fn)(const coulomb_row *row, void *arg), void *arg)
+{
+    size_t bytes = (coll->visible + 1) * sizeof(struct coulomb_row *);
+    struct coulomb_row **rows = heap_alloc(coll->heap, bytes);
+    size_t count = 0;
+    int code = rows ? compat_rows(coll, rows, &count) : client_no_memory(coll->client);
+
+    coll->client->locked++;
+    for (size_t i = 0; i < count && code == 0; i++)
+        code = fn(rows[i], arg);
+    coll->client->locked--;
+    heap_free(coll->heap, rows, bytes);
+    return code;
+}
+
 int coulomb_each(coulomb_collection *coll, int (*fn)(const coulomb_row *row, void *arg),
                  void *arg)
 {
@@ -52,6 +68,8 @@ int coulomb_each(coulomb_collection *coll, int (*fn)(const coulomb_row *row, voi
 
     if (code != COULOMB_OK)
         return code;
+    if (coll->client->compat)
+        return each_compat(coll, fn, arg);
     order = order_get(coll);
     if (!order)
         return client_no_memory(coll->client);
@@ -132,16 +150,18 @@ int sort_by_order(struct coulomb_collection *coll, const coulomb_order *order,
     return s.failed ? client_no_memory(coll->client) : COULOMB_OK;
 }
 
-static bool wanted(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
-                   const struct coulomb_row *row)
+/* 1, 0, COULOMB_E_MEMORY. */
+static int wanted(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
+                  const struct coulomb_row *row)
 {
-    bool yes = true;
+    int yes = 1;
 
     if (o->where) {
         coulomb_key key = row_key(row);
         coulomb_meta meta = visible_get(coll, key, coll_hash(coll, key)).meta;
 
-        yes = expr_eval(o->where, row, meta, &coll->client->scratch) == 1;
+        yes = expr_eval(o->where, row, meta, &coll->client->scratch);
+        yes = yes < 0 ? yes : yes == 1;
     } else if (o->where_fn) {
         coll->client->locked++;
         yes = o->where_fn(row, o->where_arg) == 1;
@@ -181,6 +201,10 @@ static int scan(struct coulomb_collection *coll, struct coulomb_row ***rows,
     *rows = heap_alloc(coll->heap, *cap * sizeof(struct coulomb_row *));
     if (!*rows)
         return client_no_memory(coll->client);
+    if (coll->client->compat) {
+        *ordered = true;
+        return compat_rows(coll, *rows, count);
+    }
     while (order && (row = sorted_next(order, &at)) != NULL)
         (*rows)[(*count)++] = row;
     while (!order && (ent = ktab_next(&coll->synced, &it)) != NULL) {
@@ -199,17 +223,21 @@ static int scan(struct coulomb_collection *coll, struct coulomb_row ***rows,
     return COULOMB_OK;
 }
 
-static void keep_wanted(struct coulomb_collection *coll,
-                        const coulomb_snapshot_options *o, struct coulomb_row **rows,
-                        size_t *count)
+static int keep_wanted(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
+                       struct coulomb_row **rows, size_t *count)
 {
     size_t n = 0;
 
     for (size_t i = 0; i < *count; i++) {
-        if (wanted(coll, o, rows[i]))
+        int yes = wanted(coll, o, rows[i]);
+
+        if (yes < 0)
+            return client_no_memory(coll->client);
+        if (yes)
             rows[n++] = rows[i];
     }
     *count = n;
+    return COULOMB_OK;
 }
 
 /* Offset and limit. */
@@ -262,7 +290,7 @@ int snapshot_rows(struct coulomb_collection *coll, const coulomb_snapshot_option
     if (!*indexed)
         code = scan(coll, rows, count, cap, &ordered);
     if (code == COULOMB_OK)
-        keep_wanted(coll, o, *rows, count);
+        code = keep_wanted(coll, o, *rows, count);
     if (code == COULOMB_OK && (!ordered || o->order_count > 0)) {
         grown = *rows;
         code = heap_grow(coll->heap, &grown, cap, *count * 2 + 1,

@@ -37,6 +37,47 @@ static int io_fail(struct coulomb_collection *coll, const char *what, const char
 
 /* --- Writing ---------------------------------------------------------------------------------- */
 
+<<<<<<< HEAD
+=======
+static void put_value(struct buf *b, const coulomb_value *v, struct arena *arena)
+{
+    struct sql_value x;
+    struct err err;
+    struct buf text;
+    coulomb_type element = v->type == COULOMB_ARRAY ? v->v.array->element : COULOMB_NULL;
+    bool bare = v->type == COULOMB_INT64 || v->type == COULOMB_JSON ||
+                (v->type == COULOMB_DOUBLE && isfinite(v->v.f));
+
+    if (v->type == COULOMB_NULL) {
+        buf_puts(b, "null");
+        return;
+    }
+    if (v->type == COULOMB_BOOL) {
+        buf_puts(b, v->v.b ? "true" : "false");
+        return;
+    }
+    if (value_is_bytes(v->type) && v->type != COULOMB_BYTES) {
+        if (bare)
+            buf_put_slice(b, value_slice(v));
+        else
+            json_put_string(b, value_slice(v));
+        return;
+    }
+    buf_init_from(&text, FILE_MAX_BYTES, b->mem);
+    if (value_to_sql(v, arena, &x, &err) == COULOMB_OK)
+        sql_value_out(value_sql_type(v->type, element), &x, &text);
+    else
+        text.failed = ERR_MEMORY;
+    if (text.failed != 0)
+        b->failed = text.failed;
+    else if (bare)
+        buf_put_slice(b, buf_slice(&text));
+    else
+        json_put_string(b, buf_slice(&text));
+    buf_fini(&text);
+}
+
+>>>>>>> adapter
 static void put_row(struct buf *b, const struct coulomb_row *row,
                     const struct blob *version, struct arena *arena)
 {
@@ -139,7 +180,7 @@ static int file_save(struct coulomb_collection *coll, const coulomb_tx *tx)
     (void)tx;
     if (!s || sync_index_pending(coll) != COULOMB_OK)
         return client_no_memory(coll->client);
-    buf_init(&b, FILE_MAX_BYTES);
+    buf_init_from(&b, FILE_MAX_BYTES, &coll->heap->mem);
     put_all(coll, s, &b);
     if (b.failed == ERR_LIMIT)
         code =
@@ -339,8 +380,10 @@ static int load_text(struct coulomb_collection *coll, struct slice text)
     if (code != COULOMB_OK)
         return code;
     if (text.len > 0) {
-        json_reader_init(&l.reader, text);
+        json_reader_init_from(&l.reader, text, &coll->heap->mem);
         code = read_rows(&l);
+        if (l.reader.scratch.failed == ERR_MEMORY)
+            code = client_no_memory(coll->client); /* and not a corrupt file */
         json_reader_fini(&l.reader);
     }
     if (code == COULOMB_OK)
@@ -357,7 +400,7 @@ static int load(struct coulomb_collection *coll)
     struct buf b;
     int code;
 
-    buf_init(&b, FILE_MAX_BYTES);
+    buf_init_from(&b, FILE_MAX_BYTES, &coll->heap->mem);
     code = read_file(coll, &b);
     if (code == COULOMB_OK)
         code = load_text(coll, buf_slice(&b));

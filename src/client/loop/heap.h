@@ -5,6 +5,7 @@
 #ifndef COULOMB_CLIENT_LOOP_HEAP_H
 #define COULOMB_CLIENT_LOOP_HEAP_H
 
+#include "base/mem.h"
 #include "coulomb/client.h"
 
 struct heap {
@@ -12,6 +13,7 @@ struct heap {
     size_t refs;
     size_t bytes;
     size_t rows;
+    struct mem mem; /* the same memory, for arenas and buffers */
 };
 
 /* NULL: no memory. One reference. */

@@ -75,6 +75,7 @@ struct coulomb_client {
     void *log_arg;
     size_t queued_changes_max;
     size_t tx_mutations_max;
+    bool compat;   /* COULOMB_COMPAT_TANSTACK */
     uint64_t seed; /* of hashes */
 
     struct list tasks;

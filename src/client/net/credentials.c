@@ -6,17 +6,11 @@
 
 #include "client/net/credentials.h"
 
-#include <string.h>
+#include "client/net/fields.h"
 
 #define REFUSALS_MAX 3
 
 enum held { HELD_NONE, HELD_RENEWING, HELD };
-
-struct fields {
-    struct net_header *items;
-    size_t count;
-    size_t cap;
-};
 
 struct credentials {
     coulomb_client *client;
@@ -27,65 +21,21 @@ struct credentials {
     unsigned refusals; /* since one worked */
     uint64_t generation;
     int64_t expires_ms;
-    struct fields headers;
-    struct fields params;
+    struct net_fields headers;
+    struct net_fields params;
     struct list waiters;
     struct task task; /* calls renew */
     bool used;        /* a request took the ones that are held */
 };
 
-static void fields_clear(struct heap *h, struct fields *f)
-{
-    for (size_t i = 0; i < f->count; i++) {
-        heap_free_str(h, (char *)(uintptr_t)f->items[i].name);
-        heap_free_str(h, (char *)(uintptr_t)f->items[i].value);
-    }
-    f->count = 0;
-}
-
-static void fields_fini(struct heap *h, struct fields *f)
-{
-    fields_clear(h, f);
-    heap_free(h, f->items, f->cap * sizeof(*f->items));
-    f->items = NULL;
-    f->cap = 0;
-}
-
-static int fields_set(struct heap *h, struct fields *f, const char *name,
-                      const char *value)
-{
-    void *items = f->items;
-    char *n;
-    char *v = heap_strdup(h, value);
-
-    if (!v)
-        return COULOMB_E_MEMORY;
-    for (size_t i = 0; i < f->count; i++) {
-        if (strcmp(f->items[i].name, name) == 0) {
-            heap_free_str(h, (char *)(uintptr_t)f->items[i].value);
-            f->items[i].value = v;
-            return COULOMB_OK;
-        }
-    }
-    n = heap_strdup(h, name);
-    if (!n || heap_grow(h, &items, &f->cap, f->count + 1, sizeof(*f->items)) != 0) {
-        heap_free_str(h, n);
-        heap_free_str(h, v);
-        return COULOMB_E_MEMORY;
-    }
-    f->items = items;
-    f->items[f->count++] = (struct net_header){n, v};
-    return COULOMB_OK;
-}
-
 int credentials_add_header(struct credentials *cr, const char *name, const char *value)
 {
-    return fields_set(cr->client->heap, &cr->headers, name, value);
+    return net_fields_set(cr->client->heap, &cr->headers, name, value);
 }
 
 int credentials_add_param(struct credentials *cr, const char *name, const char *value)
 {
-    return fields_set(cr->client->heap, &cr->params, name, value);
+    return net_fields_set(cr->client->heap, &cr->params, name, value);
 }
 
 void credentials_expire_at(struct credentials *cr, int64_t deadline_ms)
@@ -133,8 +83,8 @@ static int renew(struct task *t)
     bool refused = cr->refused;
     int code;
 
-    fields_clear(cr->client->heap, &cr->headers);
-    fields_clear(cr->client->heap, &cr->params);
+    net_fields_clear(cr->client->heap, &cr->headers);
+    net_fields_clear(cr->client->heap, &cr->params);
     cr->expires_ms = INT64_MAX;
     cr->refused = false;
     credentials_retain(cr);
@@ -183,8 +133,8 @@ void credentials_release(struct credentials *cr)
     task_cancel(&cr->task);
     if (cr->options.drop)
         cr->options.drop(cr->options.arg);
-    fields_fini(c->heap, &cr->headers);
-    fields_fini(c->heap, &cr->params);
+    net_fields_fini(c->heap, &cr->headers);
+    net_fields_fini(c->heap, &cr->params);
     heap_free(c->heap, cr, sizeof(*cr));
     client_release(c);
 }
@@ -228,17 +178,17 @@ bool credentials_refused(struct credentials *cr, uint64_t generation)
     bool again = cr->refusals < cr->options.refusals_max;
 
     /* Newer ones are there, or another request had these refused before. */
-    if (generation != cr->generation ||
-        (cr->held != HELD && !(cr->options.each_request && cr->held == HELD_NONE)))
+    if (!cr->options.each_request && (generation != cr->generation || cr->held != HELD))
         return true;
     cr->refused = true;
-    cr->held = HELD_NONE;
+    if (cr->held == HELD)
+        cr->held = HELD_NONE;
     cr->refusals = again ? cr->refusals + 1 : 0;
     return again;
 }
 
 void credentials_worked(struct credentials *cr, uint64_t generation)
 {
-    if (generation == cr->generation)
+    if (cr->options.each_request || generation == cr->generation)
         cr->refusals = 0;
 }

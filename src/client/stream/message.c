@@ -641,6 +641,7 @@ static int put_view(struct reader *r, struct draft *d)
     struct stream_headers *h;
     uint64_t *xip;
     size_t bytes = d->snapshot.xip_count * sizeof(*xip);
+    int code;
 
     if (!m)
         return COULOMB_E_MEMORY;
@@ -654,8 +655,9 @@ static int put_view(struct reader *r, struct draft *d)
     d->snapshot.xip = xip;
     m->kind = STREAM_SNAPSHOT_END;
     m->headers = h;
-    r->current->count++;
-    return copy_snapshot(r, d, m);
+    code = copy_snapshot(r, d, m);
+    r->current->count += code == COULOMB_OK;
+    return code;
 }
 
 int subset_read(struct reader *r, struct slice text)

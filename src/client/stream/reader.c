@@ -155,16 +155,40 @@ struct stream_message *reader_message(struct reader *r)
     return &s->messages[s->count];
 }
 
-struct segment *reader_take(struct reader *r, size_t *bytes)
+struct segment *reader_take(struct reader *r)
 {
     struct segment *all = r->head;
 
-    *bytes = r->bytes;
     r->head = r->current = NULL;
     r->tail = &r->head;
+    r->group_end = NULL;
     r->bytes = 0;
     r->known_headers = NULL;
     return all;
+}
+
+struct segment *reader_take_groups(struct reader *r)
+{
+    struct segment *list = r->head;
+
+    if (!r->group_end)
+        return NULL;
+    r->head = *r->group_end;
+    *r->group_end = NULL;
+    if (!r->head)
+        r->tail = &r->head;
+    r->group_end = NULL;
+    return list;
+}
+
+/* An up-to-date was read: what comes next is in other segments. */
+static void end_group(struct reader *r)
+{
+    r->groups++;
+    r->group_end = r->tail;
+    r->current = NULL;
+    r->known_headers = NULL;
+    r->bytes = 0;
 }
 
 /* --- Frames ---------------------------------------------------------------------------------------- */
@@ -227,7 +251,7 @@ static int feed_events(struct reader *r, struct slice bytes)
         if (data.len > 0)
             code = read_text(r, data);
         if (code == COULOMB_OK && data.len > 0 && r->ends_up_to_date)
-            r->groups++;
+            end_group(r);
     }
     if (code == COULOMB_OK)
         code = buf_code(&r->sse.line);

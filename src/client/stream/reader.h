@@ -50,9 +50,10 @@ struct reader {
     struct segment *head;
     struct segment **tail; /* where the next one goes */
     struct segment *current;
-    size_t bytes;   /* of all segments */
-    size_t groups;  /* up-to-dates so far, for events */
-    size_t skipped; /* messages of kinds that are not known */
+    struct segment **group_end; /* behind the last whole group of events; NULL: none */
+    size_t bytes;               /* of all segments, of events of those behind group_end */
+    size_t groups;              /* of events, so far */
+    size_t skipped;             /* messages of kinds that are not known */
     /* The headers of the message before, as text and read; within the current segment. */
     char *known;
     size_t known_len;
@@ -73,8 +74,10 @@ void reader_fini(struct reader *r);
 int reader_feed(struct reader *r, struct slice bytes);
 /* The body is over. */
 int reader_end(struct reader *r);
-/* Messages so far, the caller's; NULL: none. *bytes gets what they take. */
-struct segment *reader_take(struct reader *r, size_t *bytes);
+/* Messages so far, the caller's; NULL: none. */
+struct segment *reader_take(struct reader *r);
+/* Of events: those of groups that are whole. */
+struct segment *reader_take_groups(struct reader *r);
 
 /* --- Within (message.c, cell.c) --- */
 

@@ -35,6 +35,7 @@ int tx_make(coulomb_client *c, const coulomb_tx_options *o, struct coulomb_tx **
     tx->refs = 1;
     tx->order = ++c->last_id;
     tx->autocommit = !o->no_autocommit;
+    tx->gate_keys = o->gate_keys != 0;
     tx->persist = o->persist;
     tx->persist_arg = o->persist_arg;
     list_init(&tx->link);
@@ -106,9 +107,8 @@ void tx_drop(struct coulomb_tx *tx)
         mutation_free(c, tx->mutations[i]);
     heap_free(tx->heap, tx->mutations, tx->cap * sizeof(struct mutation *));
     for (size_t i = 0; i < tx->touched_count; i++)
-        collection_drop(tx->touched[i]);
-    heap_free(tx->heap, tx->touched,
-              tx->touched_cap * sizeof(struct coulomb_collection *));
+        collection_drop(tx->touched[i].coll);
+    heap_free(tx->heap, tx->touched, tx->touched_cap * sizeof(*tx->touched));
     blob_fini(tx->heap, &tx->metadata);
     heap_free_str(tx->heap, tx->id);
     if (tx->handler_of)
@@ -142,15 +142,15 @@ static int touch_collection(struct coulomb_tx *tx, struct coulomb_collection *co
     int code;
 
     for (size_t i = 0; i < tx->touched_count; i++) {
-        if (tx->touched[i] == coll)
+        if (tx->touched[i].coll == coll)
             return COULOMB_OK;
     }
     code = heap_grow(tx->heap, &touched, &tx->touched_cap, tx->touched_count + 1,
-                     sizeof(struct coulomb_collection *));
+                     sizeof(*tx->touched));
     tx->touched = touched;
     if (code != COULOMB_OK)
         return code;
-    tx->touched[tx->touched_count++] = coll;
+    tx->touched[tx->touched_count++] = (struct touched){coll, 0};
     collection_hold(coll);
     return COULOMB_OK;
 }
@@ -200,10 +200,16 @@ void tx_compact(struct coulomb_tx *tx)
 
 static void gate(struct coulomb_tx *tx)
 {
-    for (size_t i = 0; i < tx->touched_count; i++)
-        tx->touched[i]->persisting++;
-    for (size_t i = 0; i < tx->count; i++)
+    for (size_t i = 0; i < tx->touched_count; i++) {
+        struct coulomb_collection *coll = tx->touched[i].coll;
+
+        tx->touched[i].gates_in = coll->generation;
+        *(tx->gate_keys ? &coll->key_gates : &coll->persisting) += 1;
+    }
+    for (size_t i = 0; i < tx->count; i++) {
         tx->mutations[i]->state = COULOMB_MUTATION_SENT;
+        tx->mutations[i]->gates = tx->gate_keys;
+    }
     tx_progress(tx);
 }
 

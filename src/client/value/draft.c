@@ -129,7 +129,7 @@ int coulomb_draft_set_input(coulomb_draft *d, const char *column, const char *te
     if (i < 0)
         return i;
     col = &d->layout->columns[i];
-    arena_init(&arena, VALUE_BYTES_MAX);
+    arena_init_from(&arena, VALUE_BYTES_MAX, &c->heap->mem);
     code = sql_value_in(value_sql_type(col->type, col->element), slice_make(text, len),
                         &arena, &x, &err);
     if (code != 0)

@@ -260,8 +260,10 @@ static int load(coulomb_sync *sync, const coulomb_subset *s, coulomb_completion 
     return COULOMB_PENDING;
 }
 
-static const coulomb_adapter loading_adapter = {sizeof(coulomb_adapter), world_start,
-                                                world_stop, load, NULL};
+static const coulomb_adapter loading_adapter = {.size = sizeof(coulomb_adapter),
+                                                .start = world_start,
+                                                .stop = world_stop,
+                                                .load_subset = load};
 
 static void f12_loading_until_all_are_settled(void **state)
 {

@@ -23,6 +23,7 @@ struct naive_tx {
     coulomb_completion *done; /* persisting */
     int state;                /* 0 free, 1 pending, 2 persisting, 3 gone */
     int direct;
+    int gate_keys;
     uint64_t order;
     struct naive_mutation muts[KEYS];
     int count;
@@ -111,8 +112,24 @@ static int persisting(const struct model *m)
     int n = 0;
 
     for (int i = 0; i < TXS; i++)
-        n += m->txs[i].state == 2;
+        n += m->txs[i].state == 2 && !m->txs[i].gate_keys;
     return n;
+}
+
+/* Whether the sync transaction names a row of one that gates its keys. */
+static int gated(const struct model *m, const struct naive_sync *s)
+{
+    for (int i = 0; i < TXS; i++) {
+        const struct naive_tx *t = &m->txs[i];
+
+        for (int k = 0; t->state == 2 && t->gate_keys && k < t->count; k++) {
+            for (int o = 0; o < s->count; o++) {
+                if (!t->muts[k].dead && s->ops[o].key == t->muts[k].key)
+                    return 1;
+            }
+        }
+    }
+    return 0;
 }
 
 static int pending_names(const struct model *m, int key)
@@ -139,26 +156,25 @@ static int truncates(const struct model *m)
 static void naive_flush(struct model *m)
 {
     int named[KEYS] = {0};
-    int ready = persisting(m) == 0;
+    int pressing = 0;
+    int waits = persisting(m) > 0;
     int any = 0;
     int truncated = 0;
     int left = 0;
 
     for (int i = 0; i < m->queue_count; i++) {
-        if (!m->queue[i].open) {
-            any = 1;
-            ready = ready || m->queue[i].truncate || m->queue[i].immediate;
-        }
+        if (!m->queue[i].open)
+            pressing = pressing || m->queue[i].truncate || m->queue[i].immediate;
     }
-    if (!any || !ready)
-        return;
     for (int i = 0; i < m->queue_count; i++) {
         struct naive_sync *s = &m->queue[i];
 
-        if (s->open) {
+        waits = !pressing && (waits || (!s->open && gated(m, s)));
+        if (s->open || waits) {
             m->queue[left++] = *s;
             continue;
         }
+        any = 1;
         if (s->truncate) {
             truncated = 1;
             for (int k = 0; k < KEYS; k++) {
@@ -172,6 +188,8 @@ static void naive_flush(struct model *m)
         }
     }
     m->queue_count = left;
+    if (!any)
+        return;
     for (int i = 0; i < TXS; i++) {
         for (int k = 0; m->txs[i].state == 2 && k < m->txs[i].count; k++)
             m->txs[i].muts[k].seen |= named[m->txs[i].muts[k].key];
@@ -436,6 +454,7 @@ static void step_tx(struct model *m)
         o.persist_arg = m;
         o.no_autocommit = 1;
         memset(t, 0, sizeof(*t));
+        t->gate_keys = o.gate_keys = rnd(m, 2) == 0;
         OK(coulomb_tx_new(m->w->c, &o, &t->tx));
         t->state = 1;
         t->order = ++m->order;

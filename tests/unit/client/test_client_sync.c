@@ -613,8 +613,11 @@ static void unload(coulomb_sync *sync, const coulomb_subset *s, void *arg)
     subset.unloads++;
 }
 
-static const coulomb_adapter loading_adapter = {sizeof(coulomb_adapter), world_start,
-                                                world_stop, load, unload};
+static const coulomb_adapter loading_adapter = {.size = sizeof(coulomb_adapter),
+                                                .start = world_start,
+                                                .stop = world_stop,
+                                                .load_subset = load,
+                                                .unload_subset = unload};
 
 static void use_loading(struct world *w, coulomb_collection **plain)
 {
