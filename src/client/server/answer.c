@@ -80,11 +80,11 @@ static bool read_object(struct json_reader *r, struct write_answer *a)
     }
 }
 
-bool answer_read(struct slice body, struct write_answer *out)
+bool answer_read(struct heap *h, struct slice body, struct write_answer *out)
 {
     struct json_reader r;
 
-    json_reader_init(&r, body);
+    json_reader_init_from(&r, body, &h->mem);
     bool good = json_next(&r) == JSON_OBJECT_BEGIN && read_object(&r, out);
     json_reader_fini(&r);
     return good;
@@ -104,14 +104,14 @@ static enum json_event find_member(struct json_reader *r, const char *name)
     return JSON_END;
 }
 
-bool answer_read_list(struct slice body, struct write_answer *out, size_t max,
-                      size_t *count)
+bool answer_read_list(struct heap *h, struct slice body, struct write_answer *out,
+                      size_t max, size_t *count)
 {
     struct json_reader r;
     enum json_event event = JSON_ERROR;
 
     *count = 0;
-    json_reader_init(&r, body);
+    json_reader_init_from(&r, body, &h->mem);
     if (find_member(&r, "transactions") == JSON_ARRAY_BEGIN)
         while ((event = json_next(&r)) == JSON_OBJECT_BEGIN && *count < max &&
                read_object(&r, &out[*count]))
@@ -125,7 +125,7 @@ char *answer_string(struct heap *h, struct slice body, const char *name)
     struct json_reader r;
     char *text = NULL;
 
-    json_reader_init(&r, body);
+    json_reader_init_from(&r, body, &h->mem);
     if (find_member(&r, name) == JSON_STRING && !memchr(r.text.ptr, 0, r.text.len)) {
         text = heap_alloc(h, r.text.len + 1);
         if (text) {

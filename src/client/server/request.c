@@ -29,7 +29,7 @@ static void on_answer(const struct net_answer *answer, int code, const char *mes
     }
     r.status = answer->status;
     r.body = (coulomb_str){answer->body.ptr, answer->body.len};
-    bool read = answer_read(answer->body, &a);
+    bool read = answer_read(server->heap, answer->body, &a);
     if (answer->end != NET_DONE) {
         r.code = COULOMB_E_NETWORK;
         r.message = answer->detail;

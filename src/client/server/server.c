@@ -304,7 +304,7 @@ static int bind_shape(struct coulomb_server *server, const coulomb_electric_opti
     struct buf name;
     int code;
 
-    buf_init(&name, 1024);
+    buf_init_from(&name, 1024, &server->heap->mem);
     code = catalog_name(server, o->table, &name);
     coulomb_options_init(&t, sizeof(t));
     t.table = name.ptr;

@@ -79,11 +79,11 @@ struct write_answer {
 };
 
 /* The body's object itself. False: it is no such object. */
-bool answer_read(struct slice body, struct write_answer *out);
+bool answer_read(struct heap *h, struct slice body, struct write_answer *out);
 /* Each element of its "transactions"; *count gets their number, at most max are read. False: it has
  * none, or makes no sense. */
-bool answer_read_list(struct slice body, struct write_answer *out, size_t max,
-                      size_t *count);
+bool answer_read_list(struct heap *h, struct slice body, struct write_answer *out,
+                      size_t max, size_t *count);
 /* A member that is a string, terminated and owned; NULL: it is not there, or no memory. */
 char *answer_string(struct heap *h, struct slice body, const char *name);
 

@@ -106,12 +106,12 @@ static bool decode(struct slice text, struct buf *out)
     return !out->failed;
 }
 
-static int64_t read_exp(struct slice payload)
+static int64_t read_exp(struct heap *h, struct slice payload)
 {
     struct json_reader r;
     int64_t exp = 0;
 
-    json_reader_init(&r, payload);
+    json_reader_init_from(&r, payload, &h->mem);
     if (json_next(&r) == JSON_OBJECT_BEGIN) {
         while (json_next(&r) == JSON_NAME) {
             bool found = slice_eq(r.text, slice_of("exp"));
@@ -134,16 +134,16 @@ static int64_t read_exp(struct slice payload)
 }
 
 /* In seconds of 1970; 0: it does not say. Only its holder's hint: the server decides. */
-static int64_t end_of(const char *token)
+static int64_t end_of(struct heap *h, const char *token)
 {
     const char *from = strchr(token, '.');
     const char *to = from ? strchr(from + 1, '.') : NULL;
     struct buf payload;
     int64_t exp = 0;
 
-    buf_init(&payload, TOKEN_BYTES_MAX);
+    buf_init_from(&payload, TOKEN_BYTES_MAX, &h->mem);
     if (to && decode(slice_make(from + 1, (size_t)(to - from - 1)), &payload))
-        exp = read_exp(buf_slice(&payload));
+        exp = read_exp(h, buf_slice(&payload));
     buf_fini(&payload);
     return exp;
 }
@@ -153,7 +153,7 @@ static int64_t end_of(const char *token)
 static int hold(struct shape_token *s, const char *token)
 {
     coulomb_client *c = s->server->client;
-    int64_t left_s = end_of(token) - clock_wall_us() / 1000000;
+    int64_t left_s = end_of(s->server->heap, token) - clock_wall_us() / 1000000;
     size_t bytes = strlen(token) + sizeof("Bearer ");
     char *value = heap_alloc(c->heap, bytes);
 
@@ -274,7 +274,7 @@ int coulomb_server_shape_credentials(coulomb_server *server, const char *table,
 
     if (code != COULOMB_OK)
         return code;
-    buf_init(&body, BODY_BYTES_MAX);
+    buf_init_from(&body, BODY_BYTES_MAX, &server->heap->mem);
     put_request(&body, table, params, param_count);
     struct shape_token *s = body.failed ? NULL : find(server, buf_slice(&body));
     if (body.failed == ERR_LIMIT)
@@ -323,7 +323,7 @@ int coulomb_server_shape_token(coulomb_server *server, const char *table,
     if (!a)
         return client_no_memory(server->client);
     *a = (struct asking){server, fn, arg};
-    buf_init(&body, BODY_BYTES_MAX);
+    buf_init_from(&body, BODY_BYTES_MAX, &server->heap->mem);
     put_request(&body, table, params, param_count);
     code = body.failed ? client_no_memory(server->client)
                        : exchange(server, buf_slice(&body), on_token, a, NULL);

@@ -79,7 +79,7 @@ static void on_echo(void *what, int code, const char *message)
 
 static bool awaits(const struct coulomb_tx *tx, size_t i)
 {
-    const struct server_table *t = table_of(tx->touched[i]);
+    const struct server_table *t = table_of(tx->touched[i].coll);
 
     return t && t->is_shape;
 }
@@ -113,7 +113,7 @@ static bool await_echo(struct coulomb_server *server, struct write *w,
     e->waiting++; /* this function's own */
     for (size_t i = 0; all > 0 && i < e->count; i++)
         if (e->slots[i])
-            coulomb_complete_after(e->slots[i], tx->touched[i], &await);
+            coulomb_complete_after(e->slots[i], tx->touched[i].coll, &await);
     write_free(server, w);
     on_echo(e, COULOMB_OK, NULL);
     return true;
@@ -249,7 +249,7 @@ static void take_refusal(struct coulomb_server *server, const struct net_answer 
 {
     struct write_answer a;
 
-    if (!answer_read(answer->body, &a)) {
+    if (!answer_read(server->heap, answer->body, &a)) {
         a = (struct write_answer){.refusal = {.mutation = -1}};
         snprintf(a.refusal.code, sizeof(a.refusal.code), "http_%d", answer->status);
         snprintf(
@@ -296,7 +296,8 @@ static void on_answer(const struct net_answer *answer, int code, const char *mes
         take_failure(server, sent, code, message);
     else if (answer->end != NET_DONE)
         try_later(server, answer, answer->detail);
-    else if (answer_read_list(answer->body, answers, sent, &count) && count > 0)
+    else if (answer_read_list(server->heap, answer->body, answers, sent, &count) &&
+             count > 0)
         take_list(server, answer, answers, count);
     else if (answer->status == 401)
         take_failure(server, sent, COULOMB_E_CREDENTIALS,
@@ -353,7 +354,7 @@ int writes_pump(struct task *t)
     drop_settled(server);
     if (list_empty(&server->writes))
         return COULOMB_OK;
-    buf_init(&body, BODY_BYTES_MAX);
+    buf_init_from(&body, BODY_BYTES_MAX, &server->heap->mem);
     server->sending_count = gather(server, &body);
     o.body = buf_slice(&body);
     code = body.failed ? COULOMB_E_MEMORY
@@ -384,7 +385,7 @@ int coulomb_server_persist(coulomb_tx *tx, coulomb_collection *coll,
     w->tx = tx;
     w->done = done;
     w->give_up_ms = give_up_at(server);
-    buf_init(&w->body, BODY_BYTES_MAX);
+    buf_init_from(&w->body, BODY_BYTES_MAX, &server->heap->mem);
     int code = server->closed ? COULOMB_E_CLOSED
                               : body_put(&w->body, server, tx, message, sizeof(message));
     if (code == COULOMB_OK) {

@@ -28,7 +28,7 @@ void value_put_json(struct buf *b, const coulomb_value *v, struct arena *arena)
             json_put_string(b, value_slice(v));
         return;
     }
-    buf_init(&text, VALUE_BYTES_MAX);
+    buf_init_from(&text, VALUE_BYTES_MAX, b->mem);
     if (value_to_sql(v, arena, &x, &err) == COULOMB_OK)
         sql_value_out(value_sql_type(v->type, element), &x, &text);
     else
