@@ -21,6 +21,7 @@ struct server_call {
     struct blob body;
     int64_t timeout_ms;
     int64_t retry_until_ms; /* INT64_MIN: not at all */
+    bool resent;            /* its caller sends it again itself */
     unsigned attempts;
     uint64_t generation;
     struct net_call *net;
@@ -62,8 +63,14 @@ void server_call_cancel(struct server_call *call)
 
 void server_calls_close(struct coulomb_server *server)
 {
-    while (!list_empty(&server->calls))
-        server_call_cancel(LIST_ENTRY(server->calls.next, struct server_call, link));
+    while (!list_empty(&server->calls)) {
+        struct server_call *call =
+            LIST_ENTRY(server->calls.next, struct server_call, link);
+
+        if (call->net)
+            net_call_cancel(call->net);
+        deliver(call, NULL, COULOMB_E_CLOSED, coulomb_error_text(COULOMB_E_CLOSED));
+    }
 }
 
 bool server_is_passing(const struct net_answer *answer)
@@ -147,6 +154,7 @@ static int send(struct server_call *call, const struct credentials_set *set)
                             .body = call->body.ptr,
                             .body_bytes = call->body.len,
                             .head_timeout_ms = call->timeout_ms,
+                            .once = call->retry_until_ms == INT64_MIN && !call->resent,
                             .ca_file = server->ca_file};
 
     if (!headers)
@@ -213,6 +221,7 @@ int server_call(struct coulomb_server *server, const struct server_call_options 
     call->retry_until_ms = o->retry_ms == 0  ? INT64_MIN
                            : o->retry_ms < 0 ? INT64_MAX
                                              : timer_after(c, o->retry_ms);
+    call->resent = o->resent;
     call->fn = fn;
     call->arg = arg;
     call->url = server_url(server, o->path);

@@ -23,6 +23,8 @@ static void on_answer(const struct net_answer *answer, int code, const char *mes
     char unsaid[64];
 
     heap_free(server->heap, q, sizeof(*q));
+    if (code == COULOMB_E_CLOSED)
+        return;
     if (code != COULOMB_OK) {
         fn(server, &r, fn_arg);
         return;

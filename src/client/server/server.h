@@ -42,7 +42,8 @@ struct coulomb_server {
 
 struct server_call;
 
-/* Once, in a poll: the answer, or code and why there is none (no credentials, no memory). */
+/* Once, in a poll: the answer, or code and why there is none (no credentials, no memory); at close,
+ * with COULOMB_E_CLOSED, only to free what is its own. */
 typedef void server_call_fn(const struct net_answer *answer, int code,
                             const char *message, void *arg);
 
@@ -53,13 +54,14 @@ struct server_call_options {
     const char *key; /* of idempotency; NULL */
     int64_t timeout_ms;
     int64_t retry_ms; /* sent again for so long when the server can't take it; 0: not */
+    bool resent; /* the caller does that itself; else without retry_ms it is sent once */
 };
 
 /* As who is signed in: 401 renews. *out (may be NULL) is valid until fn. Errors are set. */
 int server_call(struct coulomb_server *server, const struct server_call_options *o,
                 server_call_fn *fn, void *arg, struct server_call **out);
 void server_call_cancel(struct server_call *call);
-void server_calls_close(struct coulomb_server *server); /* all of them */
+void server_calls_close(struct coulomb_server *server);
 /* Whether an answer says that the same request may succeed later. */
 bool server_is_passing(const struct net_answer *answer);
 /* [0, 1). */

@@ -175,9 +175,12 @@ static void on_answer(const struct net_answer *answer, int code, const char *mes
 {
     struct shape_token *s = arg;
     struct coulomb_server *server = s->server;
-    char *token = token_of(server, answer, &code, &message);
+    char *token;
 
     s->call = NULL;
+    if (code == COULOMB_E_CLOSED)
+        return;
+    token = token_of(server, answer, &code, &message);
     if (token)
         code = hold(s, token);
     heap_free_str(server->heap, token);
@@ -302,9 +305,11 @@ static void on_token(const struct net_answer *answer, int code, const char *mess
                      void *arg)
 {
     struct asking a = *(struct asking *)arg;
-    char *token = token_of(a.server, answer, &code, &message);
 
     heap_free(a.server->heap, arg, sizeof(a));
+    if (code == COULOMB_E_CLOSED)
+        return;
+    char *token = token_of(a.server, answer, &code, &message);
     a.fn(a.server, code, token, message, a.arg);
     heap_free_str(a.server->heap, token);
 }

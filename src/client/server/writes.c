@@ -292,6 +292,8 @@ static void on_answer(const struct net_answer *answer, int code, const char *mes
 
     server->sending = NULL;
     server->sending_count = 0;
+    if (code == COULOMB_E_CLOSED)
+        return;
     if (code != COULOMB_OK)
         take_failure(server, sent, code, message);
     else if (answer->end != NET_DONE)
@@ -345,7 +347,8 @@ static size_t gather(struct coulomb_server *server, struct buf *body)
 int writes_pump(struct task *t)
 {
     struct coulomb_server *server = LIST_ENTRY(t, struct coulomb_server, pump);
-    struct server_call_options o = {.method = NET_POST, .path = "/v1/transactions"};
+    struct server_call_options o = {
+        .method = NET_POST, .path = "/v1/transactions", .resent = true};
     struct buf body;
     int code;
 
