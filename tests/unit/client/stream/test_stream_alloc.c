@@ -30,7 +30,8 @@ static bool reach(struct stream_world *w, const char *text)
         else if (!coulomb_pending(w->c))
             clock_sleep_us(200);
         if (clock_mono_ms() > end)
-            fail_msg("%s was not told: %s", text, w->log);
+            fail_msg("allocation %zu: %s was not told: %s", w->heap.fail_at, text,
+                     w->log);
     }
     return true;
 }
@@ -54,7 +55,8 @@ static int scenario(struct stream_world *w, const struct stream_options *o)
     while ((code = shape_stream_refresh(w->s, done, w)) != COULOMB_OK)
         assert_int_equal(code, COULOMB_E_MEMORY);
     reach(w, "up-to-date lsn=12\ndone COULOMB_OK\n");
-    httpd_reply(w->h, "offset=12_0", 409, "electric-handle: h1\r\n", "[]");
+    for (int i = 0; i < 3; i++)
+        httpd_reply(w->h, "offset=12_0", 409, "electric-handle: h1\r\n", "[]");
     reach(w, "must-refetch\n");
     return COULOMB_OK;
 }
