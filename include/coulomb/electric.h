@@ -93,7 +93,7 @@ COULOMB_API COULOMB_MUST_CHECK int coulomb_electric_collection_open(
 
 /* The key of key_columns: each value's text with "/" doubled, in quotes, joined by "/"; null is _.
  * Writes it and a NUL, cut to cap bytes; *len (may be NULL) gets the whole length. values are those
- * of key_columns, in their order. Any thread. */
+ * of key_columns, in their order; COULOMB_E_TYPE: bytes and arrays are no part of a key. Any thread. */
 COULOMB_API COULOMB_MUST_CHECK int coulomb_electric_key(const coulomb_value *values,
                                                         size_t count, char *buf,
                                                         size_t cap, size_t *len);

@@ -158,6 +158,15 @@ void seen_commit(struct seen *s)
         s->horizon = s->staged_horizon;
 }
 
+int seen_add(struct seen *s, const struct seen *other)
+{
+    int code = ring_reserve(s->heap, &s->txids, other->staged.count);
+
+    for (size_t i = 0; code == COULOMB_OK && i < other->staged.count; i++)
+        ring_push(&s->txids, ring_at(&other->staged, i));
+    return code;
+}
+
 /* A 32-bit number is widened by the newest view. */
 static bool below_horizon(const struct seen *s, uint64_t txid)
 {

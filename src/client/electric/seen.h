@@ -44,6 +44,8 @@ int seen_stage_view(struct seen *s, const struct stream_snapshot *view);
 /* What is staged counts from now on. seen_reserve() first, then it can't fail. */
 int seen_reserve(struct seen *s);
 void seen_commit(struct seen *s);
+/* The staged numbers of another one count here from now on. COULOMB_E_MEMORY. */
+int seen_add(struct seen *s, const struct seen *other);
 bool seen_has(const struct seen *s, uint64_t txid);
 /* The same of what is staged. */
 bool seen_has_staged(const struct seen *s, uint64_t txid);

@@ -306,7 +306,7 @@ static void put_contains(struct writer *w, const struct column *c, const struct 
         put_anything(w, positive);
         return;
     }
-    buf_init(&list, SUBSET_SQL_MAX);
+    buf_init_from(&list, SUBSET_SQL_MAX, w->arena->mem);
     if (put_elements(w, c->element, n, &list, &null) == 0) {
         buf_puts(&w->text, NEVER);
     } else {
@@ -368,7 +368,7 @@ static void put_in(struct writer *w, const struct node *n, bool positive)
         put_anything(w, positive);
         return;
     }
-    buf_init(&list, SUBSET_SQL_MAX);
+    buf_init_from(&list, SUBSET_SQL_MAX, w->arena->mem);
     count = put_elements(w, c->type, n, &list, &null);
     if (count > 0) {
         put_name(&w->text, c->name);
@@ -491,7 +491,7 @@ int sql_where(const struct layout *l, const struct coulomb_expr *const wheres[2]
     for (size_t i = 0; i < 2; i++) /* a node has at most one parameter */
         w.param_cap += wheres[i] ? wheres[i]->count : 0;
     w.params = arena_alloc(arena, (w.param_cap + 1) * sizeof(char *));
-    buf_init(&w.text, SUBSET_SQL_MAX);
+    buf_init_from(&w.text, SUBSET_SQL_MAX, arena->mem);
     if (!w.params)
         w.failed = true;
     if (!wheres[0] && !wheres[1])
@@ -540,7 +540,7 @@ int sql_order(const struct layout *l, const struct spec *s, const int *key_colum
     out->order_by = NULL;
     if (s->order_count == 0)
         return COULOMB_OK;
-    buf_init(&w.text, SUBSET_SQL_MAX);
+    buf_init_from(&w.text, SUBSET_SQL_MAX, arena->mem);
     for (size_t i = 0; i < s->order_count; i++) {
         const coulomb_order *o = &s->order[i];
 

@@ -632,6 +632,17 @@ int tags_move_in(struct tags *t, const struct stream_pattern *patterns, size_t c
 
 /* --- Keeping them ----------------------------------------------------------------------------------- */
 
+static void put_conditions(struct buf *out, size_t count, const unsigned char *bytes,
+                           const bool *bools)
+{
+    buf_puts(out, ",\"active_conditions\":[");
+    for (size_t i = 0; i < count; i++) {
+        buf_puts(out, i > 0 ? "," : "");
+        buf_puts(out, (bytes ? bytes[i] != 0 : bools[i]) ? "true" : "false");
+    }
+    buf_putc(out, ']');
+}
+
 void tags_print(const struct tags *t, coulomb_key key, struct buf *out)
 {
     const struct tag_row *row = find_row(t, key);
@@ -648,12 +659,126 @@ void tags_print(const struct tags *t, coulomb_key key, struct buf *out)
         comma = ",";
     }
     buf_putc(out, ']');
-    if (!row->conditions)
+    if (row->conditions)
+        put_conditions(out, t->positions, row->conditions, NULL);
+}
+
+void tags_print_headers(const struct stream_headers *headers, struct buf *out)
+{
+    if (!headers->has_tags)
         return;
-    buf_puts(out, ",\"active_conditions\":[");
-    for (size_t i = 0; i < t->positions; i++) {
+    buf_puts(out, "\"tags\":[");
+    for (size_t i = 0; i < headers->tag_count; i++) {
         buf_puts(out, i > 0 ? "," : "");
-        buf_puts(out, row->conditions[i] ? "true" : "false");
+        json_put_string(out, tag_of(headers->tags[i]));
     }
     buf_putc(out, ']');
+    if (headers->has_conditions)
+        put_conditions(out, headers->condition_count, NULL, headers->conditions);
+}
+
+/* What tags_restore() reads. */
+struct restored {
+    coulomb_str *tags;
+    size_t tag_count;
+    size_t tag_cap;
+    bool *conditions;
+    size_t condition_count;
+    size_t condition_cap;
+    bool has_conditions;
+};
+
+static int restore_tag(struct tags *t, struct restored *r, struct slice tag)
+{
+    struct heap *h = t->coll->heap;
+    void *tags = r->tags;
+    int code = heap_grow(h, &tags, &r->tag_cap, r->tag_count + 1, sizeof(*r->tags));
+    char *copy;
+
+    r->tags = tags;
+    copy = code == COULOMB_OK ? heap_alloc(h, tag.len) : NULL;
+    if (!copy)
+        return COULOMB_E_MEMORY;
+    if (tag.len > 0)
+        memcpy(copy, tag.ptr, tag.len);
+    r->tags[r->tag_count++] = (coulomb_str){copy, tag.len};
+    return COULOMB_OK;
+}
+
+static int restore_condition(struct tags *t, struct restored *r, bool is)
+{
+    void *all = r->conditions;
+    int code = heap_grow(t->coll->heap, &all, &r->condition_cap, r->condition_count + 1,
+                         sizeof(*r->conditions));
+
+    r->conditions = all;
+    if (code == COULOMB_OK)
+        r->conditions[r->condition_count++] = is;
+    return code;
+}
+
+/* The members of an array; anything else ends it. */
+static int restore_array(struct tags *t, struct json_reader *j, struct restored *r,
+                         bool tags)
+{
+    int code = COULOMB_OK;
+
+    while (code == COULOMB_OK) {
+        enum json_event ev = json_next(j);
+
+        if (tags && ev == JSON_STRING)
+            code = restore_tag(t, r, j->text);
+        else if (!tags && (ev == JSON_TRUE || ev == JSON_FALSE))
+            code = restore_condition(t, r, ev == JSON_TRUE);
+        else
+            return COULOMB_OK;
+    }
+    return code;
+}
+
+static int restore_members(struct tags *t, struct json_reader *j, struct restored *r)
+{
+    int code = COULOMB_OK;
+
+    if (json_next(j) != JSON_OBJECT_BEGIN)
+        return COULOMB_OK;
+    while (code == COULOMB_OK && json_next(j) == JSON_NAME) {
+        bool tags = slice_eq(j->text, SLICE_LIT("tags"));
+        bool conditions = slice_eq(j->text, SLICE_LIT("active_conditions"));
+        enum json_event ev = json_next(j);
+
+        r->has_conditions = r->has_conditions || conditions;
+        if ((tags || conditions) && ev == JSON_ARRAY_BEGIN)
+            code = restore_array(t, j, r, tags);
+        else if (!json_skip(j, ev))
+            return COULOMB_OK;
+    }
+    return code;
+}
+
+int tags_restore(struct tags *t, coulomb_key key, struct slice json)
+{
+    struct heap *h = t->coll->heap;
+    struct restored r = {0};
+    struct stream_headers headers = {.has_tags = true};
+    struct json_reader j;
+    int code;
+
+    json_reader_init_from(&j, json, &h->mem);
+    code = restore_members(t, &j, &r);
+    if (code == COULOMB_OK && j.scratch.failed == ERR_MEMORY)
+        code = COULOMB_E_MEMORY;
+    json_reader_fini(&j);
+    headers.tags = r.tags;
+    headers.tag_count = r.tag_count;
+    headers.conditions = r.conditions;
+    headers.condition_count = r.condition_count;
+    headers.has_conditions = r.has_conditions;
+    if (code == COULOMB_OK && r.tag_count > 0)
+        code = tags_put(t, key, true, &headers);
+    for (size_t i = 0; i < r.tag_count; i++)
+        heap_free(h, (char *)(uintptr_t)r.tags[i].ptr, r.tags[i].len);
+    heap_free(h, r.tags, r.tag_cap * sizeof(*r.tags));
+    heap_free(h, r.conditions, r.condition_cap * sizeof(*r.conditions));
+    return code;
 }

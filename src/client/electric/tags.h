@@ -51,8 +51,13 @@ int tags_move_out(struct tags *t, const struct stream_pattern *patterns, size_t 
 int tags_move_in(struct tags *t, const struct stream_pattern *patterns, size_t count,
                  tags_moved_fn *fn, void *arg);
 
+/* Puts a row's tags as tags_print() wrote them, in an object with perhaps more; what is none is passed
+ * over. COULOMB_E_MEMORY. */
+int tags_restore(struct tags *t, coulomb_key key, struct slice json);
 /* The members "tags" and "active_conditions" of a row as JSON, with a comma between; nothing when it
  * has none. */
 void tags_print(const struct tags *t, coulomb_key key, struct buf *out);
+/* The same of a message. */
+void tags_print_headers(const struct stream_headers *headers, struct buf *out);
 
 #endif
