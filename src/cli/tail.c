@@ -145,9 +145,6 @@ static enum stream_decision on_error(struct shape_stream *s, const struct stream
 {
     (void)s;
     fprintf(stderr, "coulomb: %s\n", e->message);
-    if (e->body.len > 0)
-        fprintf(stderr, "  %.*s\n", (int)(e->body.len < 400 ? e->body.len : 400),
-                e->body.ptr);
     end(arg, CLI_FAIL);
     return STREAM_GIVE_UP;
 }
