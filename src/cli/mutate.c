@@ -439,6 +439,7 @@ static int mutate(struct writing *w, struct err *err)
         return fail_client(w, err);
     w->printed = COULOMB_MUTATION_LOCAL;
     print_state(w, word_of(COULOMB_MUTATION_LOCAL));
+    on_progress(w->tx, w);
     remote_loop(w->client, &w->done);
     return 0;
 }
