@@ -57,6 +57,19 @@ function(coulomb_unit_tests)
     endforeach()
 endfunction()
 
+# tests/programs/<name>.c: build/<preset>/tests/<name>, clients of libcoulomb that the JavaScript suite
+# drives.
+function(coulomb_test_programs)
+    file(GLOB files CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/programs/*.c")
+    foreach(file IN LISTS files)
+        get_filename_component(name "${file}" NAME_WE)
+        add_executable(${name} "${file}")
+        set_target_properties(${name} PROPERTIES
+            RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+        target_link_libraries(${name} PRIVATE coulomb_options coulomb_client)
+    endforeach()
+endfunction()
+
 # What an embedder of libcoulomb gets: tests/api/library.sh. Sanitizer builds have no library.
 function(coulomb_api_tests)
     if(NOT COULOMB_SANITIZE)
