@@ -57,11 +57,11 @@ function(coulomb_unit_tests)
     endforeach()
 endfunction()
 
-# tests/programs/<name>.c: build/<preset>/tests/<name>, clients of libcoulomb that the JavaScript suite
-# drives.
+# tests/programs/<name>.c and the examples that need a server: build/<preset>/tests/<name>, clients of
+# libcoulomb that the JavaScript suite drives.
 function(coulomb_test_programs)
     file(GLOB files CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/programs/*.c")
-    foreach(file IN LISTS files)
+    foreach(file IN LISTS files ITEMS "${CMAKE_SOURCE_DIR}/examples/chat.c")
         get_filename_component(name "${file}" NAME_WE)
         add_executable(${name} "${file}")
         set_target_properties(${name} PROPERTIES
