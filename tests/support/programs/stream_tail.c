@@ -1,7 +1,7 @@
 /* Reads a shape by a stream of libcoulomb and prints what it is told, one JSON object a line, until its
  * input ends. For tests from outside.
  *
- *   stream_tail URL TABLE [--where SQL] [--sse] [--changes-only] [--replica-full]
+ *   stream_tail URL TABLE [--where SQL] [--sse] [--changes-only] [--replica-full] [--ca FILE]
  *
  * Lines of its input: "refresh", "pause", "resume", "subset SQL", "woke". */
 #include <poll.h>
@@ -202,6 +202,8 @@ static void read_options(struct stream_options *o, int argc, char **argv)
             o->replica = STREAM_REPLICA_FULL;
         else if (strcmp(argv[i], "--where") == 0 && i + 1 < argc)
             o->where = argv[++i];
+        else if (strcmp(argv[i], "--ca") == 0 && i + 1 < argc)
+            o->ca_file = argv[++i];
     }
     o->from_now = o->log == STREAM_LOG_CHANGES_ONLY;
 }
