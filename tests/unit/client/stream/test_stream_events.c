@@ -199,12 +199,14 @@ static void more_than_may_be_held_comes_in_parts(void **state)
     struct stream_world *w = *state;
     struct stream_options o = sse_options(w);
     static char big[6000];
+    size_t n = 0;
 
     o.answer_bytes_max = 2000;
     begin_live(w, &o);
     open_events(w, "0_inf");
     for (int i = 0; i < 20; i++)
-        strcat(big, EVENT(CHANGE("insert", "2", "b", "11", "0")));
+        n += (size_t)snprintf(big + n, sizeof(big) - n, "%s",
+                              EVENT(CHANGE("insert", "2", "b", "11", "0")));
     send_events(w, big, HTTPD_HOLD);
     /* By an ordinary answer, from where it stood. */
     assert_null(strstr(await_request(w, 2, "offset=0_inf"), "live=true"));
