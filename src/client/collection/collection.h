@@ -28,6 +28,7 @@ struct mutation {
     bool gates; /* it is being persisted, and sync of its key waits */
     uint64_t id;
     uint64_t place; /* the id of the first one that was merged into it */
+    size_t at;      /* in the transaction's list */
     uint64_t order; /* of the transaction */
     struct coulomb_row *original;
     struct coulomb_row *modified;

@@ -156,6 +156,7 @@ static void who_gets_all_asks_for_no_more(void **state)
     struct world *w = world_open();
     coulomb_page_options o = page_by_qty(1);
     coulomb_request_options r;
+    coulomb_value two[2] = {coulomb_int(1), coulomb_int(2)};
 
     (void)state;
     watch(w, COULOMB_INITIAL_ROWS);
@@ -175,6 +176,13 @@ static void who_gets_all_asks_for_no_more(void **state)
     o.limit = 1;
     o.order_count = 0;
     assert_int_equal(coulomb_sub_page(w->sub, &o, NULL), COULOMB_E_LIMIT_NEEDS_ORDER);
+    o.order_count = 1;
+    o.from = two;
+    o.from_count = 2;
+    assert_int_equal(coulomb_sub_page(w->sub, &o, NULL), COULOMB_E_ARGUMENT);
+    o.from_count = 1;
+    two[0] = coulomb_text("2");
+    assert_int_equal(coulomb_sub_page(w->sub, &o, NULL), COULOMB_E_TYPE);
     world_close(w);
 }
 
@@ -764,6 +772,35 @@ static void a_subscription_ends_in_the_batch_of_its_page(void **state)
     }
 }
 
+static void end_when_loading(coulomb_sub *sub, int loading, void *arg)
+{
+    struct world *w = arg;
+
+    (void)loading;
+    assert_ptr_equal(sub, w->sub);
+    coulomb_unsubscribe(sub);
+    w->sub = NULL;
+}
+
+static void a_subscription_ends_as_it_loads(void **state)
+{
+    struct world *w = loading_world(1);
+    coulomb_sub_options o;
+
+    (void)state;
+    subsets.answer = COULOMB_PENDING;
+    coulomb_options_init(&o, sizeof(o));
+    o.initial = COULOMB_INITIAL_ROWS;
+    o.on_loading = end_when_loading;
+    OK(coulomb_subscribe(w->coll, &o, hear, w, &w->sub));
+    poll_all(w);
+    assert_null(w->sub);
+    assert_int_equal(subsets.unloads, 1);
+    coulomb_complete(subsets.done[0], COULOMB_OK, NULL);
+    poll_all(w);
+    world_close(w);
+}
+
 static int load_and_end(coulomb_sync *sync, const coulomb_subset *s,
                         coulomb_completion *done, void *arg)
 {
@@ -833,6 +870,7 @@ int main(void)
         cmocka_unit_test(a_new_session_loads_again),
         cmocka_unit_test(in_error_loads_wait_for_recovery),
         cmocka_unit_test(a_subscription_ends_in_the_batch_of_its_page),
+        cmocka_unit_test(a_subscription_ends_as_it_loads),
         cmocka_unit_test(an_adapter_ends_the_subscription_that_it_loads_for),
         cmocka_unit_test(an_adapter_says_its_size),
     };
