@@ -578,6 +578,34 @@ static void subscribe_loading(struct world *w, coulomb_initial initial)
     poll_all(w);
 }
 
+static void a_load_that_is_refused_has_words(void **state)
+{
+    struct world *w = loading_world(1);
+    coulomb_token token;
+
+    (void)state;
+    watch(w, COULOMB_INITIAL_NONE);
+    subsets.answer = COULOMB_E_IO;
+    OK(coulomb_sub_request(w->sub, NULL, NULL));
+    poll_all(w);
+    assert_int_equal(coulomb_sub_error(w->sub)->code, COULOMB_E_IO);
+    assert_string_equal(coulomb_sub_error(w->sub)->message,
+                        coulomb_error_text(COULOMB_E_IO));
+    subsets.answer = COULOMB_PENDING;
+    OK(coulomb_sub_request(w->sub, NULL, &token));
+    poll_all(w);
+    assert_true(coulomb_loading_subset(w->coll));
+    coulomb_off(w->c, token); /* before the answer */
+    assert_false(coulomb_loading_subset(w->coll));
+    assert_int_equal(subsets.unloads, 1);
+    coulomb_complete(subsets.done[1], COULOMB_OK, NULL);
+    OK(coulomb_sub_request(w->sub, NULL, &token));
+    coulomb_off(w->c, token); /* before it was asked */
+    poll_all(w);
+    assert_int_equal(subsets.loads, 2);
+    world_close(w);
+}
+
 static void loading_is_told_when_it_takes_time(void **state)
 {
     struct world *w = loading_world(1);
@@ -863,6 +891,7 @@ int main(void)
         cmocka_unit_test(a_request_goes_to_the_adapter_with_both_conditions),
         cmocka_unit_test(what_a_server_is_asked_wants_no_fewer_rows),
         cmocka_unit_test(an_eager_collection_loads_no_subsets),
+        cmocka_unit_test(a_load_that_is_refused_has_words),
         cmocka_unit_test(loading_is_told_when_it_takes_time),
         cmocka_unit_test(after_a_truncate_pages_are_asked_for_again),
         cmocka_unit_test(traffic_holds_nothing_back),

@@ -52,6 +52,38 @@ static void e1_initial_rows_on_request_only(void **state)
     world_close(w);
 }
 
+static void e1_the_first_rows_in_an_order(void **state)
+{
+    struct world *w = world_open();
+    coulomb_order order[2] = {{"qty", 1, 0}, {"nope", 0, 0}};
+    coulomb_sub_options o;
+
+    (void)state;
+    for (int64_t i = 0; i < 6; i++)
+        synced(w, i, i / 2);
+    coulomb_options_init(&o, sizeof(o));
+    o.initial = COULOMB_INITIAL_ROWS;
+    o.limit = 3;
+    assert_int_equal(coulomb_subscribe(w->coll, &o, hear, &w->heard, &w->sub),
+                     COULOMB_E_LIMIT_NEEDS_ORDER);
+    o.order = order;
+    o.order_count = 2;
+    assert_int_equal(coulomb_subscribe(w->coll, &o, hear, &w->heard, &w->sub),
+                     COULOMB_E_COLUMN);
+    o.order_count = 1;
+    subscribe(w, &o);
+    assert_int_equal(w->heard.count, 3);
+    expect(w, 0, COULOMB_INSERT, 4, 2);
+    expect(w, 1, COULOMB_INSERT, 5, 2);
+    expect(w, 2, COULOMB_INSERT, 2, 1);
+    commit_row(w, 2, 7); /* it was sent */
+    commit_row(w, 0, 7); /* it was not */
+    poll_all(w);
+    expect(w, 3, COULOMB_UPDATE, 2, 7);
+    expect(w, 4, COULOMB_INSERT, 0, 7);
+    world_close(w);
+}
+
 static void e2_only_differences_are_heard(void **state)
 {
     struct world *w = world_open();
@@ -252,6 +284,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(e1_initial_rows_on_request_only),
+        cmocka_unit_test(e1_the_first_rows_in_an_order),
         cmocka_unit_test(e2_only_differences_are_heard),
         cmocka_unit_test(e3_entering_and_leaving_a_condition),
         cmocka_unit_test(e4_nothing_after_unsubscribe),

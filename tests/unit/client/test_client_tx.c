@@ -566,9 +566,17 @@ static void a18_duplicates_are_refused_whole(void **state)
     world_close(w);
 }
 
+static int other_name(coulomb_draft *d, size_t index, void *arg)
+{
+    (void)index;
+    (void)arg;
+    return coulomb_draft_set(d, "name", coulomb_text("other"));
+}
+
 static void a19_unknown_keys_are_refused(void **state)
 {
     struct world *w = world_open();
+    coulomb_key none = coulomb_key_int(1);
 
     (void)state;
     assert_int_equal(set_qty(w, 1, 1, NULL, NULL), COULOMB_E_UPDATE_KEY_NOT_FOUND);
@@ -577,6 +585,10 @@ static void a19_unknown_keys_are_refused(void **state)
                      COULOMB_E_NO_KEYS_DELETE);
     assert_int_equal(coulomb_update(w->coll, coulomb_key_int(1), NULL, NULL, NULL, NULL),
                      COULOMB_E_MISSING_UPDATE_ARGUMENT);
+    assert_int_equal(coulomb_update_many(w->coll, NULL, 1, other_name, NULL, NULL, NULL),
+                     COULOMB_E_MISSING_UPDATE_ARGUMENT);
+    assert_int_equal(coulomb_update_many(w->coll, &none, 0, other_name, NULL, NULL, NULL),
+                     COULOMB_E_NO_KEYS_UPDATE);
     world_close(w);
 }
 
@@ -785,6 +797,43 @@ static void a26_an_update_of_nothing_is_completed_and_empty(void **state)
     world_close(w);
 }
 
+static void on_progress(coulomb_tx *tx, void *arg)
+{
+    char *states = arg;
+    coulomb_mutation m;
+
+    OK(coulomb_tx_mutation(tx, 0, &m));
+    states[strlen(states)] = (char)('0' + m.state);
+}
+
+static void every_step_of_a_mutation_is_told(void **state)
+{
+    struct world *w = world_open();
+    coulomb_tx *tx = explicit_tx(w);
+    coulomb_mutate_options o = in_tx(tx);
+    char states[8] = "";
+    char ended[8] = "";
+    coulomb_token token;
+
+    (void)state;
+    OK(insert(w, 1, 1, &o, NULL));
+    OK(coulomb_tx_on_progress(tx, on_progress, states, NULL));
+    OK(coulomb_tx_on_progress(tx, on_progress, ended, &token));
+    poll_all(w);
+    assert_string_equal(states, ""); /* nothing moved */
+    OK(coulomb_tx_commit(tx));
+    poll_all(w);
+    assert_string_equal(states, "1");
+    coulomb_off(w->c, token);
+    synced(w, 1, 1); /* waits: what is kept then is named by it */
+    answer(w, 0, COULOMB_OK);
+    poll_all(w);
+    assert_string_equal(states, "13"); /* both steps came in one poll */
+    assert_string_equal(ended, "1");
+    coulomb_tx_release(tx);
+    world_close(w);
+}
+
 /* What is over leaves nothing behind, neither transactions nor memory. */
 static void nothing_is_left_of_what_is_over(void **state)
 {
@@ -928,6 +977,7 @@ int main(void)
         cmocka_unit_test(a25_metadata_reaches_the_handler),
         cmocka_unit_test(a26_an_update_of_nothing_is_completed_and_empty),
         cmocka_unit_test(states_of_a_mutation),
+        cmocka_unit_test(every_step_of_a_mutation_is_told),
         cmocka_unit_test(nothing_is_left_of_what_is_over),
         cmocka_unit_test(transactions_have_time_and_order),
         cmocka_unit_test(many_merges_keep_their_places),
