@@ -160,7 +160,10 @@ static int sync_folder(const struct file_kind *kind)
 
     if (len > 0)
         *slash = '\0';
-    fd = open(len > 0 ? kind->path : slash ? "/" : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    fd = open(len > 0 ? kind->path
+              : slash ? "/"
+                      : ".",
+              O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (len > 0)
         *slash = '/';
     if (fd < 0)

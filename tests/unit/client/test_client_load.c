@@ -674,6 +674,27 @@ static void after_a_truncate_pages_are_asked_for_again(void **state)
     world_close(w);
 }
 
+/* An answer to what was asked before a truncate says nothing of what is to be asked again. */
+static void an_old_answer_ends_no_new_load(void **state)
+{
+    struct world *w = loading_world(1);
+
+    (void)state;
+    synced(w, 1, 1);
+    subsets.answer = COULOMB_PENDING;
+    watch(w, COULOMB_INITIAL_ROWS);
+    truncate_empty(w);
+    coulomb_complete(subsets.done[0], COULOMB_OK, NULL);
+    poll_all(w);
+    assert_int_equal(subsets.loads, 2);
+    assert_true(coulomb_sub_loading(w->sub));
+    assert_int_equal(w->heard.batches, 0);
+    coulomb_complete(subsets.done[1], COULOMB_OK, NULL);
+    poll_all(w);
+    assert_int_equal(w->heard.count, 1);
+    world_close(w);
+}
+
 /* Rows are committed in every poll: what was held back comes out nevertheless. */
 static void post_row(coulomb_client *c, void *arg)
 {
@@ -745,9 +766,13 @@ static void a_new_session_loads_again(void **state)
     assert_true(coulomb_sub_loading(w->sub));
     coulomb_complete(subsets.done[1], COULOMB_OK, NULL);
     assert_false(coulomb_sub_loading(w->sub));
-    coulomb_unsubscribe(w->sub);
+    OK(coulomb_collection_cleanup(w->coll));
+    OK(coulomb_collection_start(w->coll));
+    coulomb_unsubscribe(w->sub); /* before this session was asked */
     w->sub = NULL;
-    assert_int_equal(subsets.unloads, 1);
+    assert_int_equal(subsets.unloads, 0);
+    poll_all(w);
+    assert_int_equal(subsets.loads, 2);
     world_close(w);
 }
 
@@ -894,6 +919,7 @@ int main(void)
         cmocka_unit_test(a_load_that_is_refused_has_words),
         cmocka_unit_test(loading_is_told_when_it_takes_time),
         cmocka_unit_test(after_a_truncate_pages_are_asked_for_again),
+        cmocka_unit_test(an_old_answer_ends_no_new_load),
         cmocka_unit_test(traffic_holds_nothing_back),
         cmocka_unit_test(what_is_held_waits_for_the_rows_of_the_load),
         cmocka_unit_test(a_new_session_loads_again),

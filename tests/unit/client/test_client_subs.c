@@ -148,6 +148,32 @@ static int always(const coulomb_row *row, void *arg)
     return 1;
 }
 
+static void e4_subscriptions_are_counted_and_outlive_their_client(void **state)
+{
+    struct world *w = world_open();
+    coulomb_stats stats = {.size = sizeof(stats)};
+    coulomb_sub_options o;
+    coulomb_sub *subs[2];
+
+    (void)state;
+    coulomb_options_init(&o, sizeof(o));
+    o.initial = COULOMB_INITIAL_ROWS;
+    for (int i = 0; i < 2; i++)
+        OK(coulomb_subscribe(w->coll, &o, hear, &w->heard, &subs[i]));
+    coulomb_client_stats(w->c, &stats);
+    assert_int_equal(stats.subscriptions, 2);
+    poll_all(w);
+    coulomb_unsubscribe(subs[0]);
+    coulomb_client_stats(w->c, &stats);
+    assert_int_equal(stats.subscriptions, 1);
+    coulomb_sync_release(w->sync);
+    coulomb_collection_release(w->coll);
+    coulomb_client_close(w->c);
+    coulomb_unsubscribe(subs[1]);
+    assert_int_equal(w->heap.live, 0);
+    free(w);
+}
+
 static void e5_a_condition_is_given_once(void **state)
 {
     struct world *w = world_open();
@@ -288,6 +314,7 @@ int main(void)
         cmocka_unit_test(e2_only_differences_are_heard),
         cmocka_unit_test(e3_entering_and_leaving_a_condition),
         cmocka_unit_test(e4_nothing_after_unsubscribe),
+        cmocka_unit_test(e4_subscriptions_are_counted_and_outlive_their_client),
         cmocka_unit_test(e5_a_condition_is_given_once),
         cmocka_unit_test(e6_e13_filtered_ones_hear_while_loading_and_ready),
         cmocka_unit_test(e9_a_failed_transaction_leaves_no_local_origin),

@@ -463,6 +463,21 @@ static void d1_d2_deletes_then_inserts_in_one_batch(void **state)
     world_close(w);
 }
 
+static void d1_rows_go_though_nobody_watches(void **state)
+{
+    struct world *w = world_open();
+
+    (void)state;
+    synced(w, 1, 1);
+    synced(w, 2, 2);
+    truncate_with(w, 2, 5);
+    assert_int_equal(coulomb_size(w->coll), 1);
+    assert_int_equal(qty(w, 1), -2);
+    assert_int_equal(qty(w, 2), 5);
+    assert_int_equal(coulomb_collection_status(w->coll), COULOMB_READY);
+    world_close(w);
+}
+
 static void d3_of_an_empty_collection_nothing_is_heard(void **state)
 {
     struct world *w = world_open();
@@ -743,6 +758,7 @@ int main(void)
         cmocka_unit_test(timeline_1_and_4_an_echo_and_another_field),
         cmocka_unit_test(timeline_2_an_explicit_one_ends_with_its_answer),
         cmocka_unit_test(d1_d2_deletes_then_inserts_in_one_batch),
+        cmocka_unit_test(d1_rows_go_though_nobody_watches),
         cmocka_unit_test(d3_of_an_empty_collection_nothing_is_heard),
         cmocka_unit_test(d4_an_optimistic_update_stays_over_the_servers_row),
         cmocka_unit_test(d5_d7_what_is_deleted_here_stays_deleted),

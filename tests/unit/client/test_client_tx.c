@@ -49,6 +49,9 @@ static void a3_after_the_end_each_call_has_its_error(void **state)
     assert_int_equal(coulomb_tx_rollback(tx), COULOMB_E_TX_COMPLETED_ROLLBACK);
     OK(coulomb_tx_rollback(failed));
     assert_int_equal(coulomb_tx_commit(failed), COULOMB_E_TX_NOT_PENDING_COMMIT);
+    assert_int_equal(coulomb_tx_mutate(failed, do_nothing, NULL),
+                     COULOMB_E_TX_NOT_PENDING_MUTATE);
+    OK(coulomb_tx_rollback(failed)); /* it is already */
     coulomb_tx_release(tx);
     coulomb_tx_release(failed);
     world_close(w);
