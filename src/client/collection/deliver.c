@@ -355,8 +355,11 @@ int deliver_batches(coulomb_client *c)
 
         if (b->number > last)
             break;
-        /* Found anew each time: a callback may end any subscription. */
+        /* Found anew each time: a callback may end any subscription. Who has had it goes behind the
+         * others, so that the next one is found at once. */
         while ((sub = next_sub(b->coll, b->number)) != NULL && !c->closing) {
+            list_remove(&sub->link);
+            list_push(&b->coll->subs, &sub->link);
             if (give(sub, b, &ran) < 0)
                 return client_no_memory(c);
         }

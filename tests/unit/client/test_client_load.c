@@ -520,8 +520,10 @@ static void what_a_server_is_asked_wants_no_fewer_rows(void **state)
         coulomb_and(coulomb_or(synced_is(w), qty_is(w, 1)), coulomb_not(qty_is(w, 2))),
         coulomb_and(coulomb_not(coulomb_not(coulomb_and(qty_is(w, 1), synced_is(w)))),
                     qty_is(w, 3)),
+        coulomb_and(coulomb_where(w->coll, "id", COULOMB_GT, coulomb_int(0)),
+                    synced_is(w)),
     };
-    static const size_t nodes[] = {0, 0, 0, 4, 2, 1};
+    static const size_t nodes[] = {0, 0, 0, 4, 2, 1, 1};
 
     (void)state;
     for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {

@@ -259,12 +259,18 @@ static void c14_metadata_alone_makes_a_transaction(void **state)
                              &len)); /* what is staged comes first */
     assert_memory_equal(value, "new", 3);
     OK(coulomb_sync_meta_set(w->sync, "c", NULL, 0));
+    OK(coulomb_sync_meta_set(w->sync, "a", "x", 1));
+    OK(coulomb_sync_meta_set(w->sync, "d", "x", 1));
+    OK(coulomb_sync_meta_set(w->sync, "d", NULL, 0)); /* the last one counts */
+    names[0] = '\0';
+    OK(coulomb_sync_meta_each(w->sync, "", count_meta, names));
+    assert_string_equal(names, "ab:1b:2");
     OK(coulomb_sync_commit(w->sync));
     OK(coulomb_sync_meta_get(w->sync, "b:1", &value, &len));
     assert_memory_equal(value, "new", 3);
     names[0] = '\0';
     OK(coulomb_sync_meta_each(w->sync, "", count_meta, names));
-    assert_string_equal(names, "b:1b:2");
+    assert_string_equal(names, "ab:1b:2");
     OK(coulomb_sync_meta_get(w->sync, "c", &value, &len));
     assert_null(value);
     world_close(w);
