@@ -447,7 +447,8 @@ struct coulomb_sub {
     size_t open_loads; /* due or awaited */
     size_t awaited;
     bool told_loading;
-    bool buffering; /* a truncate came: all is held until its subsets are loaded again */
+    bool buffering;  /* a truncate came: all is held until its subsets are loaded again */
+    bool held_empty; /* an empty batch, too: a request's answer, or that it is ready */
     coulomb_change *held;
     size_t held_count;
     size_t held_cap;

@@ -676,6 +676,36 @@ static void after_a_truncate_pages_are_asked_for_again(void **state)
     world_close(w);
 }
 
+/* What is asked meanwhile is answered with what was held, also when that is nothing. */
+static void a_page_asked_for_meanwhile_is_answered(void **state)
+{
+    (void)state;
+    for (int rows = 0; rows < 2; rows++) {
+        struct world *w = loading_world(1);
+        coulomb_page_options o = page_by_qty(2);
+
+        OK(coulomb_index_new(w->coll, "qty", COULOMB_INDEX_ORDERED, NULL));
+        OK(coulomb_sync_mark_ready(w->sync));
+        watch(w, COULOMB_INITIAL_NONE);
+        page(w, 2, NULL);
+        subsets.answer = COULOMB_PENDING;
+        forget(w);
+        truncate_empty(w);
+        poll_all(w);
+        if (rows)
+            put(w, 1, "x", 1);
+        OK(coulomb_sub_page(w->sub, &o, NULL));
+        poll_all(w);
+        assert_int_equal(w->heard.batches, 0);
+        coulomb_complete(subsets.done[1], COULOMB_OK, NULL);
+        coulomb_complete(subsets.done[2], COULOMB_OK, NULL);
+        poll_all(w);
+        assert_int_equal(w->heard.batches, 1);
+        assert_int_equal(w->heard.count, rows);
+        world_close(w);
+    }
+}
+
 /* An answer to what was asked before a truncate says nothing of what is to be asked again. */
 static void an_old_answer_ends_no_new_load(void **state)
 {
@@ -921,6 +951,7 @@ int main(void)
         cmocka_unit_test(a_load_that_is_refused_has_words),
         cmocka_unit_test(loading_is_told_when_it_takes_time),
         cmocka_unit_test(after_a_truncate_pages_are_asked_for_again),
+        cmocka_unit_test(a_page_asked_for_meanwhile_is_answered),
         cmocka_unit_test(an_old_answer_ends_no_new_load),
         cmocka_unit_test(traffic_holds_nothing_back),
         cmocka_unit_test(what_is_held_waits_for_the_rows_of_the_load),
