@@ -233,6 +233,7 @@ struct edit {
     struct ktab by_key; /* used from 8 touches on */
     struct batch *batch;
     bool truncate;
+    bool settles; /* it has to be made some time, however many changes it is */
 };
 
 struct batch {

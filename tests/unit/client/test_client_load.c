@@ -151,6 +151,65 @@ static void changes_before_a_request_are_heard_before_it(void **state)
     world_close(w);
 }
 
+static void end_and_ask(coulomb_collection *coll, const coulomb_change *changes,
+                        size_t count, void *arg)
+{
+    struct world *w = arg;
+
+    (void)coll;
+    (void)changes;
+    (void)count;
+    coulomb_unsubscribe(w->sub);
+    assert_int_equal(coulomb_sub_request(w->sub, NULL, NULL), COULOMB_E_ARGUMENT);
+    w->sub = NULL;
+}
+
+static void an_ended_subscription_asks_for_nothing(void **state)
+{
+    struct world *w = world_open();
+
+    (void)state;
+    OK(coulomb_subscribe(w->coll, NULL, end_and_ask, w, &w->sub));
+    synced(w, 1, 1);
+    poll_all(w);
+    assert_null(w->sub);
+    world_close(w);
+}
+
+/* Other collections' batches are not its own. */
+static void catching_up_hears_one_collection(void **state)
+{
+    struct world *w = world_open();
+    struct heard other = {0};
+    coulomb_collection_options co = world_options(w);
+    coulomb_collection *coll;
+    coulomb_sync *first = coulomb_sync_retain(w->sync);
+    coulomb_sync *second;
+    coulomb_sub *sub;
+
+    (void)state;
+    co.id = "others";
+    OK(coulomb_collection_new(w->c, &co, &coll));
+    poll_all(w);
+    second = coulomb_sync_retain(w->sync);
+    OK(coulomb_subscribe(w->coll, NULL, hear, &w->heard, &w->sub));
+    OK(coulomb_subscribe(coll, NULL, hear, &other, &sub));
+    synced(w, 7, 7); /* into the second */
+    coulomb_sync_release(w->sync);
+    w->sync = first;
+    synced(w, 1, 1);
+    OK(coulomb_sub_request(w->sub, NULL, NULL));
+    poll_all(w);
+    assert_int_equal(w->heard.count, 1);
+    expect(w, 0, COULOMB_INSERT, 1, 1);
+    assert_int_equal(other.count, 1);
+    assert_int_equal(other.items[0].key, 7);
+    coulomb_unsubscribe(sub);
+    coulomb_sync_release(second);
+    coulomb_collection_release(coll);
+    world_close(w);
+}
+
 static void who_gets_all_asks_for_no_more(void **state)
 {
     struct world *w = world_open();
@@ -608,6 +667,42 @@ static void a_load_that_is_refused_has_words(void **state)
     world_close(w);
 }
 
+static char counted[16];
+
+static void on_loading_event(coulomb_collection *coll, const coulomb_event *event,
+                             void *arg)
+{
+    (void)coll;
+    (void)arg;
+    snprintf(counted + strlen(counted), sizeof(counted) - strlen(counted), "%zu",
+             event->count);
+}
+
+static void the_collection_tells_of_loading(void **state)
+{
+    struct world *w = loading_world(1);
+
+    (void)state;
+    counted[0] = '\0';
+    OK(coulomb_collection_on(w->coll, COULOMB_EVENT_LOADING_SUBSET, on_loading_event,
+                             NULL, NULL));
+    watch(w, COULOMB_INITIAL_NONE);
+    OK(coulomb_sub_request(w->sub, NULL, NULL)); /* answered at once */
+    poll_all(w);
+    assert_string_equal(counted, "");
+    subsets.answer = COULOMB_PENDING;
+    OK(coulomb_sub_request(w->sub, NULL, NULL));
+    OK(coulomb_sub_request(w->sub, NULL, NULL));
+    poll_all(w);
+    coulomb_complete(subsets.done[1], COULOMB_OK, NULL);
+    poll_all(w);
+    assert_string_equal(counted, "1");
+    coulomb_complete(subsets.done[2], COULOMB_OK, NULL);
+    poll_all(w);
+    assert_string_equal(counted, "10");
+    world_close(w);
+}
+
 static void loading_is_told_when_it_takes_time(void **state)
 {
     struct world *w = loading_world(1);
@@ -660,15 +755,18 @@ static void after_a_truncate_pages_are_asked_for_again(void **state)
     assert_ptr_equal(subsets.asked[2], subsets.asked[0]);
     assert_ptr_equal(subsets.asked[3], subsets.asked[1]);
     assert_int_equal(w->heard.batches, 0);
-    put(w, 0, "x", 10);
+    put(w, 0, "x", 9);
+    put(w, 0, "x", 10); /* an update, which is held with what it was before */
     coulomb_complete(subsets.done[2], COULOMB_OK, NULL);
     poll_all(w);
     assert_int_equal(w->heard.batches, 0); /* the other is still awaited */
     coulomb_complete(subsets.done[3], COULOMB_E_IO, "no");
     poll_all(w);
     assert_int_equal(w->heard.batches, 1);
-    assert_int_equal(w->heard.count, 6); /* five deletes, the row */
-    expect(w, 5, COULOMB_INSERT, 0, 10);
+    assert_int_equal(w->heard.count, 7); /* five deletes, the row */
+    expect(w, 5, COULOMB_INSERT, 0, 9);
+    expect(w, 6, COULOMB_UPDATE, 0, 10);
+    assert_int_equal(w->heard.items[6].previous_qty, 9);
     subsets.answer = COULOMB_OK;
     page(w, 2, &two); /* counting began anew */
     assert_int_equal(subsets.asked[4]->cursor->last_key.type, COULOMB_KEY_NONE);
@@ -940,6 +1038,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_gives_what_was_not_sent),
         cmocka_unit_test(changes_before_a_request_are_heard_before_it),
+        cmocka_unit_test(an_ended_subscription_asks_for_nothing),
+        cmocka_unit_test(catching_up_hears_one_collection),
         cmocka_unit_test(who_gets_all_asks_for_no_more),
         cmocka_unit_test(pages_lose_and_repeat_no_equal_values),
         cmocka_unit_test(pages_equal_a_look_at_every_row),
@@ -949,6 +1049,7 @@ int main(void)
         cmocka_unit_test(what_a_server_is_asked_wants_no_fewer_rows),
         cmocka_unit_test(an_eager_collection_loads_no_subsets),
         cmocka_unit_test(a_load_that_is_refused_has_words),
+        cmocka_unit_test(the_collection_tells_of_loading),
         cmocka_unit_test(loading_is_told_when_it_takes_time),
         cmocka_unit_test(after_a_truncate_pages_are_asked_for_again),
         cmocka_unit_test(a_page_asked_for_meanwhile_is_answered),

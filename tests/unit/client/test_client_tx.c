@@ -902,6 +902,7 @@ static void many_merges_keep_their_places(void **state)
     coulomb_tx *tx = explicit_tx(w);
     coulomb_mutate_options o = in_tx(tx);
     coulomb_mutation m;
+    uint64_t last = 0;
 
     (void)state;
     for (int64_t i = 0; i < 50; i++)
@@ -914,6 +915,8 @@ static void many_merges_keep_their_places(void **state)
     for (size_t i = 0; i < 25; i++) {
         OK(coulomb_tx_mutation(tx, i, &m));
         assert_int_equal(m.key.i, 2 * (int64_t)i + 1);
+        assert_true(m.id > 0 && m.id != last);
+        last = m.id;
         assert_int_equal(coulomb_row_int(m.modified, "qty", -1), m.key.i);
     }
     OK(coulomb_tx_rollback(tx));
