@@ -60,7 +60,7 @@ struct shape_stream {
     size_t request_count;
     struct fake_refresh refreshes[32];
     size_t refresh_first;
-    size_t refresh_count; /* ever */
+    size_t refresh_count;  /* ever */
     char params[8][2][64]; /* set after making */
     size_t param_count;
 };
@@ -98,7 +98,9 @@ int shape_stream_new(coulomb_client *c, const struct stream_options *o,
     snprintf(s->key, sizeof(s->key), "%s?table=%s&where=%s", o->url,
              o->table ? o->table : "", o->where ? o->where : "");
     fake_copy(s->offset, sizeof(s->offset),
-              o->offset ? o->offset : o->from_now ? "now" : "-1");
+              o->offset     ? o->offset
+              : o->from_now ? "now"
+                            : "-1");
     fake_copy(s->given_offset, sizeof(s->given_offset), s->offset);
     fake_copy(s->handle, sizeof(s->handle), o->handle);
     fake_copy(s->cursor, sizeof(s->cursor), o->cursor);
@@ -195,8 +197,9 @@ static inline int fake_ask(struct shape_stream *s, const struct stream_subset *s
     return COULOMB_OK;
 }
 
-int shape_stream_request_subset(struct shape_stream *s, const struct stream_subset *subset,
-                                stream_done_fn *done, void *arg, uint64_t *number)
+int shape_stream_request_subset(struct shape_stream *s,
+                                const struct stream_subset *subset, stream_done_fn *done,
+                                void *arg, uint64_t *number)
 {
     struct fake_request *r = NULL;
     int code;
@@ -430,9 +433,9 @@ static inline void fake_answer(size_t n, struct feed *f, uint64_t xmin, uint64_t
     }
     feed_add(f, STREAM_SUBSET_END)->subset = r->number;
     shape_stream_retain(s);
-    assert_int_equal(feed_send_as(f, s, s->from_now && !s->up_to_date ? "0_inf" : NULL,
-                                  false),
-                     COULOMB_OK);
+    assert_int_equal(
+        feed_send_as(f, s, s->from_now && !s->up_to_date ? "0_inf" : NULL, false),
+        COULOMB_OK);
     if (!s->stopped)
         r->done(s, COULOMB_OK, NULL, r->arg);
     shape_stream_release(s);

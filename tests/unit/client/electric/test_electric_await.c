@@ -139,7 +139,8 @@ static void t4_time_runs_out(void **state)
 
 static void t4_what_is_no_transaction(void **state)
 {
-    static const char *const bad[] = {"", "x", "-1", "1.5", "1e3", " 1", "99999999999999999999"};
+    static const char *const bad[] = {
+        "", "x", "-1", "1.5", "1e3", " 1", "99999999999999999999"};
     struct world *w = ready();
     coulomb_await o;
     struct told t = {0};

@@ -51,7 +51,8 @@ static void t1_several_messages_are_one_batch(void **state)
     assert_int_equal(qty(w, 2), -2);
     assert_int_equal(qty(w, 3), 30);
     /* An update brought what changed, and the rest stayed. */
-    assert_int_equal(coulomb_row_text(coulomb_get(w->coll, coulomb_key_int(1)), "name").len, 1);
+    assert_int_equal(
+        coulomb_row_text(coulomb_get(w->coll, coulomb_key_int(1)), "name").len, 1);
     electric_close(w);
 }
 
@@ -63,7 +64,8 @@ static void t2_a_first_error_is_the_collections(void **state)
     fake_fail(COULOMB_E_FETCH, "the table is not there");
     assert_int_equal(coulomb_collection_status(w->coll), COULOMB_ERROR);
     assert_int_equal(coulomb_collection_error(w->coll)->code, COULOMB_E_FETCH);
-    assert_string_equal(coulomb_collection_error(w->coll)->message, "the table is not there");
+    assert_string_equal(coulomb_collection_error(w->coll)->message,
+                        "the table is not there");
     electric_close(w);
 }
 
@@ -100,10 +102,8 @@ static void t2_the_app_may_have_it_tried_again(void **state)
 {
     struct world *w = calloc(1, sizeof(*w));
     coulomb_electric_options o = electric_options(w, COULOMB_EAGER);
-    struct stream_error e = {.code = COULOMB_E_FETCH,
-                             .status = 401,
-                             .message = "no",
-                             .retryable = true};
+    struct stream_error e = {
+        .code = COULOMB_E_FETCH, .status = 401, .message = "no", .retryable = true};
 
     (void)state;
     o.on_error = ask_again;
@@ -151,7 +151,8 @@ static void t15_up_to_date_without_data_emits_nothing(void **state)
     revision = coulomb_revision(w->coll);
     for (uint64_t i = 2; i < 5; i++) {
         feed_up_to_date(&f, i);
-        assert_int_equal(feed_send_as(&f, fake, i == 2 ? "6_0" : "7_0", false), COULOMB_OK);
+        assert_int_equal(feed_send_as(&f, fake, i == 2 ? "6_0" : "7_0", false),
+                         COULOMB_OK);
         poll_all(w);
     }
     assert_int_equal(w->heard.batches, 0);
@@ -373,7 +374,8 @@ static void t12_a_reset_another_shape_and_nonsense_begin_anew(void **state)
 {
     static const char *const metas[] = {
         "{\"version\":1,\"resume\":{\"kind\":\"reset\",\"updatedAt\":5}}",
-        "{\"version\":1,\"resume\":{\"kind\":\"resume\",\"offset\":\"9_2\",\"handle\":\"h7\","
+        "{\"version\":1,\"resume\":{\"kind\":\"resume\",\"offset\":\"9_2\",\"handle\":"
+        "\"h7\","
         "\"cursor\":\"\",\"shapeId\":\"another\",\"updatedAt\":5}}"};
     static const char *const nonsense[] = {
         "",
@@ -381,8 +383,10 @@ static void t12_a_reset_another_shape_and_nonsense_begin_anew(void **state)
         "[]",
         "{\"version\":2}",
         "{\"version\":1,\"resume\":{\"kind\":\"resume\",\"offset\":\"9_2\"}}",
-        "{\"version\":1,\"resume\":{\"kind\":\"resume\",\"offset\":\"-1\",\"handle\":\"h\"}}",
-        "{\"version\":1,\"resume\":{\"kind\":\"resume\",\"offset\":\"x\",\"handle\":\"h\"}}",
+        "{\"version\":1,\"resume\":{\"kind\":\"resume\",\"offset\":\"-1\",\"handle\":"
+        "\"h\"}}",
+        "{\"version\":1,\"resume\":{\"kind\":\"resume\",\"offset\":\"x\",\"handle\":"
+        "\"h\"}}",
         "{\"version\":1,\"seenTxids\":[1,null]}",
         "{\"version\":1,\"seenTxids\":[1,-5]}",
         "{\"version\":1,\"seenTxids\":[1,1e999]}",
@@ -410,8 +414,9 @@ static void t12_a_reset_another_shape_and_nonsense_begin_anew(void **state)
 
         idle_world(w, &o);
         electric_open_with(w, &o);
-        assert_int_equal(coulomb_collection_import_meta(w->coll, nonsense[i], strlen(nonsense[i])),
-                         COULOMB_E_ARGUMENT);
+        assert_int_equal(
+            coulomb_collection_import_meta(w->coll, nonsense[i], strlen(nonsense[i])),
+            COULOMB_E_ARGUMENT);
         OK(coulomb_collection_export_meta(w->coll, &meta, &len));
         assert_null(meta);
         electric_close(w);
@@ -640,7 +645,8 @@ static void options_that_make_no_sense(void **state)
 
     (void)state;
     o.url = NULL;
-    assert_int_equal(coulomb_electric_collection_open(w->c, &o, &coll), COULOMB_E_MISSING_URL);
+    assert_int_equal(coulomb_electric_collection_open(w->c, &o, &coll),
+                     COULOMB_E_MISSING_URL);
     o = electric_options(w, COULOMB_EAGER);
     o.offset = "5_0";
     assert_int_equal(coulomb_electric_collection_open(w->c, &o, &coll),
@@ -667,8 +673,8 @@ static void options_that_make_no_sense(void **state)
     electric_close(w);
 }
 
-static int local_persist(coulomb_tx *tx, coulomb_collection *coll, coulomb_completion *done,
-                         void *arg)
+static int local_persist(coulomb_tx *tx, coulomb_collection *coll,
+                         coulomb_completion *done, void *arg)
 {
     coulomb_mutation m;
     char *out = arg;
@@ -699,8 +705,9 @@ static void mutations_know_their_relation(void **state)
     assert_string_equal(got, "{\"relation\":[\"public\",\"items\"]}");
     OK(set_qty(w, 1, 11, NULL, NULL));
     poll_all(w);
-    assert_string_equal(got, "{\"operation\":\"insert\",\"relation\":[\"public\",\"items\"],"
-                             "\"txids\":[7],\"lsn\":\"700\"}");
+    assert_string_equal(got,
+                        "{\"operation\":\"insert\",\"relation\":[\"public\",\"items\"],"
+                        "\"txids\":[7],\"lsn\":\"700\"}");
     electric_close(w);
 }
 
@@ -734,7 +741,8 @@ static void other_collections_are_refused(void **state)
     coulomb_electric_state st = {.size = sizeof(st)};
 
     (void)state;
-    assert_int_equal(coulomb_electric_state_get(w->coll, &st), COULOMB_E_COLLECTION_OPERATION);
+    assert_int_equal(coulomb_electric_state_get(w->coll, &st),
+                     COULOMB_E_COLLECTION_OPERATION);
     assert_int_equal(coulomb_electric_pause(w->coll), COULOMB_E_COLLECTION_OPERATION);
     world_close(w);
 }
