@@ -447,9 +447,9 @@ static int open_stream(struct electric *e, const struct resume *r)
         .credentials = (struct credentials *)o->credentials,
         .typed = typed,
         .typed_count = l->count,
-        .offset = r     ? r->offset.ptr
-                  : now ? NULL
-                        : o->offset,
+        .offset = r                        ? r->offset.ptr
+                  : is_position(o->offset) ? o->offset
+                                           : NULL,
         .handle = r ? r->handle.ptr : o->handle,
         .cursor = r ? r->cursor.ptr : NULL,
         .from_now = !r && (is_now(o->offset) || (on_demand && !o->offset)),
