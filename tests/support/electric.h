@@ -331,6 +331,55 @@ static inline void feed_delete(struct feed *f, uint64_t txid, int64_t id)
     feed_change(f, STREAM_DELETE, txid, coulomb_int(id), NULL, coulomb_absent());
 }
 
+/* Of the last message: tags and conditions ("10": true, false; NULL: none told). */
+static inline void feed_tags(struct feed *f, const char *a, const char *b,
+                             const char *conditions)
+{
+    size_t i = f->count - 1;
+    struct stream_headers *h = &f->h[i];
+
+    h->has_tags = true;
+    h->tags = f->tags[i];
+    for (const char *const *t = (const char *const[]){a, b, NULL}; *t; t++)
+        f->tags[i][h->tag_count++] = (coulomb_str){*t, strlen(*t)};
+    if (!conditions)
+        return;
+    h->has_conditions = true;
+    h->conditions = f->conditions[i];
+    for (; conditions[h->condition_count]; h->condition_count++)
+        f->conditions[i][h->condition_count] = conditions[h->condition_count] == '1';
+}
+
+static inline void feed_removed(struct feed *f, const char *a)
+{
+    size_t i = f->count - 1;
+    struct stream_headers *h = &f->h[i];
+
+    h->has_removed_tags = true;
+    h->removed_tags = f->removed[i];
+    f->removed[i][h->removed_tag_count++] = (coulomb_str){a, strlen(a)};
+}
+
+static inline void feed_move(struct feed *f, enum stream_kind kind, size_t pos,
+                             const char *value)
+{
+    size_t i;
+
+    feed_add(f, kind);
+    i = f->count - 1;
+    f->patterns[i][0] = (struct stream_pattern){pos, {value, strlen(value)}};
+    f->h[i].patterns = f->patterns[i];
+    f->h[i].pattern_count = 1;
+}
+
+static inline void feed_pattern(struct feed *f, size_t pos, const char *value)
+{
+    size_t i = f->count - 1;
+
+    f->patterns[i][f->h[i].pattern_count++] =
+        (struct stream_pattern){pos, {value, strlen(value)}};
+}
+
 static inline void feed_up_to_date(struct feed *f, uint64_t lsn)
 {
     feed_add(f, STREAM_UP_TO_DATE);
