@@ -412,13 +412,23 @@ static int apply_settings(struct electric *e)
     return code;
 }
 
+static bool is_now(const char *offset)
+{
+    return offset && strcmp(offset, "now") == 0;
+}
+
+/* Within the log. */
+static bool is_position(const char *offset)
+{
+    return offset && !is_now(offset) && strcmp(offset, "-1") != 0;
+}
+
 /* The stream that begins at r, or where the options say. */
 static int open_stream(struct electric *e, const struct resume *r)
 {
     const coulomb_electric_options *o = &e->options;
     const struct layout *l = e->coll->layout;
     bool on_demand = o->mode == COULOMB_ON_DEMAND;
-    bool now = o->offset && strcmp(o->offset, "now") == 0;
     coulomb_column *typed = heap_alloc(e->heap, l->count * sizeof(*typed));
     struct stream_options so = {
         .url = o->url,
@@ -437,12 +447,12 @@ static int open_stream(struct electric *e, const struct resume *r)
         .credentials = (struct credentials *)o->credentials,
         .typed = typed,
         .typed_count = l->count,
-        .offset = r     ? r->offset.ptr
-                  : now ? NULL
-                        : o->offset,
+        .offset = r                        ? r->offset.ptr
+                  : is_position(o->offset) ? o->offset
+                                           : NULL,
         .handle = r ? r->handle.ptr : o->handle,
         .cursor = r ? r->cursor.ptr : NULL,
-        .from_now = !r && (now || (on_demand && !o->offset)),
+        .from_now = !r && (is_now(o->offset) || (on_demand && !o->offset)),
         .sse = o->sse != 0,
         .subset_get = o->subset_get != 0,
         .answer_bytes_max = o->answer_bytes_max,
@@ -564,8 +574,7 @@ int begin_task_run(struct task *t)
     }
     resume_fini(e->heap, &e->imported);
     /* A position of the app's own stands for rows of the app's own. */
-    if (e->options.offset && e->options.handle)
-        e->resumed = true;
+    e->resumed = e->resumed || is_position(e->options.offset);
     shape_stream_start(e->stream);
     task_queue(&e->load_task);
     return COULOMB_OK;
