@@ -36,7 +36,7 @@ endfunction()
 # that tests from outside drive.
 function(coulomb_test_programs)
     file(GLOB files CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/support/programs/*.c")
-    foreach(file IN LISTS files)
+    foreach(file IN LISTS files ITEMS "${CMAKE_SOURCE_DIR}/examples/chat.c")
         get_filename_component(name "${file}" NAME_WE)
         add_executable(${name} "${file}")
         target_link_libraries(${name} PRIVATE coulomb_options coulomb_client)
@@ -67,19 +67,6 @@ function(coulomb_unit_tests)
             set_tests_properties(${name} PROPERTIES
                 LABELS "unit;${path}" TIMEOUT 300)
         endforeach()
-    endforeach()
-endfunction()
-
-# tests/programs/<name>.c and the examples that need a server: build/<preset>/tests/<name>, clients of
-# libcoulomb that the JavaScript suite drives.
-function(coulomb_test_programs)
-    file(GLOB files CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/programs/*.c")
-    foreach(file IN LISTS files ITEMS "${CMAKE_SOURCE_DIR}/examples/chat.c")
-        get_filename_component(name "${file}" NAME_WE)
-        add_executable(${name} "${file}")
-        set_target_properties(${name} PROPERTIES
-            RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
-        target_link_libraries(${name} PRIVATE coulomb_options coulomb_client)
     endforeach()
 endfunction()
 

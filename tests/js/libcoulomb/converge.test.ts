@@ -1,6 +1,6 @@
 // Two clients of libcoulomb, one npm client and another program write and read one table, while
 // connections are cut, the server is killed and tokens end; again and again all of them come to what
-// SELECT says. What the C clients must never hear or show they look for themselves (tests/programs/converge.c).
+// SELECT says. What the C clients must never hear or show they look for themselves (tests/support/programs/converge.c).
 // CONVERGE_ROUNDS, CONVERGE_SEED.
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
