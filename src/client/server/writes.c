@@ -31,7 +31,9 @@ struct write {
 /* What an applied write waits for. */
 struct echo {
     struct coulomb_server *server;
+    struct coulomb_tx *tx; /* held */
     struct coulomb_completion *done;
+    bool late; /* in some collection it was not seen in time */
     size_t waiting;
     size_t count;
     struct coulomb_completion *slots[];
@@ -61,27 +63,42 @@ static size_t echo_bytes(size_t count)
     return sizeof(struct echo) + count * sizeof(struct coulomb_completion *);
 }
 
+static bool awaits(const struct coulomb_tx *tx, size_t i)
+{
+    const struct server_table *t = table_of(tx->touched[i].coll);
+
+    return t && t->is_shape;
+}
+
+/* Seen in all its collections: what is still optimistic in them now is what the database made of it
+ * otherwise. */
+static void let_go(const struct coulomb_tx *tx)
+{
+    for (size_t i = 0; i < tx->touched_count; i++)
+        if (awaits(tx, i))
+            sync_passed(tx->touched[i].coll);
+}
+
 /* It is applied, whether or not it was seen in time. */
 static void on_echo(void *what, int code, const char *message)
 {
     struct echo *e = what;
     struct coulomb_completion *done = e->done;
     struct coulomb_server *server = e->server;
+    struct coulomb_tx *tx = e->tx;
 
     if (code != COULOMB_OK)
         client_log(server->client, COULOMB_LOG_WARNING,
                    "event=server.not_seen reason=\"%s\"", message ? message : "");
+    e->late = e->late || code != COULOMB_OK;
     if (--e->waiting > 0)
         return;
+    bool late = e->late;
     heap_free(server->heap, e, echo_bytes(e->count));
     coulomb_complete(done, COULOMB_OK, NULL);
-}
-
-static bool awaits(const struct coulomb_tx *tx, size_t i)
-{
-    const struct server_table *t = table_of(tx->touched[i].coll);
-
-    return t && t->is_shape;
+    if (!late && !server->closed)
+        let_go(tx);
+    tx_drop(tx);
 }
 
 /* False: there is no memory to wait with. */
@@ -97,6 +114,8 @@ static bool await_echo(struct coulomb_server *server, struct write *w,
         return false;
     e->server = server;
     e->done = w->done;
+    e->tx = tx;
+    tx_retain(tx);
     e->count = tx->touched_count;
     coulomb_options_init(&await, sizeof(await));
     await.txids = &txid;
