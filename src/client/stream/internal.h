@@ -98,6 +98,7 @@ struct shape_stream {
     uint64_t request_count;
     uint64_t current; /* the number of the current one, if it is there */
     uint64_t work;    /* grows with everything that is done */
+    int batches_left; /* of this poll */
     unsigned attempt; /* failed in a row */
     unsigned malformed;
     unsigned error_retries;

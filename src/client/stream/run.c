@@ -20,7 +20,8 @@
 #define FETCH_SILENCE_MS 120000 /* a server may prepare a snapshot for that long */
 #define LOOP_BACKOFF_MS  100
 #define LOOP_BACKOFF_MAX 5000
-#define BATCHES_MAX      4 /* of one answer, in one poll */
+#define BATCHES_MAX      4  /* in one poll */
+#define STEPS_MAX        16 /* likewise */
 
 /* --- Small things ---------------------------------------------------------------------------------------- */
 
@@ -617,7 +618,8 @@ static int step(struct shape_stream *s)
 {
     int code = fetch_ahead(s);
 
-    for (int i = 0; i < BATCHES_MAX && code == COULOMB_OK && s->deliver; i++) {
+    while (code == COULOMB_OK && s->deliver && s->batches_left > 0) {
+        s->batches_left--;
         code = deliver(s);
         if (s->phase != STREAM_RUNNING)
             return code;
@@ -659,21 +661,27 @@ int stream_run(struct task *t)
     struct shape_stream *s = LIST_ENTRY(t, struct shape_stream, task);
     const coulomb_error stopped = {.code = COULOMB_E_STREAM_STOPPED,
                                    .message = "the stream was stopped"};
-    uint64_t work = s->work;
+    uint64_t work = s->work - 1;
     int code = COULOMB_OK;
 
     shape_stream_retain(s);
-    if (s->phase == STREAM_RUNNING)
-        code = step(s);
-    if (s->phase != STREAM_STOPPED)
-        tell_change(s);
+    s->batches_left = BATCHES_MAX;
+    for (int i = 0; i < STEPS_MAX && code == COULOMB_OK && s->work != work &&
+                    (!s->deliver || s->batches_left > 0);
+         i++) {
+        work = s->work;
+        if (s->phase == STREAM_RUNNING)
+            code = step(s);
+        if (s->phase != STREAM_STOPPED)
+            tell_change(s);
+    }
     if (s->phase == STREAM_STOPPED) {
         code = COULOMB_OK;
         stream_drop_delivery(s);
         tell_refreshes(s, stopped.code, &stopped, 0);
         subsets_end(s, stopped.code, &stopped);
     }
-    if (s->work != work)
+    if (s->phase == STREAM_RUNNING && (s->work != work || s->deliver))
         stream_poke(s);
     shape_stream_release(s);
     return code;

@@ -179,6 +179,23 @@ static void an_answer_that_is_no_event_stream(void **state)
     told(w, "");
 }
 
+/* A proxy that keeps all of it to itself: twice silent, and it is long polling for good. */
+static void silent_connections_end_in_long_polling(void **state)
+{
+    struct stream_world *w = *state;
+    struct stream_options o = sse_options(w);
+
+    o.live_timeout_ms = 40;
+    begin_live(w, &o);
+    open_events(w, "0_inf"); /* a head, and then nothing */
+    assert_null(strstr(await_request(w, 2, "offset=0_inf"), "live=true"));
+    reply_log(w, "offset=0_inf", "h1", "0_inf", SCHEMA "electric-up-to-date: \r\n",
+              "[" UP_TO_DATE("11") "]");
+    await_request(w, 3, "live_sse=true"); /* not even a head */
+    assert_null(strstr(await_request(w, 4, "live=true"), "sse"));
+    assert_non_null(strstr(w->client_log, "event=stream.sse_fallback"));
+}
+
 static void statuses_count_for_events_too(void **state)
 {
     struct stream_world *w = *state;
@@ -499,6 +516,7 @@ int main(void)
         TEST(short_connections_end_in_long_polling),
         TEST(a_long_connection_forgives_short_ones),
         TEST(an_answer_that_is_no_event_stream),
+        TEST(silent_connections_end_in_long_polling),
         TEST(statuses_count_for_events_too),
         TEST(more_than_may_be_held_comes_in_parts),
         TEST(events_wait_for_who_is_slow),
