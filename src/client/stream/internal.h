@@ -58,7 +58,9 @@ struct subset {
 struct shape_stream {
     coulomb_client *client;
     struct heap *heap;
-    size_t refs;
+    size_t refs; /* the owner's: without any it is stopped */
+    size_t
+        holds; /* of functions that call back: it is not freed before they are through */
     /* What it was made of. */
     char *url;
     char shown_url[160];
@@ -150,6 +152,9 @@ struct shape_stream {
 
 int stream_run(struct task *t);
 void stream_timer(struct timer *t);
+/* Around whatever may call back. */
+void stream_hold(struct shape_stream *s);
+void stream_unhold(struct shape_stream *s);
 /* Something happened that run has to look at. */
 void stream_poke(struct shape_stream *s);
 /* Gives up the current request and those ahead. */

@@ -405,11 +405,11 @@ static void credentials_ready(struct credentials_waiter *w, int code,
 
     s->waits_for_credentials = false;
     if (code != COULOMB_OK && s->phase == STREAM_RUNNING) {
-        shape_stream_retain(s);
+        stream_hold(s);
         stream_error_found(s, COULOMB_E_CREDENTIALS, 0, slice_make(NULL, 0), true, "%s",
                            e->message);
         stream_poke(s);
-        shape_stream_release(s);
+        stream_unhold(s);
         return;
     }
     stream_poke(s);
@@ -664,7 +664,7 @@ int stream_run(struct task *t)
     uint64_t work = s->work - 1;
     int code = COULOMB_OK;
 
-    shape_stream_retain(s);
+    stream_hold(s);
     s->batches_left = BATCHES_MAX;
     for (int i = 0; i < STEPS_MAX && code == COULOMB_OK && s->work != work &&
                     (!s->deliver || s->batches_left > 0);
@@ -678,11 +678,14 @@ int stream_run(struct task *t)
     if (s->phase == STREAM_STOPPED) {
         code = COULOMB_OK;
         stream_drop_delivery(s);
+    }
+    /* Who gave it up does not want to hear of it. */
+    if (s->phase == STREAM_STOPPED && s->refs > 0) {
         tell_refreshes(s, stopped.code, &stopped, 0);
         subsets_end(s, stopped.code, &stopped);
     }
     if (s->phase == STREAM_RUNNING && (s->work != work || s->deliver))
         stream_poke(s);
-    shape_stream_release(s);
+    stream_unhold(s);
     return code;
 }

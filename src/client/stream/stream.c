@@ -236,7 +236,22 @@ void shape_stream_retain(struct shape_stream *s)
 
 void shape_stream_release(struct shape_stream *s)
 {
-    if (s && --s->refs == 0)
+    if (!s || --s->refs > 0)
+        return;
+    if (s->holds > 0)
+        shape_stream_stop(s);
+    else
+        stream_free(s);
+}
+
+void stream_hold(struct shape_stream *s)
+{
+    s->holds++;
+}
+
+void stream_unhold(struct shape_stream *s)
+{
+    if (--s->holds == 0 && s->refs == 0)
         stream_free(s);
 }
 

@@ -139,7 +139,8 @@ struct stream_options {
 int shape_stream_new(coulomb_client *c, const struct stream_options *options,
                      struct shape_stream **out);
 void shape_stream_retain(struct shape_stream *s);
-/* The last reference stops it. NULL is fine. */
+/* Giving up the last reference stops it; those who wait for something are not told then. NULL is
+ * fine. */
 void shape_stream_release(struct shape_stream *s);
 
 /* --- Control --------------------------------------------------------------------------------- */

@@ -320,11 +320,11 @@ static void credentials_ready(struct credentials_waiter *w, int code,
     struct shape_stream *s = u->stream;
 
     u->needs_credentials = false;
-    shape_stream_retain(s);
+    stream_hold(s);
     if (code != COULOMB_OK)
         fail(u, COULOMB_E_CREDENTIALS, e->message);
     stream_poke(s);
-    shape_stream_release(s);
+    stream_unhold(s);
 }
 
 static void subset_changed(struct fetch *f, void *arg)
