@@ -252,7 +252,7 @@ static void answered_well(struct shape_stream *s, const struct fetch *f)
     s->attempt = s->malformed = 0;
     if (s->credentials)
         credentials_worked(s->credentials, f->generation);
-    if (f->skipped > 0)
+    if (f->ended && f->skipped > 0)
         client_log(s->client, COULOMB_LOG_WARNING,
                    "event=stream.unknown_messages url=%s count=%zu", s->shown_url,
                    f->skipped);
