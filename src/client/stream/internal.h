@@ -203,9 +203,10 @@ struct url_request {
     size_t param_count;
 };
 
-/* The URL, with its parameters in order; terminated, of out. COULOMB_E_MEMORY. */
+/* The URL, with its parameters in order; terminated, of out. COULOMB_E_MEMORY; COULOMB_E_LIMIT: over 8
+ * MiB or 4,096 parameters. */
 int url_make(const struct shape_stream *s, const struct url_request *r, struct buf *out);
-/* The shape's key into s->key. COULOMB_E_MEMORY. */
+/* The shape's key into s->key. Likewise. */
 int url_make_key(struct shape_stream *s);
 bool url_is_reserved(const char *param);
 

@@ -535,6 +535,12 @@ static int next_request(struct shape_stream *s)
     if (code == COULOMB_OK && !use_ahead(s, &p))
         code = start_fetch(s, &p, s->state.schema);
     buf_fini(&p.text);
+    if (code == COULOMB_E_LIMIT) {
+        stream_error_found(s, code, 0, slice_make(NULL, 0), true,
+                           "%s: the parameters are over 8 MiB, or more than 4,096",
+                           s->shown_url);
+        return COULOMB_OK;
+    }
     if (code == COULOMB_OK) {
         s->buster[0] = '\0';
         s->no_wait = false;
@@ -578,7 +584,7 @@ static int chain(struct shape_stream *s, struct fetch *f, const struct answer *a
     if (code == COULOMB_OK && strcmp(p.text.ptr, f->url) != 0)
         code = start_fetch(s, &p, a->schema);
     buf_fini(&p.text);
-    return code;
+    return code == COULOMB_E_MEMORY ? code : COULOMB_OK;
 }
 
 static int fetch_ahead(struct shape_stream *s)

@@ -398,7 +398,7 @@ static int ask(struct subset *u)
     if (code == COULOMB_OK)
         code = start(u, &set, url.ptr);
     buf_fini(&url);
-    return code;
+    return code == COULOMB_E_LIMIT ? fail(u, code, "its URL is over 8 MiB") : code;
 }
 
 /* --- Answers ------------------------------------------------------------------------------------------------------ */
