@@ -14,12 +14,12 @@ static bool scratch_fails(void)
     return true;
 }
 
-static void *scratch_malloc(size_t n)
+__attribute__((unused)) static void *scratch_malloc(size_t n)
 {
     return scratch_fails() ? NULL : malloc(n);
 }
 
-static void *scratch_realloc(void *ptr, size_t n)
+__attribute__((unused)) static void *scratch_realloc(void *ptr, size_t n)
 {
     return scratch_fails() ? NULL : realloc(ptr, n);
 }
