@@ -91,11 +91,11 @@ static int fail_for_now(struct shape_stream *s, struct fetch *f, const struct an
 }
 
 /* What came is not what a server would say: something in between said it, or half of it. */
-static int malformed(struct shape_stream *s, const struct answer *a, const char *why)
+static int malformed(struct shape_stream *s, int status, const char *why)
 {
     if (++s->malformed > MALFORMED_TRIES) {
         s->malformed = 0;
-        stream_error_found(s, COULOMB_E_PROTOCOL, a->status, no_body, true,
+        stream_error_found(s, COULOMB_E_PROTOCOL, status, no_body, true,
                            "%s: %s; is it a shape endpoint, and does a proxy change its "
                            "answers?",
                            s->shown_url, why);
@@ -107,6 +107,15 @@ static int malformed(struct shape_stream *s, const struct answer *a, const char 
     stream_make_buster(s, s->buster);
     s->attempt++;
     stream_back_off(s, 0);
+    drop_current(s);
+    return COULOMB_OK;
+}
+
+static int fall_back(struct shape_stream *s, const char *why)
+{
+    s->state.no_events = true;
+    client_log(s->client, COULOMB_LOG_WARNING,
+               "event=stream.sse_fallback url=%s why=\"%s\"", s->shown_url, why);
     drop_current(s);
     return COULOMB_OK;
 }
@@ -127,6 +136,8 @@ static int fail_without_answer(struct shape_stream *s, struct fetch *f,
         if (!live)
             return fail_for_now(s, f, NULL);
         /* A live request that is silent for so long hangs somewhere. */
+        if (f->sse && state_events_silent(&s->state))
+            return fall_back(s, "no event came in time: a proxy may buffer them");
         s->no_wait = true;
         s->connected = false;
         drop_current(s);
@@ -138,7 +149,7 @@ static int fail_without_answer(struct shape_stream *s, struct fetch *f,
         return COULOMB_OK;
     case NET_REFUSED:
         if (f->code == COULOMB_E_PROTOCOL)
-            return malformed(s, a, f->why);
+            return malformed(s, a ? a->status : 0, f->why);
         stream_error_found(s, COULOMB_E_LIMIT, 0, no_body, false,
                            "%s: a message is over answer_bytes_max, %zu", s->shown_url,
                            s->answer_bytes_max);
@@ -241,7 +252,7 @@ static void answered_well(struct shape_stream *s, const struct fetch *f)
     s->attempt = s->malformed = 0;
     if (s->credentials)
         credentials_worked(s->credentials, f->generation);
-    if (f->skipped > 0)
+    if (f->ended && f->skipped > 0)
         client_log(s->client, COULOMB_LOG_WARNING,
                    "event=stream.unknown_messages url=%s count=%zu", s->shown_url,
                    f->skipped);
@@ -320,11 +331,11 @@ static int success(struct shape_stream *s, struct fetch *f, const struct answer 
     if (a->status == 204)
         return nothing_new(s, f, a);
     if (!a->json)
-        return malformed(s, a, "the answer is no JSON");
+        return malformed(s, a->status, "the answer is no JSON");
     if (lacks)
         return lacks_headers(s, a, missing);
     if (f->code == COULOMB_E_PROTOCOL)
-        return malformed(s, a, f->why);
+        return malformed(s, a->status, f->why);
     if (f->code == COULOMB_E_MEMORY)
         return fail_for_now(s, f, NULL);
     return take_log(s, f, a);
@@ -342,15 +353,6 @@ static int look_log(struct shape_stream *s, struct fetch *f, const struct answer
 }
 
 /* --- Events --------------------------------------------------------------------------------------------------------- */
-
-static int fall_back(struct shape_stream *s, const char *why)
-{
-    s->state.no_events = true;
-    client_log(s->client, COULOMB_LOG_WARNING,
-               "event=stream.sse_fallback url=%s why=\"%s\"", s->shown_url, why);
-    drop_current(s);
-    return COULOMB_OK;
-}
 
 /* The head of an answer with events. *done: there is no more to look at. */
 static int open_events(struct shape_stream *s, struct fetch *f, const struct answer *a,
@@ -381,7 +383,7 @@ static int events_closed(struct shape_stream *s, struct fetch *f, const struct a
     struct net_backoff b = {EVENTS_BACKOFF_MS, EVENTS_BACKOFF_MAX_MS, 2};
 
     if (f->code == COULOMB_E_PROTOCOL)
-        return malformed(s, a, f->why);
+        return malformed(s, a->status, f->why);
     if (f->code == COULOMB_E_LIMIT || f->end == NET_TOO_LARGE) {
         /* More than may be held at once: by long answers it comes in parts. */
         s->state.mode = SYNC_SYNCING;
@@ -390,10 +392,9 @@ static int events_closed(struct shape_stream *s, struct fetch *f, const struct a
     }
     if (f->end == NET_NO_MEMORY)
         return fail_for_now(s, f, NULL);
-    if (f->end == NET_SLEPT || f->end == NET_TIMEOUT) {
-        s->no_wait = true;
-        s->connected = false;
-    } else if (state_events_closed(&s->state, client_now(s->client) - f->opened_ms)) {
+    if (f->end == NET_SLEPT || f->end == NET_TIMEOUT)
+        return fail_without_answer(s, f, a);
+    if (state_events_closed(&s->state, client_now(s->client) - f->opened_ms)) {
         if (s->state.no_events)
             return fall_back(s, "connections close at once: a proxy may buffer them");
         timer_set(&s->timer,
@@ -418,6 +419,7 @@ static int look_events(struct shape_stream *s, struct fetch *f, const struct ans
         return code;
     list = fetch_take(f);
     if (list) {
+        s->state.silent_events = 0;
         s->deliver = list;
         s->kind = DELIVER_EVENTS;
         s->deliver_request = f->number;

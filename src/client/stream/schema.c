@@ -203,13 +203,12 @@ static bool complete_column(struct schema *s, struct slice name, const struct to
 static bool count_columns(struct slice header, size_t *count)
 {
     struct json_reader r;
-    enum json_event e;
     bool ok;
 
     *count = 0;
     json_reader_init(&r, header);
     ok = json_next(&r) == JSON_OBJECT_BEGIN;
-    while (ok && (e = json_next(&r)) == JSON_NAME) {
+    while (ok && json_next(&r) == JSON_NAME) {
         struct told t;
 
         ok = json_next(&r) == JSON_OBJECT_BEGIN && read_told(&r, &t);

@@ -320,11 +320,11 @@ static void credentials_ready(struct credentials_waiter *w, int code,
     struct shape_stream *s = u->stream;
 
     u->needs_credentials = false;
-    shape_stream_retain(s);
+    stream_hold(s);
     if (code != COULOMB_OK)
         fail(u, COULOMB_E_CREDENTIALS, e->message);
     stream_poke(s);
-    shape_stream_release(s);
+    stream_unhold(s);
 }
 
 static void subset_changed(struct fetch *f, void *arg)
@@ -398,7 +398,7 @@ static int ask(struct subset *u)
     if (code == COULOMB_OK)
         code = start(u, &set, url.ptr);
     buf_fini(&url);
-    return code;
+    return code == COULOMB_E_LIMIT ? fail(u, code, "its URL is over 8 MiB") : code;
 }
 
 /* --- Answers ------------------------------------------------------------------------------------------------------ */
@@ -518,7 +518,7 @@ static int look(struct subset *u)
         return fail(u, COULOMB_E_LIMIT, "the answer is over answer_bytes_max");
     if (f->end != NET_DONE || f->code == COULOMB_E_MEMORY)
         return fail_for_now(u, NULL);
-    if (!a->json)
+    if (!a || !a->json)
         return fail(u, COULOMB_E_PROTOCOL, "the answer is no JSON");
     return answered(u, a);
 }
