@@ -224,6 +224,32 @@ static void w2_a_write_that_fails_fails_the_transaction(void **state)
     world_close(w);
 }
 
+/* The file can't be replaced: nothing is left beside it. */
+static void w2_a_write_that_fails_leaves_nothing_behind(void **state)
+{
+    struct place p = temp_place();
+    struct world *w = world_open();
+    char beside[112];
+    coulomb_tx *tx;
+
+    (void)state;
+    use_file(w, p.path);
+    assert_int_equal(mkdir(p.path, 0700), 0);
+    OK(insert(w, 1, 1, NULL, &tx));
+    poll_all(w);
+    assert_int_equal(coulomb_tx_error(tx)->code, COULOMB_E_IO);
+    assert_false(coulomb_has(w->coll, coulomb_key_int(1)));
+    snprintf(beside, sizeof(beside), "%s.new", p.path);
+    assert_int_equal(access(beside, F_OK), -1);
+    assert_int_equal(rmdir(p.path), 0);
+    OK(insert(w, 1, 1, NULL, NULL)); /* now it can */
+    poll_all(w);
+    assert_int_equal(access(p.path, F_OK), 0);
+    coulomb_tx_release(tx);
+    world_close(w);
+    remove_place(&p);
+}
+
 static int accept(coulomb_tx *tx, coulomb_collection *coll, coulomb_completion *done,
                   void *arg)
 {
@@ -533,6 +559,7 @@ int main(void)
         cmocka_unit_test(w1_another_process_changes_the_file),
         cmocka_unit_test(w2_rapid_mutations_and_keys_of_two_types),
         cmocka_unit_test(w2_a_write_that_fails_fails_the_transaction),
+        cmocka_unit_test(w2_a_write_that_fails_leaves_nothing_behind),
         cmocka_unit_test(w3_an_explicit_transaction_is_accepted),
         cmocka_unit_test(w4_what_differs_is_what_changes),
         cmocka_unit_test(w4_rows_are_replaced_whole),
