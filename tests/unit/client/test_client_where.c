@@ -301,6 +301,18 @@ static void what_is_no_condition(void **state)
     world_close(w);
 }
 
+static void a_question_of_the_column_alone_has_no_value(void **state)
+{
+    struct world *w = rows_world(0);
+    coulomb_expr *e = coulomb_where(w->coll, "f", COULOMB_IS_NULL, coulomb_numeric("1x"));
+
+    (void)state;
+    assert_non_null(e);
+    assert_int_equal(coulomb_expr_node(e, 0).count, 0);
+    coulomb_expr_free(e);
+    world_close(w);
+}
+
 static void conditions_are_read_and_outlive_their_collection(void **state)
 {
     struct world *w = rows_world(0);
@@ -330,6 +342,7 @@ int main(void)
         cmocka_unit_test(not_a_number),
         cmocka_unit_test(unknown_stays_unknown),
         cmocka_unit_test(what_is_no_condition),
+        cmocka_unit_test(a_question_of_the_column_alone_has_no_value),
         cmocka_unit_test(conditions_are_read_and_outlive_their_collection),
     };
 
