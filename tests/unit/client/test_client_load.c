@@ -484,6 +484,42 @@ static void the_adapter_gets_cursor_and_offset(void **state)
     world_close(w);
 }
 
+static void a_last_key_that_is_text(void **state)
+{
+    struct world *w = loading_world(1);
+    coulomb_collection_options co = world_options(w);
+    coulomb_page_options o = page_by_qty(2);
+    coulomb_value from = coulomb_int(1);
+    char name[32];
+    const coulomb_cursor *cursor;
+
+    (void)state;
+    co.adapter = &loading_adapter;
+    co.on_demand = co.auto_index = 1;
+    co.key_column = "name";
+    coulomb_collection_release(w->coll);
+    OK(coulomb_collection_new(w->c, &co, &w->coll));
+    poll_all(w);
+    for (int64_t i = 0; i < 6; i++) {
+        snprintf(name, sizeof(name), "row number %lld", (long long)i);
+        put(w, i, name, i);
+    }
+    watch(w, COULOMB_INITIAL_NONE);
+    page(w, 2, NULL);
+    o.from = &from;
+    o.from_count = 1;
+    for (size_t i = 1; i < 3; i++) {
+        OK(coulomb_sub_page(w->sub, &o, NULL));
+        poll_all(w);
+        cursor = subsets.asked[i]->cursor;
+        snprintf(name, sizeof(name), "row number %zu", 2 * i - 1);
+        assert_int_equal(cursor->last_key.type, COULOMB_KEY_TEXT);
+        assert_int_equal(cursor->last_key.text.len, strlen(name));
+        assert_memory_equal(cursor->last_key.text.ptr, name, strlen(name));
+    }
+    world_close(w);
+}
+
 /* The cursor's conditions and the page's order say the same: nothing on both sides, nothing lost. */
 static void cursors_split_the_rows(void **state)
 {
@@ -1044,6 +1080,7 @@ int main(void)
         cmocka_unit_test(pages_lose_and_repeat_no_equal_values),
         cmocka_unit_test(pages_equal_a_look_at_every_row),
         cmocka_unit_test(the_adapter_gets_cursor_and_offset),
+        cmocka_unit_test(a_last_key_that_is_text),
         cmocka_unit_test(cursors_split_the_rows),
         cmocka_unit_test(a_request_goes_to_the_adapter_with_both_conditions),
         cmocka_unit_test(what_a_server_is_asked_wants_no_fewer_rows),
