@@ -91,6 +91,25 @@ static void every_type_goes_in_and_out(void **state)
     world_close(w);
 }
 
+static void text_that_is_too_long_is_cut(void **state)
+{
+    coulomb_value v = coulomb_text("12345");
+    char text[8];
+    size_t len;
+
+    (void)state;
+    for (size_t cap = 0; cap < sizeof(text); cap++) {
+        memset(text, '#', sizeof(text));
+        len = 0;
+        OK(coulomb_value_print(&v, text, cap, &len));
+        assert_int_equal(len, 5);
+        for (size_t i = cap; i < sizeof(text); i++)
+            assert_int_equal(text[i], '#'); /* nothing beyond */
+        if (cap > 0)
+            assert_int_equal(strlen(text), cap > 5 ? 5 : cap - 1);
+    }
+}
+
 static int bad_text(coulomb_draft *d, size_t index, void *arg)
 {
     (void)index;
@@ -544,6 +563,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_goes_in_and_out),
+        cmocka_unit_test(text_that_is_too_long_is_cut),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(values_are_in_one_order),
         cmocka_unit_test(g1_the_same_value_is_no_change),
