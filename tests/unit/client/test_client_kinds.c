@@ -425,6 +425,36 @@ static void w4_the_transaction_settles_with_the_fetch(void **state)
     world_close(w);
 }
 
+/* Answers that wait behind a transaction are counted with: each is of all rows. */
+static void w4_answers_that_wait_are_of_all_rows(void **state)
+{
+    struct world *w = world_open();
+
+    (void)state;
+    use_polled(w, 0, 0, 0);
+    server.rows[1] = 10;
+    server.rows[2] = 20;
+    watch(w, COULOMB_INITIAL_ROWS);
+    OK(insert(w, 7, 7, NULL, NULL));
+    poll_all(w);
+    server.rows[1] = 11;
+    server.rows[3] = 30;
+    OK(coulomb_polled_refetch(w->coll));
+    poll_all(w);
+    server.rows[4] = 40;
+    OK(coulomb_polled_refetch(w->coll));
+    poll_all(w);
+    assert_int_equal(qty(w, 3), -2); /* held back */
+    server.rows[2] = server.rows[3] = server.rows[4] = -1;
+    OK(coulomb_polled_refetch(w->coll));
+    poll_all(w);
+    answer(w, 0, COULOMB_OK);
+    poll_all(w);
+    assert_int_equal(coulomb_size(w->coll), 1);
+    assert_int_equal(qty(w, 1), 11);
+    world_close(w);
+}
+
 static void w4_without_refetch(void **state)
 {
     struct world *w = world_open();
@@ -564,6 +594,7 @@ int main(void)
         cmocka_unit_test(w4_what_differs_is_what_changes),
         cmocka_unit_test(w4_rows_are_replaced_whole),
         cmocka_unit_test(w4_the_transaction_settles_with_the_fetch),
+        cmocka_unit_test(w4_answers_that_wait_are_of_all_rows),
         cmocka_unit_test(w4_without_refetch),
         cmocka_unit_test(w4_direct_writes),
         cmocka_unit_test(w4_errors_and_retries),
