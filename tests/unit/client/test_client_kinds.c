@@ -548,6 +548,30 @@ static void w4_errors_and_retries(void **state)
     world_close(w);
 }
 
+/* Each run of failures has its retries. */
+static void w4_retries_begin_anew(void **state)
+{
+    struct world *w = world_open();
+
+    (void)state;
+    use_polled(w, 100000, 1, 0);
+    watch(w, COULOMB_INITIAL_ROWS);
+    for (size_t round = 0; round < 2; round++) {
+        size_t before = server.fetches;
+
+        server.fails = 1;
+        pass(w, 100000);
+        assert_int_equal(server.fetches, before + 1);
+        pass(w, 1000);
+        assert_int_equal(server.fetches, before + 2);
+        server.fails = 0;
+        pass(w, 100000);
+        assert_int_equal(server.fetches, before + 3);
+        assert_int_equal(coulomb_polled_errors(w->coll, NULL), 0);
+    }
+    world_close(w);
+}
+
 static void w4_intervals_deferring_and_clean_up(void **state)
 {
     struct world *w = world_open();
@@ -598,6 +622,7 @@ int main(void)
         cmocka_unit_test(w4_without_refetch),
         cmocka_unit_test(w4_direct_writes),
         cmocka_unit_test(w4_errors_and_retries),
+        cmocka_unit_test(w4_retries_begin_anew),
         cmocka_unit_test(w4_intervals_deferring_and_clean_up),
     };
 

@@ -637,6 +637,34 @@ static void closing_inside_a_poll(void **state)
     free(w);
 }
 
+static void note_post(coulomb_client *c, void *arg)
+{
+    (void)c;
+    ++*(int *)arg;
+}
+
+static void a_poll_says_whether_there_was_anything(void **state)
+{
+    struct world *w = world_open();
+    int posts = 0;
+
+    (void)state;
+    poll_all(w);
+    assert_int_equal(coulomb_poll(w->c), 0);
+    OK(coulomb_post(w->c, note_post, &posts));
+    assert_true(coulomb_pending(w->c));
+    assert_true(coulomb_poll(w->c) > 0);
+    assert_int_equal(posts, 1);
+    assert_int_equal(coulomb_poll(w->c), 0);
+    OK(insert(w, 1, 1, NULL, NULL)); /* a handler is called */
+    assert_true(coulomb_poll(w->c) > 0);
+    assert_int_equal(w->handled, 1);
+    w->now_ms += 300000; /* a timer */
+    assert_true(coulomb_poll(w->c) > 0);
+    assert_int_equal(coulomb_collection_status(w->coll), COULOMB_CLEANED_UP);
+    world_close(w);
+}
+
 static void queued_changes_have_a_limit(void **state)
 {
     struct world *w = calloc(1, sizeof(*w));
@@ -687,6 +715,7 @@ int main(void)
         cmocka_unit_test(functional_arguments_may_not_call_the_client),
         cmocka_unit_test(a_bug_poisons_its_client_only),
         cmocka_unit_test(closing_inside_a_poll),
+        cmocka_unit_test(a_poll_says_whether_there_was_anything),
         cmocka_unit_test(queued_changes_have_a_limit),
     };
 

@@ -1055,6 +1055,52 @@ static void an_adapter_ends_the_subscription_that_it_loads_for(void **state)
     world_close(w);
 }
 
+static void note_line(int level, const char *line, void *arg)
+{
+    char *lines = arg;
+
+    (void)level;
+    snprintf(lines + strlen(lines), 512 - strlen(lines), "%s\n", line);
+}
+
+static void on_ready(coulomb_collection *coll, const coulomb_error *error, void *arg)
+{
+    (void)coll;
+    (void)error;
+    (void)arg;
+}
+
+/* What nobody is told by a code or an event is in the log; what is not amiss is not. */
+static void the_log_says_what_is_amiss(void **state)
+{
+    (void)state;
+    for (int on_demand = 0; on_demand < 2; on_demand++) {
+        struct world *w = calloc(1, sizeof(*w));
+        coulomb_collection_options co;
+        coulomb_client_options o;
+        char lines[512] = "";
+
+        assert_non_null(w);
+        memset(&subsets, 0, sizeof(subsets));
+        coulomb_options_init(&o, sizeof(o));
+        o.allocator = (coulomb_allocator){world_realloc, world_free, &w->heap};
+        o.log = note_line;
+        o.log_arg = lines;
+        OK(coulomb_client_open(&o, &w->c));
+        co = world_options(w);
+        co.adapter = &loading_adapter;
+        co.on_demand = on_demand;
+        OK(coulomb_collection_new(w->c, &co, &w->coll));
+        OK(coulomb_collection_preload(w->coll, on_ready, NULL, NULL));
+        subsets.answer = COULOMB_E_IO;
+        watch(w, COULOMB_INITIAL_ROWS);
+        assert_int_equal(strstr(lines, "event=collection.preload_on_demand") != NULL,
+                         on_demand);
+        assert_int_equal(strstr(lines, "event=subset.failed") != NULL, on_demand);
+        world_close(w);
+    }
+}
+
 static void an_adapter_says_its_size(void **state)
 {
     static const coulomb_adapter sizeless = {.start = world_start};
@@ -1098,6 +1144,7 @@ int main(void)
         cmocka_unit_test(a_subscription_ends_in_the_batch_of_its_page),
         cmocka_unit_test(a_subscription_ends_as_it_loads),
         cmocka_unit_test(an_adapter_ends_the_subscription_that_it_loads_for),
+        cmocka_unit_test(the_log_says_what_is_amiss),
         cmocka_unit_test(an_adapter_says_its_size),
     };
 

@@ -274,6 +274,48 @@ static void indexes_are_kept_up_to_date(void **state)
     world_close(w);
 }
 
+static int ascends(const coulomb_row *row, void *arg)
+{
+    int64_t *last = arg;
+    int64_t key = coulomb_row_key(row).i;
+
+    assert_true(key > last[0]);
+    last[0] = key;
+    last[1]++;
+    return 0;
+}
+
+/* Rows that come in order, many thousands, and go again: what is kept in order stays so. */
+static void an_order_of_many_rows(void **state)
+{
+    struct world *w = world_open();
+    int64_t walk[2] = {-1, 0};
+
+    (void)state;
+    OK(coulomb_each(w->coll, ascends, walk)); /* from now on the order is kept */
+    for (int64_t i = 0; i < 3000; i++) {
+        synced(w, i, 1);
+        if (i % 100 == 99) {
+            walk[0] = -1;
+            walk[1] = 0;
+            OK(coulomb_each(w->coll, ascends, walk));
+            assert_int_equal(walk[1], i + 1);
+        }
+    }
+    for (int64_t i = 0; i < 3000; i++) {
+        OK(coulomb_sync_begin(w->sync, 0));
+        OK(coulomb_sync_delete(w->sync, coulomb_key_int(i * 7 % 3000)));
+        OK(coulomb_sync_commit(w->sync));
+        if (i % 100 == 99) {
+            walk[0] = -1;
+            walk[1] = 0;
+            OK(coulomb_each(w->coll, ascends, walk));
+            assert_int_equal(walk[1], 2999 - i);
+        }
+    }
+    world_close(w);
+}
+
 /* NOT of unknown is unknown, however often; FALSE and TRUE decide beside it. */
 static void unknown_stays_unknown(void **state)
 {
@@ -386,6 +428,7 @@ int main(void)
         cmocka_unit_test(arrays),
         cmocka_unit_test(not_a_number),
         cmocka_unit_test(indexes_are_kept_up_to_date),
+        cmocka_unit_test(an_order_of_many_rows),
         cmocka_unit_test(unknown_stays_unknown),
         cmocka_unit_test(what_is_no_condition),
         cmocka_unit_test(a_question_of_the_column_alone_has_no_value),
