@@ -146,6 +146,44 @@ static void f5_preloads(void **state)
     world_close(w);
 }
 
+static int refuse_to_start(coulomb_sync *sync, void *arg)
+{
+    (void)sync;
+    return *(int *)arg;
+}
+
+static void f5_an_adapter_that_does_not_start(void **state)
+{
+    static const coulomb_adapter refusing = {.size = sizeof(coulomb_adapter),
+                                             .start = refuse_to_start};
+    static const int codes[][2] = {{COULOMB_E_IO, COULOMB_E_IO}, {7, COULOMB_E_FAILED}};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct world *w = world_open();
+        coulomb_collection_options co = world_options(w);
+        struct ready a = {0, 0};
+        int code = codes[i][0];
+
+        co.adapter = &refusing;
+        co.adapter_arg = &code;
+        coulomb_collection_release(w->coll);
+        OK(coulomb_collection_new(w->c, &co, &w->coll));
+        OK(coulomb_collection_preload(w->coll, on_ready, &a, NULL));
+        poll_all(w);
+        assert_int_equal(coulomb_collection_status(w->coll), COULOMB_ERROR);
+        assert_int_equal(coulomb_collection_error(w->coll)->code, codes[i][1]);
+        assert_non_null(strstr(coulomb_collection_error(w->coll)->message, "items"));
+        assert_int_equal(a.code, codes[i][1]);
+        code = 0; /* cleaned up, it may be tried again */
+        OK(coulomb_collection_cleanup(w->coll));
+        OK(coulomb_collection_start(w->coll));
+        poll_all(w);
+        assert_int_equal(coulomb_collection_status(w->coll), COULOMB_LOADING);
+        world_close(w);
+    }
+}
+
 static void f6_preloads_are_answered_once_also_by_clean_up(void **state)
 {
     struct world *w = world_open();
@@ -699,6 +737,7 @@ int main(void)
         cmocka_unit_test(f4_an_idle_collection_is_cleaned_up),
         cmocka_unit_test(f4_never_means_never),
         cmocka_unit_test(f5_preloads),
+        cmocka_unit_test(f5_an_adapter_that_does_not_start),
         cmocka_unit_test(f6_preloads_are_answered_once_also_by_clean_up),
         cmocka_unit_test(f7_a_stop_that_fails_cleans_up_nevertheless),
         cmocka_unit_test(f8_an_older_session_is_not_heard),

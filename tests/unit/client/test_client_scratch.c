@@ -261,9 +261,11 @@ static void typed_rows(struct world *w)
     static const char *const pointers[] = {"/b/0", "/b"};
     coulomb_collection_options co;
     coulomb_sub_options so;
+    coulomb_sub *asking;
     coulomb_expr *e;
     coulomb_key key;
     int64_t heard = 0;
+    int64_t asked = 0;
 
     typed_options(w, &co);
     TRY(coulomb_collection_new(w->c, &co, &w->coll));
@@ -284,9 +286,16 @@ static void typed_rows(struct world *w)
                                    i ? COULOMB_INDEX_HASH : COULOMB_INDEX_ORDERED, NULL));
     assert_int_equal(found(w, e, &order), 7);
     assert_int_equal(heard, 7);
+    so.initial = COULOMB_INITIAL_NONE;
+    TRY(coulomb_subscribe(w->coll, &so, count_rows, &asked, &asking));
+    TRY(coulomb_sub_request(asking, NULL, NULL));
+    drain(w);
+    assert_int_equal(asked, 7);
     sync_typed(w, "2", 1, 3); /* 1 has the array still */
     drain(w);
     assert_int_equal(heard, 6);
+    assert_int_equal(asked, 6);
+    coulomb_unsubscribe(asking);
     assert_int_equal(found(w, e, &order), 6);
     key = coulomb_row_key(
         coulomb_get(w->coll, coulomb_key_text("00000000-0000-0000-0000-000000000002")));
