@@ -6,13 +6,20 @@
 #include "support/client.h"
 
 static const coulomb_column columns[] = {
-    {"id", COULOMB_INT64, COULOMB_ABSENT},       {"t", COULOMB_TEXT, COULOMB_ABSENT},
-    {"b", COULOMB_BOOL, COULOMB_ABSENT},         {"d", COULOMB_DOUBLE, COULOMB_ABSENT},
-    {"n", COULOMB_NUMERIC, COULOMB_ABSENT},      {"u", COULOMB_UUID, COULOMB_ABSENT},
-    {"at", COULOMB_TIMESTAMPTZ, COULOMB_ABSENT}, {"day", COULOMB_DATE, COULOMB_ABSENT},
-    {"j", COULOMB_JSON, COULOMB_ABSENT},         {"by", COULOMB_BYTES, COULOMB_ABSENT},
-    {"a", COULOMB_ARRAY, COULOMB_TEXT},          {"ints", COULOMB_ARRAY, COULOMB_INT64},
-    {"iv", COULOMB_INTERVAL, COULOMB_ABSENT},    {"odd\"name", COULOMB_INT64, COULOMB_ABSENT},
+    {"id", COULOMB_INT64, COULOMB_ABSENT},
+    {"t", COULOMB_TEXT, COULOMB_ABSENT},
+    {"b", COULOMB_BOOL, COULOMB_ABSENT},
+    {"d", COULOMB_DOUBLE, COULOMB_ABSENT},
+    {"n", COULOMB_NUMERIC, COULOMB_ABSENT},
+    {"u", COULOMB_UUID, COULOMB_ABSENT},
+    {"at", COULOMB_TIMESTAMPTZ, COULOMB_ABSENT},
+    {"day", COULOMB_DATE, COULOMB_ABSENT},
+    {"j", COULOMB_JSON, COULOMB_ABSENT},
+    {"by", COULOMB_BYTES, COULOMB_ABSENT},
+    {"a", COULOMB_ARRAY, COULOMB_TEXT},
+    {"ints", COULOMB_ARRAY, COULOMB_INT64},
+    {"iv", COULOMB_INTERVAL, COULOMB_ABSENT},
+    {"odd\"name", COULOMB_INT64, COULOMB_ABSENT},
 };
 
 struct sql {
@@ -60,7 +67,8 @@ static const char *sql_of(struct sql *s, coulomb_expr *e)
     return s->out.where;
 }
 
-static void expect_sql(struct sql *s, coulomb_expr *e, const char *text, const char *param)
+static void expect_sql(struct sql *s, coulomb_expr *e, const char *text,
+                       const char *param)
 {
     assert_string_equal(sql_of(s, e), text);
     assert_true(s->exact);
@@ -94,9 +102,10 @@ static void t18_comparisons(void **state)
     expect_sql(&s, is(&s, "t", COULOMB_IS_ABSENT, coulomb_null()), "\"t\" IS NULL", NULL);
     expect_sql(&s, coulomb_not(is(&s, "t", COULOMB_IS_NULL, coulomb_null())),
                "\"t\" IS NOT NULL", NULL);
-    expect_sql(&s, coulomb_not(is(&s, "t", COULOMB_EQ, coulomb_text("x"))), "NOT (\"t\" = $1)",
-               "x");
-    expect_sql(&s, is(&s, "odd\"name", COULOMB_EQ, coulomb_int(1)), "\"odd\"\"name\" = $1", "1");
+    expect_sql(&s, coulomb_not(is(&s, "t", COULOMB_EQ, coulomb_text("x"))),
+               "NOT (\"t\" = $1)", "x");
+    expect_sql(&s, is(&s, "odd\"name", COULOMB_EQ, coulomb_int(1)),
+               "\"odd\"\"name\" = $1", "1");
     sql_close(&s);
 }
 
@@ -111,8 +120,9 @@ static void t18_connectives_are_in_parentheses(void **state)
                                is(&s, "t", COULOMB_EQ, coulomb_text(""))),
                     coulomb_not(coulomb_and(is(&s, "id", COULOMB_LT, coulomb_int(9)),
                                             is(&s, "t", COULOMB_EQ, coulomb_text("y")))));
-    assert_string_equal(sql_of(&s, e), "((\"id\" = $1 OR \"t\" = $2) AND NOT ((\"id\" < $3 AND "
-                                       "\"t\" = $4)))");
+    assert_string_equal(sql_of(&s, e),
+                        "((\"id\" = $1 OR \"t\" = $2) AND NOT ((\"id\" < $3 AND "
+                        "\"t\" = $4)))");
     assert_int_equal(s.out.param_count, 4);
     assert_string_equal(s.out.params[0], "1");
     assert_string_equal(s.out.params[1], ""); /* a value as any other */
@@ -156,17 +166,19 @@ static void t18_nulls_are_never_wanted(void **state)
     (void)state;
     sql_open(&s);
     expect_sql(&s, is(&s, "t", COULOMB_EQ, coulomb_null()), "true = false", NULL);
-    expect_sql(&s, coulomb_not(is(&s, "t", COULOMB_GT, coulomb_null())), "NOT (true = true)",
-               NULL);
+    expect_sql(&s, coulomb_not(is(&s, "t", COULOMB_GT, coulomb_null())),
+               "NOT (true = true)", NULL);
     expect_sql(&s, coulomb_in(s.coll, "t", one_null, 1), "true = false", NULL);
-    expect_sql(&s, coulomb_not(coulomb_in(s.coll, "t", one_null, 1)), "NOT (true = true)", NULL);
+    expect_sql(&s, coulomb_not(coulomb_in(s.coll, "t", one_null, 1)), "NOT (true = true)",
+               NULL);
     expect_sql(&s, coulomb_in(s.coll, "t", some, 2), "\"t\" = ANY($1)", "{\"x\",NULL}");
     sql_close(&s);
 }
 
 static void t18_lists(void **state)
 {
-    coulomb_value texts[3] = {coulomb_text("a\"b"), coulomb_text("c\\d,e"), coulomb_text("NULL")};
+    coulomb_value texts[3] = {coulomb_text("a\"b"), coulomb_text("c\\d,e"),
+                              coulomb_text("NULL")};
     coulomb_value mixed[3] = {coulomb_int(1), coulomb_text("2"), coulomb_double(3.5)};
     coulomb_value bools[1] = {coulomb_bool(1)};
     struct sql s;
@@ -177,7 +189,8 @@ static void t18_lists(void **state)
                "{\"a\\\"b\",\"c\\\\d,e\",\"NULL\"}");
     /* What can't be equal is left out. */
     expect_sql(&s, coulomb_in(s.coll, "id", mixed, 3), "\"id\" = ANY($1)", "{\"1\"}");
-    expect_sql(&s, coulomb_in(s.coll, "d", mixed, 3), "\"d\" = ANY($1)", "{\"1\",\"3.5\"}");
+    expect_sql(&s, coulomb_in(s.coll, "d", mixed, 3), "\"d\" = ANY($1)",
+               "{\"1\",\"3.5\"}");
     expect_sql(&s, coulomb_in(s.coll, "t", NULL, 0), "true = false", NULL);
     expect_sql(&s, coulomb_in(s.coll, "b", bools, 1), "\"b\" = ANY($1)", "{\"t\"}");
     sql_close(&s);
@@ -201,8 +214,8 @@ static void t18_booleans_have_no_order(void **state)
     (void)state;
     sql_open(&s);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-        expect_sql(&s, is(&s, "b", cases[i].op, coulomb_bool(cases[i].value)), cases[i].text,
-                   cases[i].param);
+        expect_sql(&s, is(&s, "b", cases[i].op, coulomb_bool(cases[i].value)),
+                   cases[i].text, cases[i].param);
     sql_close(&s);
 }
 
@@ -213,23 +226,31 @@ static void t18_integers_against_other_numbers(void **state)
         double value;
         const char *text;
         const char *param;
-    } cases[] = {
-        {COULOMB_EQ, 2.0, "\"id\" = $1", "2"},      {COULOMB_EQ, 2.5, "true = false", 0},
-        {COULOMB_GT, 2.5, "\"id\" > $1", "2"},      {COULOMB_GTE, 2.5, "\"id\" > $1", "2"},
-        {COULOMB_LT, 2.5, "\"id\" <= $1", "2"},     {COULOMB_LTE, 2.5, "\"id\" <= $1", "2"},
-        {COULOMB_LT, -2.5, "\"id\" <= $1", "-3"},   {COULOMB_GT, -2.5, "\"id\" > $1", "-3"},
-        {COULOMB_GT, 1e30, "true = false", 0},      {COULOMB_LT, 1e30, "\"id\" = \"id\"", 0},
-        {COULOMB_GT, -1e30, "\"id\" = \"id\"", 0},  {COULOMB_LT, -1e30, "true = false", 0},
-        {COULOMB_LT, (double)NAN, "\"id\" = \"id\"", 0}, {COULOMB_EQ, (double)NAN, "true = false", 0}};
+    } cases[] = {{COULOMB_EQ, 2.0, "\"id\" = $1", "2"},
+                 {COULOMB_EQ, 2.5, "true = false", 0},
+                 {COULOMB_GT, 2.5, "\"id\" > $1", "2"},
+                 {COULOMB_GTE, 2.5, "\"id\" > $1", "2"},
+                 {COULOMB_LT, 2.5, "\"id\" <= $1", "2"},
+                 {COULOMB_LTE, 2.5, "\"id\" <= $1", "2"},
+                 {COULOMB_LT, -2.5, "\"id\" <= $1", "-3"},
+                 {COULOMB_GT, -2.5, "\"id\" > $1", "-3"},
+                 {COULOMB_GT, 1e30, "true = false", 0},
+                 {COULOMB_LT, 1e30, "\"id\" = \"id\"", 0},
+                 {COULOMB_GT, -1e30, "\"id\" = \"id\"", 0},
+                 {COULOMB_LT, -1e30, "true = false", 0},
+                 {COULOMB_LT, (double)NAN, "\"id\" = \"id\"", 0},
+                 {COULOMB_EQ, (double)NAN, "true = false", 0}};
     struct sql s;
 
     (void)state;
     sql_open(&s);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-        expect_sql(&s, is(&s, "id", cases[i].op, coulomb_double(cases[i].value)), cases[i].text,
-                   cases[i].param);
-    expect_sql(&s, is(&s, "id", COULOMB_GT, coulomb_numeric("-2.50")), "\"id\" > $1", "-3");
-    expect_sql(&s, is(&s, "id", COULOMB_EQ, coulomb_numeric("7.000")), "\"id\" = $1", "7");
+        expect_sql(&s, is(&s, "id", cases[i].op, coulomb_double(cases[i].value)),
+                   cases[i].text, cases[i].param);
+    expect_sql(&s, is(&s, "id", COULOMB_GT, coulomb_numeric("-2.50")), "\"id\" > $1",
+               "-3");
+    expect_sql(&s, is(&s, "id", COULOMB_EQ, coulomb_numeric("7.000")), "\"id\" = $1",
+               "7");
     expect_sql(&s, is(&s, "id", COULOMB_LT, coulomb_numeric("99999999999999999999")),
                "\"id\" = \"id\"", NULL);
     expect_sql(&s, is(&s, "id", COULOMB_LT, coulomb_numeric("-9223372036854775808.5")),
@@ -250,26 +271,32 @@ static void t18_what_no_server_compares_is_left_out(void **state)
 
     (void)state;
     sql_open(&s);
-    assert_string_equal(sql_of(&s, coulomb_where_json(s.coll, "j", "/a", COULOMB_EQ,
-                                                      coulomb_text("x"))),
-                        "true = true");
+    assert_string_equal(
+        sql_of(&s, coulomb_where_json(s.coll, "j", "/a", COULOMB_EQ, coulomb_text("x"))),
+        "true = true");
     assert_false(s.exact);
-    assert_string_equal(sql_of(&s, coulomb_not(coulomb_where_json(s.coll, "j", "/a", COULOMB_EQ,
-                                                                  coulomb_text("x")))),
-                        "NOT (true = false)");
+    assert_string_equal(
+        sql_of(&s, coulomb_not(coulomb_where_json(s.coll, "j", "/a", COULOMB_EQ,
+                                                  coulomb_text("x")))),
+        "NOT (true = false)");
     assert_false(s.exact);
     assert_string_equal(sql_of(&s, is(&s, "by", COULOMB_EQ, coulomb_bytes("x", 1))),
                         "true = true");
     assert_string_equal(sql_of(&s, is(&s, "iv", COULOMB_GT, coulomb_interval(1, 0, 0))),
                         "true = true");
-    expect_sql(&s, is(&s, "iv", COULOMB_EQ, coulomb_interval(1, 0, 0)), "\"iv\" = $1", "P1M");
+    expect_sql(&s, is(&s, "iv", COULOMB_EQ, coulomb_interval(1, 0, 0)), "\"iv\" = $1",
+               "P1M");
     /* A text with a NUL is in no database. */
-    expect_sql(&s, is(&s, "t", COULOMB_EQ, coulomb_textn("a\0b", 3)), "true = false", NULL);
+    expect_sql(&s, is(&s, "t", COULOMB_EQ, coulomb_textn("a\0b", 3)), "true = false",
+               NULL);
     assert_string_equal(sql_of(&s, is(&s, "t", COULOMB_GT, coulomb_textn("a\0b", 3))),
                         "true = true");
-    expect_sql(&s, is(&s, "a", COULOMB_EQ, coulomb_array_value(&list)), "\"a\" = $1", "{x}");
-    expect_sql(&s, is(&s, "a", COULOMB_CONTAINS, coulomb_text("x")), "\"a\" @> $1", "{\"x\"}");
-    expect_sql(&s, is(&s, "ints", COULOMB_CONTAINS, coulomb_text("x")), "true = false", NULL);
+    expect_sql(&s, is(&s, "a", COULOMB_EQ, coulomb_array_value(&list)), "\"a\" = $1",
+               "{x}");
+    expect_sql(&s, is(&s, "a", COULOMB_CONTAINS, coulomb_text("x")), "\"a\" @> $1",
+               "{\"x\"}");
+    expect_sql(&s, is(&s, "ints", COULOMB_CONTAINS, coulomb_text("x")), "true = false",
+               NULL);
     sql_close(&s);
 }
 
@@ -291,8 +318,8 @@ static void t18_a_deep_condition(void **state)
 
 static void orders(void **state)
 {
-    coulomb_order order[2] = {{.column = "t"}, {.column = "odd\"name", .descending = 1,
-                                                .nulls_last = 1}};
+    coulomb_order order[2] = {{.column = "t"},
+                              {.column = "odd\"name", .descending = 1, .nulls_last = 1}};
     struct spec spec = {.order = order, .order_count = 2, .limit = 5};
     int key = 0;
     struct sql s;
@@ -304,7 +331,8 @@ static void orders(void **state)
                         "\"t\" NULLS FIRST, \"odd\"\"name\" DESC NULLS LAST, \"id\"");
     spec.limit = 0;
     OK(sql_order(s.coll->layout, &spec, &key, 1, NULL, 0, &s.arena, &s.out));
-    assert_string_equal(s.out.order_by, "\"t\" NULLS FIRST, \"odd\"\"name\" DESC NULLS LAST");
+    assert_string_equal(s.out.order_by,
+                        "\"t\" NULLS FIRST, \"odd\"\"name\" DESC NULLS LAST");
     spec.order_count = 0;
     OK(sql_order(s.coll->layout, &spec, &key, 1, NULL, 0, &s.arena, &s.out));
     assert_null(s.out.order_by);
@@ -322,13 +350,14 @@ static void t19_texts_of_values(void **state)
     expect_sql(&s, is(&s, "id", COULOMB_EQ, coulomb_int(INT64_MIN)), "\"id\" = $1",
                "-9223372036854775808");
     expect_sql(&s, is(&s, "d", COULOMB_EQ, coulomb_double(1e21)), "\"d\" = $1", "1e+21");
-    expect_sql(&s, is(&s, "n", COULOMB_EQ, coulomb_numeric("1.50")), "\"n\" = $1", "1.50");
+    expect_sql(&s, is(&s, "n", COULOMB_EQ, coulomb_numeric("1.50")), "\"n\" = $1",
+               "1.50");
     expect_sql(&s, is(&s, "u", COULOMB_EQ, coulomb_uuid(uuid)), "\"u\" = $1",
                "12340000-0000-0000-0000-000000000000");
     expect_sql(&s, is(&s, "at", COULOMB_GT, coulomb_moment(COULOMB_TIMESTAMPTZ, 1500000)),
                "\"at\" > $1", "2000-01-01 00:00:01.5+00");
-    expect_sql(&s, is(&s, "day", COULOMB_EQ, coulomb_moment(COULOMB_DATE, 31)), "\"day\" = $1",
-               "2000-02-01");
+    expect_sql(&s, is(&s, "day", COULOMB_EQ, coulomb_moment(COULOMB_DATE, 31)),
+               "\"day\" = $1", "2000-02-01");
     memset(longest, 'a', sizeof(longest) - 1);
     sql_of(&s, is(&s, "t", COULOMB_EQ, coulomb_text(longest)));
     assert_int_equal(strlen(s.out.params[0]), sizeof(longest) - 1);
@@ -370,7 +399,8 @@ static void t19_lists_round_trip(void **state)
         assert_int_equal(back.v.array->count, count);
         for (size_t i = 0; i < count; i++) {
             assert_int_equal(back.v.array->items[i].v.s.len, strlen(texts[i]));
-            assert_memory_equal(back.v.array->items[i].v.s.ptr, texts[i], strlen(texts[i]));
+            assert_memory_equal(back.v.array->items[i].v.s.ptr, texts[i],
+                                strlen(texts[i]));
         }
         arena_reset(&s.arena);
     }
@@ -389,14 +419,15 @@ static unsigned roll(unsigned n)
 
 static coulomb_expr *random_leaf(struct sql *s)
 {
-    static const coulomb_op ops[] = {COULOMB_EQ, COULOMB_GT, COULOMB_GTE, COULOMB_LT, COULOMB_LTE,
-                                     COULOMB_IS_NULL};
+    static const coulomb_op ops[] = {COULOMB_EQ, COULOMB_GT,  COULOMB_GTE,
+                                     COULOMB_LT, COULOMB_LTE, COULOMB_IS_NULL};
     const char *column = roll(2) ? "d" : "odd\"name";
     coulomb_value items[3];
     size_t count = roll(4);
 
     if (roll(4) > 0)
-        return coulomb_where(s->coll, column, ops[roll(6)], coulomb_int((int64_t)roll(4)));
+        return coulomb_where(s->coll, column, ops[roll(6)],
+                             coulomb_int((int64_t)roll(4)));
     for (size_t i = 0; i < count; i++)
         items[i] = roll(6) ? coulomb_int((int64_t)roll(4)) : coulomb_null();
     return coulomb_in(s->coll, column, items, count);
@@ -420,8 +451,9 @@ static coulomb_value random_number(unsigned n)
 }
 
 /* Every row that the wanted condition matches is matched by one that was loaded. */
-static bool is_sound(struct sql *s, struct coulomb_row *rows[25], coulomb_expr *const *loaded,
-                     size_t count, const coulomb_expr *wanted)
+static bool is_sound(struct sql *s, struct coulomb_row *rows[25],
+                     coulomb_expr *const *loaded, size_t count,
+                     const coulomb_expr *wanted)
 {
     for (size_t r = 0; r < 25; r++) {
         coulomb_meta meta = {1, 0};

@@ -369,9 +369,12 @@ static void t17_metadata_has_the_tags(void **state)
     commit();
     out(0, "x");
     OK(coulomb_sync_row_meta_get(w->coll->session, coulomb_key_int(1), &meta, &len));
-    assert_int_equal(len, strlen("{\"tags\":[\"x/1/\",\"//y\"],\"active_conditions\":[false,true,true]}"));
-    assert_memory_equal(meta, "{\"tags\":[\"x/1/\",\"//y\"],\"active_conditions\":[false,true,true]}",
-                        len);
+    assert_int_equal(
+        len,
+        strlen("{\"tags\":[\"x/1/\",\"//y\"],\"active_conditions\":[false,true,true]}"));
+    assert_memory_equal(
+        meta, "{\"tags\":[\"x/1/\",\"//y\"],\"active_conditions\":[false,true,true]}",
+        len);
     tags_clear(&e->tags);
     OK(rows_adopt(e));
     check_index(w, 1, 2);
@@ -380,7 +383,8 @@ static void t17_metadata_has_the_tags(void **state)
     OK(coulomb_sync_row_meta_get(w->coll->session, coulomb_key_int(1), &meta, &len));
     assert_null(meta);
     /* Metadata that is none is no reason to fail. */
-    OK(tags_restore(&e->tags, coulomb_key_int(5), SLICE_LIT("{\"tags\":[1,{}],\"x\":[[]]")));
+    OK(tags_restore(&e->tags, coulomb_key_int(5),
+                    SLICE_LIT("{\"tags\":[1,{}],\"x\":[[]]")));
     OK(tags_restore(&e->tags, coulomb_key_int(5), SLICE_LIT("nonsense")));
     OK(tags_restore(&e->tags, coulomb_key_int(5), SLICE_LIT("")));
     check_index(w, 0, 0);
