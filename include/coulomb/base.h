@@ -219,11 +219,11 @@ COULOMB_API const char *coulomb_error_text(int code);
 
 /* --- What can be injected -------------------------------------------------------------- */
 
-/* All memory that outlives a call is taken here, and the scratch of calls except what the
- * parsers of numerics, json and arrays need, which comes from malloc and is freed before the
- * call returns. realloc_fn(NULL, n) is an allocation; n is never 0. Both functions are called by
- * whoever calls coulomb_post(), and by the client's I/O thread once something reads from a server;
- * libcurl's memory comes from malloc. */
+/* All memory of a client is taken here, with the scratch of its calls. (What is given no client,
+ * coulomb_value_compare, coulomb_value_print and coulomb_json_get, has its scratch from malloc
+ * and frees it before it returns.) realloc_fn(NULL, n) is an allocation; n is never 0. Both functions
+ * are called by whoever calls coulomb_post(), and by the client's I/O thread once something reads from
+ * a server; libcurl's memory comes from malloc. */
 typedef struct coulomb_allocator {
     void *(*realloc_fn)(void *ptr, size_t size, void *arg);
     void (*free_fn)(void *ptr, void *arg);

@@ -16,7 +16,8 @@ typedef struct coulomb_client_options {
     coulomb_log_fn log; /* NULL: nothing is logged */
     void *log_arg;
     /* Changes of rows that wait for coulomb_poll(); a call that would make more fails with
-     * COULOMB_E_LIMIT. 0: 16,000,000. */
+     * COULOMB_E_LIMIT. (Only a transaction that settles may bring more at once, with the sync that
+     * it held back, when nothing else waits.) 0: 16,000,000. */
     size_t queued_changes_max;
     /* Mutations of one transaction. 0: 10,000,000. */
     size_t tx_mutations_max;

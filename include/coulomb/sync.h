@@ -126,7 +126,8 @@ COULOMB_API COULOMB_MUST_CHECK int coulomb_sync_meta_set(coulomb_sync *sync,
 COULOMB_API COULOMB_MUST_CHECK int coulomb_sync_meta_get(coulomb_sync *sync,
                                                          const char *name,
                                                          const void **value, size_t *len);
-/* Every committed name that begins with prefix, in order of names, until fn returns non-zero. */
+/* Every name that begins with prefix, in order of names, until fn returns non-zero, which is then
+ * returned. fn calls nothing of the client. */
 COULOMB_API COULOMB_MUST_CHECK int coulomb_sync_meta_each(
     coulomb_sync *sync, const char *prefix,
     int (*fn)(const char *name, const void *value, size_t len, void *arg), void *arg);

@@ -137,6 +137,10 @@ COULOMB_API coulomb_tx_state coulomb_tx_status(const coulomb_tx *tx);
 COULOMB_API const char *coulomb_tx_state_name(coulomb_tx_state state);
 COULOMB_API const char *coulomb_tx_id(const coulomb_tx *tx);
 COULOMB_API coulomb_client *coulomb_tx_client(const coulomb_tx *tx);
+/* When it was made, on the client's clock, and its place among all of its client's, which is the order
+ * in which their changes lie over each other. */
+COULOMB_API int64_t coulomb_tx_created_ms(const coulomb_tx *tx);
+COULOMB_API uint64_t coulomb_tx_order(const coulomb_tx *tx);
 /* Why it failed; code 0 when it has not, or was rolled back without a reason. */
 COULOMB_API const coulomb_error *coulomb_tx_error(const coulomb_tx *tx);
 COULOMB_API const void *coulomb_tx_metadata(const coulomb_tx *tx, size_t *len);

@@ -28,6 +28,7 @@ struct mutation {
     bool gates; /* it is being persisted, and sync of its key waits */
     uint64_t id;
     uint64_t place; /* the id of the first one that was merged into it */
+    size_t at;      /* in the transaction's list */
     uint64_t order; /* of the transaction */
     struct coulomb_row *original;
     struct coulomb_row *modified;
@@ -232,6 +233,7 @@ struct edit {
     struct ktab by_key; /* used from 8 touches on */
     struct batch *batch;
     bool truncate;
+    bool settles; /* it has to be made some time, however many changes it is */
 };
 
 struct batch {
@@ -466,7 +468,8 @@ struct coulomb_sub {
     size_t open_loads; /* due or awaited */
     size_t awaited;
     bool told_loading;
-    bool buffering; /* a truncate came: all is held until its subsets are loaded again */
+    bool buffering;  /* a truncate came: all is held until its subsets are loaded again */
+    bool held_empty; /* an empty batch, too: a request's answer, or that it is ready */
     coulomb_change *held;
     size_t held_count;
     size_t held_cap;

@@ -206,6 +206,7 @@ static int hand_over(struct coulomb_sub *sub, const coulomb_change *items, size_
 
     if (sub->buffering) {
         hold(sub, items, count);
+        sub->held_empty = sub->held_empty || count == 0;
         return 0;
     }
     sub->busy++;
@@ -313,13 +314,14 @@ int sub_give_held(struct coulomb_sub *sub)
     coulomb_change *held = sub->held;
     size_t count = sub->held_count;
     size_t cap = sub->held_cap;
+    bool speaks = count > 0 || sub->held_empty;
     int ended = 0;
 
     sub->held = NULL;
     sub->held_count = sub->held_cap = 0;
-    sub->buffering = false;
+    sub->buffering = sub->held_empty = false;
     heap_retain(h);
-    if (count > 0)
+    if (speaks)
         ended = hand_over(sub, held, count);
     held_free(h, held, count, cap);
     heap_release(h);
@@ -355,8 +357,11 @@ int deliver_batches(coulomb_client *c)
 
         if (b->number > last)
             break;
-        /* Found anew each time: a callback may end any subscription. */
+        /* Found anew each time: a callback may end any subscription. Who has had it goes behind the
+         * others, so that the next one is found at once. */
         while ((sub = next_sub(b->coll, b->number)) != NULL && !c->closing) {
+            list_remove(&sub->link);
+            list_push(&b->coll->subs, &sub->link);
             if (give(sub, b, &ran) < 0)
                 return client_no_memory(c);
         }

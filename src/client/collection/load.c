@@ -90,7 +90,6 @@ static int load_run(struct task *t)
         load_enter(load, LOAD_NONE);
         return COULOMB_OK;
     }
-    completion_forget(&load->answer);
     done = completion_new(coll->client, load, load_done, &load->answer);
     if (!done)
         return COULOMB_E_MEMORY;
@@ -117,6 +116,8 @@ static void load_ask(struct sub_load *load)
 
     if (!coll->has_adapter || !coll->options.on_demand)
         return;
+    completion_forget(
+        &load->answer); /* an answer to an earlier question is none to this one */
     load_enter(load, LOAD_DUE);
     task_queue(&load->load_task);
 }
@@ -482,14 +483,11 @@ void subs_synced(struct coulomb_collection *coll)
 
 /* --- The API --------------------------------------------------------------------------------------- */
 
-static int request_enter(coulomb_sub *sub, const coulomb_request_options *o)
+static int check_request(coulomb_sub *sub, const coulomb_request_options *o)
 {
     struct coulomb_collection *coll = sub->coll;
     coulomb_client *c = coll->client;
-    int code = client_enter(c);
 
-    if (code != COULOMB_OK)
-        return code;
     if (sub->dead || list_empty(&sub->link))
         return client_fail(c, COULOMB_E_ARGUMENT, "the subscription has ended");
     if (!sub->tracks)
@@ -510,10 +508,12 @@ int coulomb_sub_request(coulomb_sub *sub, const coulomb_request_options *options
     coulomb_client *c = sub->coll->client;
     coulomb_request_options o;
     struct sub_load *load;
-    int code = options_read(c, &o, sizeof(o), options, "coulomb_sub_request");
+    int code = client_enter(c);
 
     if (code == COULOMB_OK)
-        code = request_enter(sub, &o);
+        code = options_read(c, &o, sizeof(o), options, "coulomb_sub_request");
+    if (code == COULOMB_OK)
+        code = check_request(sub, &o);
     if (code == COULOMB_OK)
         code = index_auto(sub->coll, o.where);
     if (code == COULOMB_OK)
@@ -528,13 +528,17 @@ int coulomb_sub_page(coulomb_sub *sub, const coulomb_page_options *options,
 {
     coulomb_client *c = sub->coll->client;
     coulomb_page_options o;
+    coulomb_request_options r;
     struct sub_load *load;
-    int code = options_read(c, &o, sizeof(o), options, "coulomb_sub_page");
-    coulomb_request_options r = {
-        .order = o.order, .order_count = o.order_count, .limit = o.limit};
+    int code = client_enter(c);
 
     if (code == COULOMB_OK)
-        code = request_enter(sub, &r);
+        code = options_read(c, &o, sizeof(o), options, "coulomb_sub_page");
+    if (code != COULOMB_OK)
+        return code;
+    r = (coulomb_request_options){
+        .order = o.order, .order_count = o.order_count, .limit = o.limit};
+    code = check_request(sub, &r);
     if (code == COULOMB_OK && (o.limit == 0 || o.order_count == 0))
         code = client_fail(c, COULOMB_E_ARGUMENT, "a page needs an order and a limit");
     if (code != COULOMB_OK)

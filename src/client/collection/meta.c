@@ -134,25 +134,54 @@ int coulomb_sync_meta_get(coulomb_sync *sync, const char *name, const void **val
     return COULOMB_OK;
 }
 
+/* The one of the list with the next name; NULL: none. */
+static const struct sync_meta *meta_next(const struct list *l, const char *after)
+{
+    const struct sync_meta *next = NULL;
+
+    for (struct list *at = l->next; at != l; at = at->next) {
+        const struct sync_meta *m = LIST_ENTRY(at, struct sync_meta, link);
+
+        if ((!after || strcmp(m->name.ptr, after) > 0) &&
+            (!next || strcmp(m->name.ptr, next->name.ptr) <= 0))
+            next = m; /* of equal ones the last */
+    }
+    return next;
+}
+
 int coulomb_sync_meta_each(coulomb_sync *sync, const char *prefix,
                            int (*fn)(const char *name, const void *value, size_t len,
                                      void *arg),
                            void *arg)
 {
+    const struct sync_tx *s;
+    const struct sync_meta *staged = NULL;
+    struct list *at;
     int code = sync_enter(sync);
 
     if (code != COULOMB_OK)
         return code;
-    for (struct list *at = sync->coll->meta.next; at != &sync->coll->meta && code == 0;
-         at = at->next) {
+    s = sync_open(sync->coll);
+    at = sync->coll->meta.next;
+    if (s)
+        staged = meta_next(&s->meta, NULL);
+    sync->client->locked++;
+    while (code == 0 && (staged || at != &sync->coll->meta)) {
         const struct sync_meta *m = LIST_ENTRY(at, struct sync_meta, link);
+        int order = at == &sync->coll->meta ? -1 : 1;
 
-        if (strncmp(m->name.ptr, prefix, strlen(prefix)) == 0) {
-            sync->client->locked++;
-            code = fn(m->name.ptr, m->value.ptr, m->value.len, arg);
-            sync->client->locked--;
+        if (staged && order > 0)
+            order = strcmp(staged->name.ptr, m->name.ptr);
+        if (order >= 0)
+            at = at->next;
+        if (order <= 0) {
+            m = staged;
+            staged = meta_next(&s->meta, m->name.ptr);
         }
+        if (m->value.ptr && strncmp(m->name.ptr, prefix, strlen(prefix)) == 0)
+            code = fn(m->name.ptr, m->value.ptr, m->value.len, arg);
     }
+    sync->client->locked--;
     return code;
 }
 

@@ -271,7 +271,7 @@ static int check_options(struct coulomb_collection *coll,
 int snapshot_rows(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
                   struct coulomb_row ***rows, size_t *count, size_t *cap, bool *indexed)
 {
-    int columns[ORDER_COLUMNS_MAX];
+    int columns[ORDER_COLUMNS_MAX] = {0};
     void *grown;
     bool ordered = false;
     int code = check_options(coll, o);

@@ -150,6 +150,29 @@ static int write_whole(int fd, const struct buf *b)
     return fsync(fd);
 }
 
+/* The new name is on the disk, too. */
+static int sync_folder(const struct file_kind *kind)
+{
+    char *slash = strrchr(kind->path, '/');
+    size_t len = slash ? (size_t)(slash - kind->path) : 0;
+    int fd;
+    int failed;
+
+    if (len > 0)
+        *slash = '\0';
+    fd = open(len > 0 ? kind->path
+              : slash ? "/"
+                      : ".",
+              O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (len > 0)
+        *slash = '/';
+    if (fd < 0)
+        return -1;
+    failed = fsync(fd);
+    close(fd);
+    return failed;
+}
+
 static int replace_file(struct coulomb_collection *coll, const struct buf *b)
 {
     const struct file_kind *kind = coll->kind;
@@ -166,6 +189,8 @@ static int replace_file(struct coulomb_collection *coll, const struct buf *b)
         code = io_fail(coll, "can't replace", kind->path);
     if (code != COULOMB_OK)
         unlink(kind->temp);
+    else if (sync_folder(kind) != 0)
+        code = io_fail(coll, "can't sync the folder of", kind->path);
     return code;
 }
 

@@ -399,14 +399,11 @@ static void inherit(struct blob *fresh, struct blob *old)
 static void replace(struct work *w, struct item *it)
 {
     struct mutation *old = it->existing;
-    struct coulomb_tx *tx = w->tx;
-    size_t i = tx->count;
 
     inherit(&it->fresh->metadata, &old->metadata);
     inherit(&it->fresh->sync_metadata, &old->sync_metadata);
-    while (i > 0 && tx->mutations[i - 1] != old)
-        i--;
-    tx->mutations[i - 1] = it->fresh;
+    it->fresh->at = old->at;
+    w->tx->mutations[old->at] = it->fresh;
     list_remove(&old->in_key);
     local_link(it->local, it->fresh);
     mutation_free(w->client, old);
@@ -428,6 +425,7 @@ static void apply(struct work *w)
             replace(w, it);
         } else {
             local_link(it->local, it->fresh);
+            it->fresh->at = w->tx->count;
             w->tx->mutations[w->tx->count++] = it->fresh;
         }
     }

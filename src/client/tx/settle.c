@@ -57,6 +57,7 @@ static int find_sites(struct settling *s)
                 site->coll = t->coll;
                 collection_hold(site->coll);
                 edit_begin(&site->edit, site->coll);
+                site->edit.settles = true;
             }
             site->persisting += gates && !tx->gate_keys;
             site->key_gates += gates && tx->gate_keys;

@@ -34,6 +34,7 @@ int tx_make(coulomb_client *c, const coulomb_tx_options *o, struct coulomb_tx **
     tx->heap = c->heap;
     tx->refs = 1;
     tx->order = ++c->last_id;
+    tx->created_ms = client_now(c);
     tx->autocommit = !o->no_autocommit;
     tx->gate_keys = o->gate_keys != 0;
     tx->persist = o->persist;
@@ -187,10 +188,14 @@ void tx_compact(struct coulomb_tx *tx)
     size_t n = 0;
 
     for (size_t i = 0; i < tx->count; i++) {
-        if (tx->mutations[i]->tx)
-            tx->mutations[n++] = tx->mutations[i];
-        else
-            mutation_free(tx->client, tx->mutations[i]);
+        struct mutation *m = tx->mutations[i];
+
+        if (m->tx) {
+            m->at = n;
+            tx->mutations[n++] = m;
+        } else {
+            mutation_free(tx->client, m);
+        }
     }
     tx->count = n;
 }
@@ -543,6 +548,16 @@ const char *coulomb_tx_id(const coulomb_tx *tx)
 coulomb_client *coulomb_tx_client(const coulomb_tx *tx)
 {
     return tx->client;
+}
+
+int64_t coulomb_tx_created_ms(const coulomb_tx *tx)
+{
+    return tx->created_ms;
+}
+
+uint64_t coulomb_tx_order(const coulomb_tx *tx)
+{
+    return tx->order;
 }
 
 const coulomb_error *coulomb_tx_error(const coulomb_tx *tx)

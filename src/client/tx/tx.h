@@ -25,6 +25,7 @@ struct coulomb_tx {
     char *id;      /* as given, or NULL */
     char made[32]; /* else; written when it is asked for */
     uint64_t order;
+    int64_t created_ms;
     coulomb_tx_state state;
     bool autocommit;
     bool direct; /* made by one operation of a collection */

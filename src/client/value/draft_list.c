@@ -59,7 +59,7 @@ static int list_write(struct list_edit *e)
 
     e->array.items = e->items;
     if (e->array.dims > 1)
-        e->array.lengths[0] = (int32_t)(e->array.count / e->stride);
+        e->array.lengths[0] = (int32_t)e->length;
     else
         e->array.dims = 1;
     if (e->array.count == 0)
@@ -169,7 +169,8 @@ int coulomb_draft_array_splice(coulomb_draft *d, const char *column, size_t at,
     memmove(from + count * e.stride, from + remove * e.stride,
             (e.length - at - remove) * e.stride * sizeof(*from));
     put_items(&e, from, items, count);
-    e.array.count = (e.length - remove + count) * e.stride;
+    e.length = e.length - remove + count;
+    e.array.count = e.length * e.stride;
     return list_write(&e);
 }
 

@@ -33,8 +33,8 @@ static void keys_are(struct world *w, const int64_t *want, size_t count)
 
 static void unsynced_inserts_are_read_last(void **state)
 {
-    static const int64_t ours[] = {2, 3, 4, 5, 6};
-    static const int64_t theirs[] = {3, 5, 6, 4, 2};
+    static const int64_t ours[] = {0, 2, 3, 4, 5, 6};
+    static const int64_t theirs[] = {3, 5, 6, 4, 0, 2};
 
     (void)state;
     for (int compat = 0; compat < 2; compat++) {
@@ -46,6 +46,7 @@ static void unsynced_inserts_are_read_last(void **state)
         synced(w, 3, 1);
         synced(w, 5, 1);
         OK(insert(w, 4, 1, &o, NULL));
+        OK(insert(w, 0, 1, &o, NULL));
         OK(insert(w, 2, 1, NULL, NULL));
         OK(set_qty(w, 4, 9, &o, NULL)); /* keeps its place */
         OK(set_qty(w, 3, 9, NULL, NULL));
@@ -53,7 +54,7 @@ static void unsynced_inserts_are_read_last(void **state)
         OK(insert(w, 6, 1, NULL, NULL));
         poll_all(w);
         answer(w, w->open_count - 1, COULOMB_OK); /* of 6: kept of a completed one */
-        keys_are(w, compat ? theirs : ours, 5);
+        keys_are(w, compat ? theirs : ours, 6);
         OK(coulomb_tx_rollback(tx));
         coulomb_tx_release(tx);
         world_close(w);

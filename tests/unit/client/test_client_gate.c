@@ -189,12 +189,11 @@ static void a_gate_survives_an_answer_without_memory(void **state)
     (void)state;
     for (size_t n = 1; failed; n++) {
         struct world *w = gate_world();
-        int code;
 
         watch(w, COULOMB_INITIAL_ROWS);
         OK(insert(w, 1, 1, NULL, NULL));
         poll_all(w);
-        synced(w, 1, 2);
+        sync_two(w, 1, 2, 2);
         w->heap.calls = 0;
         w->heap.fail_at = n;
         answer(w, 0, COULOMB_OK);
@@ -202,14 +201,12 @@ static void a_gate_survives_an_answer_without_memory(void **state)
         w->heap.fail_at = 0;
         assert_int_equal(qty(w, 1), failed ? 1 : 2);
         if (failed) {
-            code = coulomb_sync_begin(w->sync, 0);
-            OK(code);
-            OK(sync_patch(w, 1, 3));
-            OK(coulomb_sync_commit(w->sync));
-            assert_int_equal(qty(w, 1), 1);
+            sync_two(w, 3, 4, 2);
+            assert_int_equal(coulomb_size(w->coll), 1);
         }
         poll_all(w);
-        assert_int_equal(qty(w, 1), failed ? 3 : 2);
+        assert_int_equal(qty(w, 1), 2);
+        assert_int_equal(coulomb_size(w->coll), failed ? 4 : 2);
         world_close(w);
     }
 }

@@ -278,6 +278,7 @@ static struct {
     int64_t rows[8]; /* qty by id; -1: not there */
     int later;
     int fails;
+    int bare; /* no names */
 } server;
 
 static void serve(coulomb_fetch *fetch)
@@ -287,7 +288,7 @@ static void serve(coulomb_fetch *fetch)
 
         if (server.rows[i] < 0)
             continue;
-        row_values(values, i, "x", server.rows[i]);
+        row_values(values, i, server.bare ? NULL : "x", server.rows[i]);
         OK(coulomb_fetch_row(fetch, values));
     }
     coulomb_fetch_done(fetch, server.fails ? COULOMB_E_IO : COULOMB_OK,
@@ -347,6 +348,29 @@ static void w4_what_differs_is_what_changes(void **state)
     poll_all(w);
     assert_int_equal(w->heard.batches, 1); /* nothing differs */
     assert_int_equal(server.fetches, 3);
+    world_close(w);
+}
+
+/* A column that the server has no value for any more goes. */
+static void w4_rows_are_replaced_whole(void **state)
+{
+    struct world *w = world_open();
+
+    (void)state;
+    use_polled(w, 0, 0, 0);
+    server.rows[1] = 10;
+    watch(w, COULOMB_INITIAL_ROWS);
+    server.bare = 1;
+    OK(coulomb_polled_refetch(w->coll));
+    poll_all(w);
+    assert_int_equal(w->heard.count, 1);
+    expect(w, 0, COULOMB_UPDATE, 1, 10);
+    assert_int_equal(
+        coulomb_row_get(coulomb_get(w->coll, coulomb_key_int(1)), "name").type,
+        COULOMB_ABSENT);
+    OK(coulomb_polled_refetch(w->coll));
+    poll_all(w);
+    assert_int_equal(w->heard.batches, 1);
     world_close(w);
 }
 
@@ -511,6 +535,7 @@ int main(void)
         cmocka_unit_test(w2_a_write_that_fails_fails_the_transaction),
         cmocka_unit_test(w3_an_explicit_transaction_is_accepted),
         cmocka_unit_test(w4_what_differs_is_what_changes),
+        cmocka_unit_test(w4_rows_are_replaced_whole),
         cmocka_unit_test(w4_the_transaction_settles_with_the_fetch),
         cmocka_unit_test(w4_without_refetch),
         cmocka_unit_test(w4_direct_writes),

@@ -86,6 +86,28 @@ static void f4_an_idle_collection_is_cleaned_up(void **state)
     world_close(w);
 }
 
+static void f4_never_means_never(void **state)
+{
+    struct world *w = world_open();
+    coulomb_collection_options co = world_options(w);
+
+    (void)state;
+    co.gc_time_ms = COULOMB_NEVER;
+    coulomb_collection_release(w->coll);
+    OK(coulomb_collection_new(w->c, &co, &w->coll));
+    poll_all(w);
+    assert_int_equal(coulomb_next_deadline(w->c), INT64_MAX);
+    co.gc_time_ms = 50;
+    coulomb_collection_release(w->coll);
+    OK(coulomb_collection_new(w->c, &co, &w->coll));
+    poll_all(w);
+    pass(w, 49);
+    assert_int_equal(coulomb_collection_status(w->coll), COULOMB_LOADING);
+    pass(w, 1);
+    assert_int_equal(coulomb_collection_status(w->coll), COULOMB_CLEANED_UP);
+    world_close(w);
+}
+
 struct ready {
     size_t calls;
     int code;
@@ -336,6 +358,9 @@ static void f13_f14_validation(void **state)
     assert_int_equal(coulomb_issue_count(w->c), 1);
     assert_string_equal(coulomb_issue_message(w->c, 0, &column), "must not be negative");
     assert_string_equal(column, "qty");
+    assert_int_equal(insert(w, 2, -1, NULL, NULL), COULOMB_E_SCHEMA);
+    assert_int_equal(coulomb_issue_count(w->c), 1);
+    assert_string_equal(coulomb_last_error(w->c)->column, "qty");
     assert_int_equal(set_qty(w, 1, 666, NULL, NULL), COULOMB_E_SCHEMA_ASYNC);
     assert_int_equal(qty(w, 1), 5);
     poll_all(w);
@@ -644,6 +669,7 @@ int main(void)
         cmocka_unit_test(f2_after_clean_up_it_starts_again),
         cmocka_unit_test(f3_counting_subscribers),
         cmocka_unit_test(f4_an_idle_collection_is_cleaned_up),
+        cmocka_unit_test(f4_never_means_never),
         cmocka_unit_test(f5_preloads),
         cmocka_unit_test(f6_preloads_are_answered_once_also_by_clean_up),
         cmocka_unit_test(f7_a_stop_that_fails_cleans_up_nevertheless),

@@ -151,11 +151,71 @@ static void changes_before_a_request_are_heard_before_it(void **state)
     world_close(w);
 }
 
+static void end_and_ask(coulomb_collection *coll, const coulomb_change *changes,
+                        size_t count, void *arg)
+{
+    struct world *w = arg;
+
+    (void)coll;
+    (void)changes;
+    (void)count;
+    coulomb_unsubscribe(w->sub);
+    assert_int_equal(coulomb_sub_request(w->sub, NULL, NULL), COULOMB_E_ARGUMENT);
+    w->sub = NULL;
+}
+
+static void an_ended_subscription_asks_for_nothing(void **state)
+{
+    struct world *w = world_open();
+
+    (void)state;
+    OK(coulomb_subscribe(w->coll, NULL, end_and_ask, w, &w->sub));
+    synced(w, 1, 1);
+    poll_all(w);
+    assert_null(w->sub);
+    world_close(w);
+}
+
+/* Other collections' batches are not its own. */
+static void catching_up_hears_one_collection(void **state)
+{
+    struct world *w = world_open();
+    struct heard other = {0};
+    coulomb_collection_options co = world_options(w);
+    coulomb_collection *coll;
+    coulomb_sync *first = coulomb_sync_retain(w->sync);
+    coulomb_sync *second;
+    coulomb_sub *sub;
+
+    (void)state;
+    co.id = "others";
+    OK(coulomb_collection_new(w->c, &co, &coll));
+    poll_all(w);
+    second = coulomb_sync_retain(w->sync);
+    OK(coulomb_subscribe(w->coll, NULL, hear, &w->heard, &w->sub));
+    OK(coulomb_subscribe(coll, NULL, hear, &other, &sub));
+    synced(w, 7, 7); /* into the second */
+    coulomb_sync_release(w->sync);
+    w->sync = first;
+    synced(w, 1, 1);
+    OK(coulomb_sub_request(w->sub, NULL, NULL));
+    poll_all(w);
+    assert_int_equal(w->heard.count, 1);
+    expect(w, 0, COULOMB_INSERT, 1, 1);
+    assert_int_equal(other.count, 1);
+    assert_int_equal(other.items[0].key, 7);
+    coulomb_unsubscribe(sub);
+    coulomb_sync_release(second);
+    coulomb_collection_release(coll);
+    world_close(w);
+}
+
 static void who_gets_all_asks_for_no_more(void **state)
 {
     struct world *w = world_open();
     coulomb_page_options o = page_by_qty(1);
     coulomb_request_options r;
+    coulomb_value two[2] = {coulomb_int(1), coulomb_int(2)};
 
     (void)state;
     watch(w, COULOMB_INITIAL_ROWS);
@@ -175,6 +235,13 @@ static void who_gets_all_asks_for_no_more(void **state)
     o.limit = 1;
     o.order_count = 0;
     assert_int_equal(coulomb_sub_page(w->sub, &o, NULL), COULOMB_E_LIMIT_NEEDS_ORDER);
+    o.order_count = 1;
+    o.from = two;
+    o.from_count = 2;
+    assert_int_equal(coulomb_sub_page(w->sub, &o, NULL), COULOMB_E_ARGUMENT);
+    o.from_count = 1;
+    two[0] = coulomb_text("2");
+    assert_int_equal(coulomb_sub_page(w->sub, &o, NULL), COULOMB_E_TYPE);
     world_close(w);
 }
 
@@ -512,8 +579,10 @@ static void what_a_server_is_asked_wants_no_fewer_rows(void **state)
         coulomb_and(coulomb_or(synced_is(w), qty_is(w, 1)), coulomb_not(qty_is(w, 2))),
         coulomb_and(coulomb_not(coulomb_not(coulomb_and(qty_is(w, 1), synced_is(w)))),
                     qty_is(w, 3)),
+        coulomb_and(coulomb_where(w->coll, "id", COULOMB_GT, coulomb_int(0)),
+                    synced_is(w)),
     };
-    static const size_t nodes[] = {0, 0, 0, 4, 2, 1};
+    static const size_t nodes[] = {0, 0, 0, 4, 2, 1, 1};
 
     (void)state;
     for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
@@ -570,6 +639,70 @@ static void subscribe_loading(struct world *w, coulomb_initial initial)
     poll_all(w);
 }
 
+static void a_load_that_is_refused_has_words(void **state)
+{
+    struct world *w = loading_world(1);
+    coulomb_token token;
+
+    (void)state;
+    watch(w, COULOMB_INITIAL_NONE);
+    subsets.answer = COULOMB_E_IO;
+    OK(coulomb_sub_request(w->sub, NULL, NULL));
+    poll_all(w);
+    assert_int_equal(coulomb_sub_error(w->sub)->code, COULOMB_E_IO);
+    assert_string_equal(coulomb_sub_error(w->sub)->message,
+                        coulomb_error_text(COULOMB_E_IO));
+    subsets.answer = COULOMB_PENDING;
+    OK(coulomb_sub_request(w->sub, NULL, &token));
+    poll_all(w);
+    assert_true(coulomb_loading_subset(w->coll));
+    coulomb_off(w->c, token); /* before the answer */
+    assert_false(coulomb_loading_subset(w->coll));
+    assert_int_equal(subsets.unloads, 1);
+    coulomb_complete(subsets.done[1], COULOMB_OK, NULL);
+    OK(coulomb_sub_request(w->sub, NULL, &token));
+    coulomb_off(w->c, token); /* before it was asked */
+    poll_all(w);
+    assert_int_equal(subsets.loads, 2);
+    world_close(w);
+}
+
+static char counted[16];
+
+static void on_loading_event(coulomb_collection *coll, const coulomb_event *event,
+                             void *arg)
+{
+    (void)coll;
+    (void)arg;
+    snprintf(counted + strlen(counted), sizeof(counted) - strlen(counted), "%zu",
+             event->count);
+}
+
+static void the_collection_tells_of_loading(void **state)
+{
+    struct world *w = loading_world(1);
+
+    (void)state;
+    counted[0] = '\0';
+    OK(coulomb_collection_on(w->coll, COULOMB_EVENT_LOADING_SUBSET, on_loading_event,
+                             NULL, NULL));
+    watch(w, COULOMB_INITIAL_NONE);
+    OK(coulomb_sub_request(w->sub, NULL, NULL)); /* answered at once */
+    poll_all(w);
+    assert_string_equal(counted, "");
+    subsets.answer = COULOMB_PENDING;
+    OK(coulomb_sub_request(w->sub, NULL, NULL));
+    OK(coulomb_sub_request(w->sub, NULL, NULL));
+    poll_all(w);
+    coulomb_complete(subsets.done[1], COULOMB_OK, NULL);
+    poll_all(w);
+    assert_string_equal(counted, "1");
+    coulomb_complete(subsets.done[2], COULOMB_OK, NULL);
+    poll_all(w);
+    assert_string_equal(counted, "10");
+    world_close(w);
+}
+
 static void loading_is_told_when_it_takes_time(void **state)
 {
     struct world *w = loading_world(1);
@@ -622,19 +755,73 @@ static void after_a_truncate_pages_are_asked_for_again(void **state)
     assert_ptr_equal(subsets.asked[2], subsets.asked[0]);
     assert_ptr_equal(subsets.asked[3], subsets.asked[1]);
     assert_int_equal(w->heard.batches, 0);
-    put(w, 0, "x", 10);
+    put(w, 0, "x", 9);
+    put(w, 0, "x", 10); /* an update, which is held with what it was before */
     coulomb_complete(subsets.done[2], COULOMB_OK, NULL);
     poll_all(w);
     assert_int_equal(w->heard.batches, 0); /* the other is still awaited */
     coulomb_complete(subsets.done[3], COULOMB_E_IO, "no");
     poll_all(w);
     assert_int_equal(w->heard.batches, 1);
-    assert_int_equal(w->heard.count, 6); /* five deletes, the row */
-    expect(w, 5, COULOMB_INSERT, 0, 10);
+    assert_int_equal(w->heard.count, 7); /* five deletes, the row */
+    expect(w, 5, COULOMB_INSERT, 0, 9);
+    expect(w, 6, COULOMB_UPDATE, 0, 10);
+    assert_int_equal(w->heard.items[6].previous_qty, 9);
     subsets.answer = COULOMB_OK;
     page(w, 2, &two); /* counting began anew */
     assert_int_equal(subsets.asked[4]->cursor->last_key.type, COULOMB_KEY_NONE);
     assert_int_equal(subsets.asked[4]->offset, 1);
+    world_close(w);
+}
+
+/* What is asked meanwhile is answered with what was held, also when that is nothing. */
+static void a_page_asked_for_meanwhile_is_answered(void **state)
+{
+    (void)state;
+    for (int rows = 0; rows < 2; rows++) {
+        struct world *w = loading_world(1);
+        coulomb_page_options o = page_by_qty(2);
+
+        OK(coulomb_index_new(w->coll, "qty", COULOMB_INDEX_ORDERED, NULL));
+        OK(coulomb_sync_mark_ready(w->sync));
+        watch(w, COULOMB_INITIAL_NONE);
+        page(w, 2, NULL);
+        subsets.answer = COULOMB_PENDING;
+        forget(w);
+        truncate_empty(w);
+        poll_all(w);
+        if (rows)
+            put(w, 1, "x", 1);
+        OK(coulomb_sub_page(w->sub, &o, NULL));
+        poll_all(w);
+        assert_int_equal(w->heard.batches, 0);
+        coulomb_complete(subsets.done[1], COULOMB_OK, NULL);
+        coulomb_complete(subsets.done[2], COULOMB_OK, NULL);
+        poll_all(w);
+        assert_int_equal(w->heard.batches, 1);
+        assert_int_equal(w->heard.count, rows);
+        world_close(w);
+    }
+}
+
+/* An answer to what was asked before a truncate says nothing of what is to be asked again. */
+static void an_old_answer_ends_no_new_load(void **state)
+{
+    struct world *w = loading_world(1);
+
+    (void)state;
+    synced(w, 1, 1);
+    subsets.answer = COULOMB_PENDING;
+    watch(w, COULOMB_INITIAL_ROWS);
+    truncate_empty(w);
+    coulomb_complete(subsets.done[0], COULOMB_OK, NULL);
+    poll_all(w);
+    assert_int_equal(subsets.loads, 2);
+    assert_true(coulomb_sub_loading(w->sub));
+    assert_int_equal(w->heard.batches, 0);
+    coulomb_complete(subsets.done[1], COULOMB_OK, NULL);
+    poll_all(w);
+    assert_int_equal(w->heard.count, 1);
     world_close(w);
 }
 
@@ -709,9 +896,13 @@ static void a_new_session_loads_again(void **state)
     assert_true(coulomb_sub_loading(w->sub));
     coulomb_complete(subsets.done[1], COULOMB_OK, NULL);
     assert_false(coulomb_sub_loading(w->sub));
-    coulomb_unsubscribe(w->sub);
+    OK(coulomb_collection_cleanup(w->coll));
+    OK(coulomb_collection_start(w->coll));
+    coulomb_unsubscribe(w->sub); /* before this session was asked */
     w->sub = NULL;
-    assert_int_equal(subsets.unloads, 1);
+    assert_int_equal(subsets.unloads, 0);
+    poll_all(w);
+    assert_int_equal(subsets.loads, 2);
     world_close(w);
 }
 
@@ -762,6 +953,35 @@ static void a_subscription_ends_in_the_batch_of_its_page(void **state)
         assert_int_equal(subsets.loads, 0);
         world_close(w);
     }
+}
+
+static void end_when_loading(coulomb_sub *sub, int loading, void *arg)
+{
+    struct world *w = arg;
+
+    (void)loading;
+    assert_ptr_equal(sub, w->sub);
+    coulomb_unsubscribe(sub);
+    w->sub = NULL;
+}
+
+static void a_subscription_ends_as_it_loads(void **state)
+{
+    struct world *w = loading_world(1);
+    coulomb_sub_options o;
+
+    (void)state;
+    subsets.answer = COULOMB_PENDING;
+    coulomb_options_init(&o, sizeof(o));
+    o.initial = COULOMB_INITIAL_ROWS;
+    o.on_loading = end_when_loading;
+    OK(coulomb_subscribe(w->coll, &o, hear, w, &w->sub));
+    poll_all(w);
+    assert_null(w->sub);
+    assert_int_equal(subsets.unloads, 1);
+    coulomb_complete(subsets.done[0], COULOMB_OK, NULL);
+    poll_all(w);
+    world_close(w);
 }
 
 static int load_and_end(coulomb_sync *sync, const coulomb_subset *s,
@@ -818,6 +1038,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_gives_what_was_not_sent),
         cmocka_unit_test(changes_before_a_request_are_heard_before_it),
+        cmocka_unit_test(an_ended_subscription_asks_for_nothing),
+        cmocka_unit_test(catching_up_hears_one_collection),
         cmocka_unit_test(who_gets_all_asks_for_no_more),
         cmocka_unit_test(pages_lose_and_repeat_no_equal_values),
         cmocka_unit_test(pages_equal_a_look_at_every_row),
@@ -826,13 +1048,18 @@ int main(void)
         cmocka_unit_test(a_request_goes_to_the_adapter_with_both_conditions),
         cmocka_unit_test(what_a_server_is_asked_wants_no_fewer_rows),
         cmocka_unit_test(an_eager_collection_loads_no_subsets),
+        cmocka_unit_test(a_load_that_is_refused_has_words),
+        cmocka_unit_test(the_collection_tells_of_loading),
         cmocka_unit_test(loading_is_told_when_it_takes_time),
         cmocka_unit_test(after_a_truncate_pages_are_asked_for_again),
+        cmocka_unit_test(a_page_asked_for_meanwhile_is_answered),
+        cmocka_unit_test(an_old_answer_ends_no_new_load),
         cmocka_unit_test(traffic_holds_nothing_back),
         cmocka_unit_test(what_is_held_waits_for_the_rows_of_the_load),
         cmocka_unit_test(a_new_session_loads_again),
         cmocka_unit_test(in_error_loads_wait_for_recovery),
         cmocka_unit_test(a_subscription_ends_in_the_batch_of_its_page),
+        cmocka_unit_test(a_subscription_ends_as_it_loads),
         cmocka_unit_test(an_adapter_ends_the_subscription_that_it_loads_for),
         cmocka_unit_test(an_adapter_says_its_size),
     };

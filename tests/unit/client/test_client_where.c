@@ -229,6 +229,31 @@ static void not_a_number(void **state)
     world_close(w);
 }
 
+/* NOT of unknown is unknown, however often; FALSE and TRUE decide beside it. */
+static void unknown_stays_unknown(void **state)
+{
+    struct world *w = rows_world(0);
+
+    (void)state;
+    for (int depth = 0; depth < 4; depth++) {
+        coulomb_expr *e = coulomb_where(w->coll, "f", COULOMB_EQ, coulomb_null());
+
+        for (int i = 0; i < depth; i++)
+            e = coulomb_not(e);
+        keys_are(w, e, 2, "");
+    }
+    keys_are(w,
+             coulomb_not(
+                 coulomb_and(coulomb_where(w->coll, "f", COULOMB_EQ, coulomb_null()),
+                             coulomb_where(w->coll, "f", COULOMB_EQ, coulomb_double(1)))),
+             2, "123456");
+    keys_are(w,
+             coulomb_or(coulomb_where(w->coll, "f", COULOMB_EQ, coulomb_null()),
+                        coulomb_where(w->coll, "f", COULOMB_EQ, coulomb_double(1))),
+             2, "0");
+    world_close(w);
+}
+
 static void refused(struct world *w, coulomb_expr *e, int code)
 {
     assert_null(e);
@@ -303,6 +328,7 @@ int main(void)
         cmocka_unit_test(inside_json_indexes_follow_changes),
         cmocka_unit_test(arrays),
         cmocka_unit_test(not_a_number),
+        cmocka_unit_test(unknown_stays_unknown),
         cmocka_unit_test(what_is_no_condition),
         cmocka_unit_test(conditions_are_read_and_outlive_their_collection),
     };
