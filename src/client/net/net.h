@@ -64,7 +64,7 @@ struct net_options {
                                    <0: none */
     int64_t total_timeout_ms; /* 0: none */
     size_t body_bytes_max;    /* of the answer, uncompressed; 0: 16 MiB */
-    size_t head_bytes_max;    /* of its head; 0: 1 MiB */
+    size_t head_bytes_max;    /* of its head; 0: 256 KiB */
     bool uncompressed;        /* asks for identity */
     const char *ca_file; /* PEM certificates to trust instead of the system's; NULL */
 };

@@ -18,7 +18,7 @@
 #define HEAD_TIMEOUT_MS    60000
 #define IDLE_TIMEOUT_MS    60000
 #define BODY_BYTES_MAX     (16u * 1024 * 1024)
-#define HEAD_BYTES_MAX     (1024u * 1024)
+#define HEAD_BYTES_MAX     (256u * 1024) /* curl itself takes 300 KiB at most */
 #define REDIRECTS_MAX      5L
 #define URL_BYTES_MAX      (8u * 1024 * 1024)
 

@@ -91,11 +91,11 @@ static int fail_for_now(struct shape_stream *s, struct fetch *f, const struct an
 }
 
 /* What came is not what a server would say: something in between said it, or half of it. */
-static int malformed(struct shape_stream *s, const struct answer *a, const char *why)
+static int malformed(struct shape_stream *s, int status, const char *why)
 {
     if (++s->malformed > MALFORMED_TRIES) {
         s->malformed = 0;
-        stream_error_found(s, COULOMB_E_PROTOCOL, a->status, no_body, true,
+        stream_error_found(s, COULOMB_E_PROTOCOL, status, no_body, true,
                            "%s: %s; is it a shape endpoint, and does a proxy change its "
                            "answers?",
                            s->shown_url, why);
@@ -138,7 +138,7 @@ static int fail_without_answer(struct shape_stream *s, struct fetch *f,
         return COULOMB_OK;
     case NET_REFUSED:
         if (f->code == COULOMB_E_PROTOCOL)
-            return malformed(s, a, f->why);
+            return malformed(s, a ? a->status : 0, f->why);
         stream_error_found(s, COULOMB_E_LIMIT, 0, no_body, false,
                            "%s: a message is over answer_bytes_max, %zu", s->shown_url,
                            s->answer_bytes_max);
@@ -320,11 +320,11 @@ static int success(struct shape_stream *s, struct fetch *f, const struct answer 
     if (a->status == 204)
         return nothing_new(s, f, a);
     if (!a->json)
-        return malformed(s, a, "the answer is no JSON");
+        return malformed(s, a->status, "the answer is no JSON");
     if (lacks)
         return lacks_headers(s, a, missing);
     if (f->code == COULOMB_E_PROTOCOL)
-        return malformed(s, a, f->why);
+        return malformed(s, a->status, f->why);
     if (f->code == COULOMB_E_MEMORY)
         return fail_for_now(s, f, NULL);
     return take_log(s, f, a);
@@ -381,7 +381,7 @@ static int events_closed(struct shape_stream *s, struct fetch *f, const struct a
     struct net_backoff b = {EVENTS_BACKOFF_MS, EVENTS_BACKOFF_MAX_MS, 2};
 
     if (f->code == COULOMB_E_PROTOCOL)
-        return malformed(s, a, f->why);
+        return malformed(s, a->status, f->why);
     if (f->code == COULOMB_E_LIMIT || f->end == NET_TOO_LARGE) {
         /* More than may be held at once: by long answers it comes in parts. */
         s->state.mode = SYNC_SYNCING;

@@ -82,6 +82,7 @@ struct stream_message {
 /* A column of the shape, from electric-schema (section 2.5). */
 struct stream_column {
     char *name;
+    size_t name_len;
     char *pg_type; /* pg_type.typname, of arrays the element's; "" when not told */
     int dims;      /* of arrays, as declared; 0: none */
     bool not_null;

@@ -31,12 +31,17 @@ void schema_release(struct schema *s)
     heap_shared_free(s->heap, s);
 }
 
+static struct slice name_of(const struct stream_column *c)
+{
+    return slice_make(c->name, c->name_len);
+}
+
 size_t schema_find(const struct schema *s, struct slice name, size_t guess)
 {
-    if (guess < s->count && slice_eq(name, slice_of(s->columns[guess].name)))
+    if (guess < s->count && slice_eq(name, name_of(&s->columns[guess])))
         return guess;
     for (size_t i = 0; i < s->count; i++) {
-        if (slice_eq(name, slice_of(s->columns[i].name)))
+        if (slice_eq(name, name_of(&s->columns[i])))
             return i;
     }
     return SIZE_MAX;
@@ -96,6 +101,7 @@ struct schema *schema_typed(struct heap *h, const coulomb_column *columns, size_
         struct stream_column *c = &s->columns[s->count++];
 
         c->name = copy_text(h, slice_of(columns[i].name));
+        c->name_len = strlen(columns[i].name);
         c->pg_type = copy_text(h, SLICE_LIT(""));
         c->type = columns[i].type;
         c->element = columns[i].type == COULOMB_ARRAY ? columns[i].element : COULOMB_NULL;
@@ -161,6 +167,7 @@ static bool add_column(struct schema *s, struct slice name, const struct told *t
     struct slice type = slice_make(t->type, t->type_len);
 
     c->name = copy_text(s->heap, name);
+    c->name_len = name.len;
     c->pg_type = copy_text(s->heap, type);
     s->count++;
     c->dims = t->dims > 0 ? t->dims : 0;
@@ -196,13 +203,12 @@ static bool complete_column(struct schema *s, struct slice name, const struct to
 static bool count_columns(struct slice header, size_t *count)
 {
     struct json_reader r;
-    enum json_event e;
     bool ok;
 
     *count = 0;
     json_reader_init(&r, header);
     ok = json_next(&r) == JSON_OBJECT_BEGIN;
-    while (ok && (e = json_next(&r)) == JSON_NAME) {
+    while (ok && json_next(&r) == JSON_NAME) {
         struct told t;
 
         ok = json_next(&r) == JSON_OBJECT_BEGIN && read_told(&r, &t);

@@ -518,7 +518,7 @@ static int look(struct subset *u)
         return fail(u, COULOMB_E_LIMIT, "the answer is over answer_bytes_max");
     if (f->end != NET_DONE || f->code == COULOMB_E_MEMORY)
         return fail_for_now(u, NULL);
-    if (!a->json)
+    if (!a || !a->json)
         return fail(u, COULOMB_E_PROTOCOL, "the answer is no JSON");
     return answered(u, a);
 }

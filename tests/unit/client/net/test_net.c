@@ -405,6 +405,7 @@ struct parts {
     pthread_cond_t changed;
     int status;
     char body[64];
+    size_t len;
     bool pause;
     bool paused;
     bool ended;
@@ -438,7 +439,9 @@ static enum net_verdict part_body(struct slice bytes, void *arg)
         p->paused = true;
         v = NET_PAUSE;
     } else {
-        strncat(p->body, bytes.ptr, bytes.len);
+        assert_true(p->len + bytes.len < sizeof(p->body));
+        memcpy(p->body + p->len, bytes.ptr, bytes.len);
+        p->len += bytes.len;
     }
     pthread_cond_signal(&p->changed);
     pthread_mutex_unlock(&p->mutex);
@@ -540,7 +543,7 @@ static void many_at_once(void **state)
     }
     poll_until(w->c, all_called, seen);
     for (int i = 0; i < 100; i++)
-        assert_int_equal(atoi(seen[i].body), i); // NOLINT(cert-err34-c): digits of ours
+        assert_int_equal(strtol(seen[i].body, NULL, 10), i);
 }
 
 /* --- Memory ----------------------------------------------------------------------------------------- */
