@@ -134,9 +134,9 @@ int electric_refresh(struct electric *e, uint64_t *number);
 
 /* --- rows.c ----------------------------------------------------------------------------------- */
 
-/* One message that changes rows; *row, perhaps with columns absent, is the caller's. */
+/* One message that changes rows; *out, its row, perhaps with columns absent, is the caller's. */
 int rows_change(struct electric *e, const struct stream_message *m,
-                struct coulomb_row **row);
+                struct coulomb_row **out);
 /* A snapshot's end: of a subset whose rows were gathered, or of the log. */
 int rows_snapshot_end(struct electric *e, const struct stream_message *m);
 int rows_move(struct electric *e, const struct stream_message *m);
