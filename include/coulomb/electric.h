@@ -63,6 +63,9 @@ typedef struct coulomb_electric_options {
     /* Updates and deletes bring whole rows. Needed when the key is not (part of) the table's primary
      * key. */
     int replica_full;
+    /* On demand they do anyway, so that a row is there when an update makes it one that somebody asked
+     * for. With this they don't: such rows are missed until they are asked for again. */
+    int partial_updates;
     const coulomb_pair *extra; /* more parameters of the query */
     size_t extra_count;
     const coulomb_pair *headers;

@@ -43,6 +43,7 @@ struct shape_stream {
     bool stopped;
     unsigned pauses;
     bool changes_only;
+    bool whole_rows;
     bool from_now;
     enum stream_phase phase;
     bool up_to_date;
@@ -94,6 +95,7 @@ int shape_stream_new(coulomb_client *c, const struct stream_options *o,
     s->callbacks = o->callbacks;
     s->arg = o->arg;
     s->changes_only = o->log == STREAM_LOG_CHANGES_ONLY;
+    s->whole_rows = o->replica == STREAM_REPLICA_FULL;
     s->from_now = o->from_now;
     snprintf(s->key, sizeof(s->key), "%s?table=%s&where=%s", o->url,
              o->table ? o->table : "", o->where ? o->where : "");

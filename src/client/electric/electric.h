@@ -62,6 +62,7 @@ struct electric {
     /* What the app said; texts lie in the pool. */
     struct pool pool;
     coulomb_electric_options options; /* but collection, extra and headers */
+    bool whole_rows;                  /* updates and deletes bring them */
     struct stream_param *extra;
     struct net_header *fixed_headers;
     struct list params; /* struct setting */
@@ -133,9 +134,9 @@ int electric_refresh(struct electric *e, uint64_t *number);
 
 /* --- rows.c ----------------------------------------------------------------------------------- */
 
-/* One message that changes rows; *row, perhaps with columns absent, is the caller's. */
+/* One message that changes rows; *out, its row, perhaps with columns absent, is the caller's. */
 int rows_change(struct electric *e, const struct stream_message *m,
-                struct coulomb_row **row);
+                struct coulomb_row **out);
 /* A snapshot's end: of a subset whose rows were gathered, or of the log. */
 int rows_snapshot_end(struct electric *e, const struct stream_message *m);
 int rows_move(struct electric *e, const struct stream_message *m);
@@ -162,6 +163,8 @@ void load_arrived(struct electric *e, uint64_t number);
 void loads_refetch(struct electric *e);
 /* Subsets that were loaded before a refetch are not all there again. */
 bool loads_reloading(const struct electric *e);
+/* Somebody asked for rows like this one. */
+bool loads_want(struct electric *e, const struct coulomb_row *row);
 /* The session ends: all are answered. */
 void loads_stop(struct electric *e);
 

@@ -10,7 +10,7 @@ struct known_row {
     struct list gone; /* known.gone, while it is */
     uint32_t view;    /* that brought it last; 0: none */
     bool has_txid;
-    uint64_t txid; /* of the log, since the view; 32 bits */
+    uint64_t txid; /* the log's last; 32 bits */
 };
 
 static coulomb_key key_of(const void *item)
@@ -110,6 +110,13 @@ int known_add(struct known *k, coulomb_key key)
     return find_or_make(k, key) ? COULOMB_OK : COULOMB_E_MEMORY;
 }
 
+bool known_has(const struct known *k, coulomb_key key)
+{
+    const struct known_row *row = find(k, key);
+
+    return row && !is_gone(row);
+}
+
 /* --- The log ------------------------------------------------------------------------------------- */
 
 static const struct known_view *find_view(const struct known *k, uint32_t number)
@@ -202,6 +209,17 @@ int known_view(struct known *k, const struct stream_snapshot *snapshot, uint32_t
     return COULOMB_OK;
 }
 
+/* The row is of a later state than the view: by the log, or by another view. */
+static bool is_older(const struct known *k, const struct known_view *v,
+                     const struct known_row *row)
+{
+    const struct known_view *had = find_view(k, row->view);
+
+    if (row->has_txid && !view_sees(&v->view, row->txid))
+        return true;
+    return had && had != v && had->view.xmin >= v->view.xmax;
+}
+
 int known_loaded(struct known *k, coulomb_key key, uint32_t view,
                  enum known_verdict *verdict)
 {
@@ -210,12 +228,10 @@ int known_loaded(struct known *k, coulomb_key key, uint32_t view,
 
     if (!row)
         return COULOMB_E_MEMORY;
-    *verdict =
-        v && row->has_txid && !view_sees(&v->view, row->txid) ? KNOWN_PASS : KNOWN_TAKE;
+    *verdict = v && is_older(k, v, row) ? KNOWN_PASS : KNOWN_TAKE;
     if (*verdict == KNOWN_PASS)
         return COULOMB_OK;
     row->view = view;
-    row->has_txid = false;
     mark_there(k, row);
     return COULOMB_OK;
 }

@@ -43,6 +43,9 @@ void known_clear(struct known *k);
 /* A row that is there, of an earlier session. COULOMB_E_MEMORY, likewise below. */
 int known_add(struct known *k, coulomb_key key);
 
+/* It is loaded. */
+bool known_has(const struct known *k, coulomb_key key);
+
 enum known_verdict { KNOWN_TAKE, KNOWN_PASS };
 
 /* What to do with a message of the log. insert: it brings the whole row. */

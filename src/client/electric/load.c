@@ -595,6 +595,28 @@ void loads_refetch(struct electric *e)
     task_queue(&e->load_task);
 }
 
+static bool spec_wants(struct electric *e, const struct spec *s,
+                       const struct coulomb_row *row)
+{
+    coulomb_meta meta = {.synced = 1};
+    int is = s->where ? expr_eval(s->where, row, meta, &e->client->scratch) : 1;
+
+    return is == 1 || is == COULOMB_E_MEMORY; /* who knows */
+}
+
+bool loads_want(struct electric *e, const struct coulomb_row *row)
+{
+    for (struct list *l = e->loaded.next; l != &e->loaded; l = l->next) {
+        if (spec_wants(e, LIST_ENTRY(l, struct spec, link), row))
+            return true;
+    }
+    for (struct list *l = e->loads.next; l != &e->loads; l = l->next) {
+        if (spec_wants(e, entry(l)->spec, row))
+            return true;
+    }
+    return false;
+}
+
 void loads_stop(struct electric *e)
 {
     task_cancel(&e->load_task);

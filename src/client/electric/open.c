@@ -84,6 +84,8 @@ static int keep_options(struct electric *e, const coulomb_electric_options *o)
     e->options.columns = keep_list(p, o->columns, o->column_count, &failed);
     e->options.key_columns = NULL;
     keep_pairs(e, o, &failed);
+    e->whole_rows =
+        o->replica_full || (o->mode == COULOMB_ON_DEMAND && !o->partial_updates);
     return failed ? client_no_memory(e->client) : COULOMB_OK;
 }
 

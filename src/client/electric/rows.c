@@ -17,7 +17,7 @@ int rows_check_key(struct electric *e, const struct stream_batch *batch)
 {
     bool told = false;
 
-    if (e->key_checked || e->options.replica_full || e->key_count == 0)
+    if (e->key_checked || e->whole_rows || e->key_count == 0)
         return COULOMB_OK;
     for (size_t i = 0; i < batch->column_count; i++)
         told = told || batch->columns[i].pk_index >= 0;
@@ -56,7 +56,7 @@ static int make_row(struct electric *e, const struct stream_message *m,
     why[sizeof(why) - 1] = '\0';
     return client_fail(e->client, code, "an %s of %s: %s%s", kind_name(m->kind),
                        e->coll->id, why,
-                       code == COULOMB_E_UNDEFINED_KEY && !e->options.replica_full
+                       code == COULOMB_E_UNDEFINED_KEY && !e->whole_rows
                            ? "; with replica_full every message has the whole row"
                            : "");
 }
@@ -227,25 +227,44 @@ static void mark(struct electric *e, const struct stream_message *m, coulomb_key
         (void)known_logged(&e->known, key, gone, h->txids, h->txid_count);
 }
 
-static enum known_verdict ask(const struct electric *e, const struct stream_message *m,
-                              coulomb_key key)
+/* A row that is not loaded becomes one that somebody asked for. */
+static bool enters(struct electric *e, const struct stream_message *m,
+                   const struct coulomb_row *row)
+{
+    return m->kind == STREAM_UPDATE && e->whole_rows && loads_want(e, row);
+}
+
+/* *whole: the row is put, whatever is there. */
+static enum known_verdict ask(struct electric *e, const struct stream_message *m,
+                              const struct coulomb_row *row,
+                              const struct coulomb_row *old, bool *whole)
 {
     const struct stream_headers *h = m->headers;
+    coulomb_key key = row_key(old ? old : row);
 
+    *whole = m->kind == STREAM_INSERT || old;
     if (e->options.mode != COULOMB_ON_DEMAND)
         return KNOWN_TAKE;
-    return known_ask(&e->known, key, m->kind == STREAM_INSERT, h->txids, h->txid_count);
+    if (known_ask(&e->known, key, m->kind == STREAM_INSERT, h->txids, h->txid_count) ==
+        KNOWN_TAKE)
+        return KNOWN_TAKE;
+    if (known_has(&e->known, key) || !enters(e, m, row))
+        return KNOWN_PASS;
+    *whole = true;
+    return known_ask(&e->known, row_key(row), true, h->txids, h->txid_count);
 }
 
 /* Takes the row on success. old: as it was, under another key. */
 static int take(struct electric *e, const struct stream_message *m,
-                struct coulomb_row *row, const struct coulomb_row *old)
+                struct coulomb_row *row, const struct coulomb_row *old, bool whole)
 {
     bool gone = m->kind == STREAM_DELETE;
-    enum sync_op_type type = m->kind == STREAM_INSERT || old ? OP_INSERT : OP_UPDATE;
+    enum sync_op_type type = whole ? OP_INSERT : OP_UPDATE;
     coulomb_key key = row_key(row);
     int code = reserve(e, key);
 
+    if (code == COULOMB_OK && old)
+        code = reserve(e, row_key(old));
     if (code == COULOMB_OK && old)
         code = stage_delete(e, row_key(old));
     if (code == COULOMB_OK)
@@ -257,6 +276,22 @@ static int take(struct electric *e, const struct stream_message *m,
     mark(e, m, key, gone);
     if (gone)
         row_release(row);
+    return COULOMB_OK;
+}
+
+/* A row whose end the log has told is not brought back by a view that has not seen it. Takes the row on
+ * success. */
+static int pass(struct electric *e, const struct stream_message *m,
+                struct coulomb_row *row)
+{
+    coulomb_key key = row_key(row);
+
+    if (m->kind == STREAM_DELETE && !known_has(&e->known, key)) {
+        if (reserve(e, key) != COULOMB_OK)
+            return COULOMB_E_MEMORY;
+        mark(e, m, key, true);
+    }
+    row_release(row);
     return COULOMB_OK;
 }
 
@@ -380,6 +415,7 @@ int rows_change(struct electric *e, const struct stream_message *m,
 {
     struct coulomb_row *row;
     struct coulomb_row *old = NULL;
+    bool whole;
     int code = learn_relation(e, m->headers);
 
     if (code == COULOMB_OK)
@@ -391,10 +427,10 @@ int rows_change(struct electric *e, const struct stream_message *m,
         row_retain(row);
         if (is_subset_row(e, m))
             code = gather(e, m, row);
-        else if (ask(e, m, row_key(old ? old : row)) == KNOWN_TAKE)
-            code = take(e, m, row, old);
+        else if (ask(e, m, row, old, &whole) == KNOWN_TAKE)
+            code = take(e, m, row, old, whole);
         else
-            row_release(row);
+            code = pass(e, m, row);
         if (code != COULOMB_OK)
             row_release(row);
     }

@@ -13,9 +13,16 @@ void seen_init(struct seen *s, struct heap *h)
 
 /* --- Rings ------------------------------------------------------------------------------------- */
 
+static size_t ring_place(const struct txid_ring *r, size_t i)
+{
+    size_t at = r->first + i;
+
+    return at < r->cap ? at : at - r->cap;
+}
+
 static uint32_t ring_at(const struct txid_ring *r, size_t i)
 {
-    return r->items[(r->first + i) % r->cap];
+    return r->items[ring_place(r, i)];
 }
 
 /* Room for n more, or as many as there may be. */
@@ -46,19 +53,21 @@ static int ring_reserve(struct heap *h, struct txid_ring *r, size_t n)
 /* With room reserved; the oldest goes when there is none. */
 static void ring_push(struct txid_ring *r, uint32_t txid)
 {
+    if (r->cap == 0)
+        return; /* nobody reserved any */
     if (r->count > 0 && ring_at(r, r->count - 1) == txid)
         return;
     if (r->count == r->cap)
-        r->first = (r->first + 1) % r->cap;
+        r->first = ring_place(r, 1);
     else
         r->count++;
-    r->items[(r->first + r->count - 1) % r->cap] = txid;
+    r->items[ring_place(r, r->count - 1)] = txid;
 }
 
 static bool ring_has(const struct txid_ring *r, uint32_t txid)
 {
     for (size_t i = 0; i < r->count; i++) {
-        if (r->items[(r->first + i) % r->cap] == txid)
+        if (ring_at(r, i) == txid)
             return true;
     }
     return false;

@@ -438,7 +438,7 @@ static int open_stream(struct electric *e, const struct resume *r)
         .param_count = o->param_count,
         .columns = o->columns,
         .column_count = o->column_count,
-        .replica = o->replica_full ? STREAM_REPLICA_FULL : STREAM_REPLICA_DEFAULT,
+        .replica = e->whole_rows ? STREAM_REPLICA_FULL : STREAM_REPLICA_DEFAULT,
         .log = on_demand ? STREAM_LOG_CHANGES_ONLY : STREAM_LOG_FULL,
         .extra = e->extra,
         .extra_count = o->extra_count,
