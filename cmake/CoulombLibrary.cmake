@@ -1,7 +1,7 @@
 # libcoulomb, shared and static, from the modules of src/client and what they use of base, json and
 # sql; its headers, pkg-config file and CMake package.
 
-set(COULOMB_CLIENT_MODULES loop value collection tx kinds)
+set(COULOMB_CLIENT_MODULES loop value collection tx kinds net stream electric server)
 set(client_objects $<TARGET_OBJECTS:coulomb_client>)
 foreach(module IN LISTS COULOMB_CLIENT_MODULES)
     list(APPEND client_objects $<TARGET_OBJECTS:coulomb_client_${module}>)
@@ -15,7 +15,7 @@ target_include_directories(libcoulomb INTERFACE
     $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>)
 # Only members that something asks for come out of the archives.
 target_link_libraries(libcoulomb PRIVATE
-    coulomb_sql coulomb_json coulomb_base coulomb::xxhash coulomb::threads m)
+    coulomb_sql coulomb_json coulomb_base coulomb::xxhash coulomb::curl coulomb::threads m)
 target_link_options(libcoulomb PRIVATE -Wl,--as-needed -Wl,--no-undefined)
 if(COULOMB_SANITIZE)
     set_target_properties(libcoulomb PROPERTIES EXCLUDE_FROM_ALL ON)

@@ -32,6 +32,19 @@ function(coulomb_preload_libraries)
     endforeach()
 endfunction()
 
+# tests/support/programs/<name>.c: build/<preset>/tests/<name>, a program on the client's internals
+# that tests from outside drive.
+function(coulomb_test_programs)
+    file(GLOB files CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/support/programs/*.c")
+    foreach(file IN LISTS files ITEMS "${CMAKE_SOURCE_DIR}/examples/chat.c")
+        get_filename_component(name "${file}" NAME_WE)
+        add_executable(${name} "${file}")
+        target_link_libraries(${name} PRIVATE coulomb_options coulomb_client)
+        set_target_properties(${name} PROPERTIES
+            RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+    endforeach()
+endfunction()
+
 # tests/unit/<module path>/test_*.c: one cmocka executable each, named after the
 # file, linked with that module and what it depends on. Files that share state
 # machinery across modules live under tests/unit/server or tests/unit/cli.
@@ -47,6 +60,9 @@ function(coulomb_unit_tests)
             set_target_properties(${name} PROPERTIES
                 RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
             target_link_libraries(${name} PRIVATE coulomb_test_support ${module})
+            if(path MATCHES "^client/") # they open a whole client
+                target_link_libraries(${name} PRIVATE coulomb_client)
+            endif()
             add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
             set_tests_properties(${name} PROPERTIES
                 LABELS "unit;${path}" TIMEOUT 300)

@@ -6,8 +6,9 @@
  *   coulomb_post() may be called from another.
  * - The library calls back only in coulomb_poll(), but for *functional arguments*, which do
  *   their work inside the call that takes them and may not call the client: key functions,
- *   comparators, validators, where functions, coulomb_each's. (A draft function may use its
- *   draft; the function of coulomb_tx_mutate and on_mutate may do everything.)
+ *   comparators, validators, where functions, coulomb_each's, an adapter's functions for
+ *   metadata. (A draft function may use its draft; the function of coulomb_tx_mutate and
+ *   on_mutate may do everything.)
  * - Functions return COULOMB_OK (0) or a negative code, and then leave things as they were
  *   and the detail in coulomb_last_error(). A failed allocation is COULOMB_E_MEMORY.
  * - Parameters are borrowed for the call. A pointer that is returned is borrowed from the
@@ -52,6 +53,7 @@ typedef struct coulomb_result coulomb_result;
 typedef struct coulomb_index coulomb_index;
 typedef struct coulomb_paced coulomb_paced;
 typedef struct coulomb_issues coulomb_issues;
+typedef struct coulomb_blob coulomb_blob;
 
 /* A registration; 0 is none. coulomb_off() ends it, after which no call follows. */
 typedef uint64_t coulomb_token;
@@ -164,7 +166,26 @@ COULOMB_API void coulomb_options_init(void *options, size_t size);
     X(UPDATE_ITEM_NOT_FOUND, -514, "no row to update has that key",                      \
       "UpdateOperationItemNotFoundError")                                                \
     X(DELETE_ITEM_NOT_FOUND, -515, "no row to delete has that key",                      \
-      "DeleteOperationItemNotFoundError")
+      "DeleteOperationItemNotFoundError")                                                \
+    X(FETCH, -600, "the server refused a request", "FetchError")                         \
+    X(NETWORK, -601, "the server could not be reached", "")                              \
+    X(MISSING_HEADERS, -602, "an answer lacks headers of the protocol",                  \
+      "MissingHeadersError")                                                             \
+    X(PROTOCOL, -603, "an answer is not what the protocol says", "")                     \
+    X(STUCK, -604, "the same request is answered in the same way for ever", "")          \
+    X(STREAM_STOPPED, -605, "the stream was stopped", "")                                \
+    X(STREAM_MODE, -606, "subsets are for streams of changes only", "")                  \
+    X(MISSING_URL, -607, "a stream needs a url", "MissingShapeUrlError")                 \
+    X(MISSING_HANDLE, -608, "an offset needs its shape's handle",                        \
+      "MissingShapeHandleError")                                                         \
+    X(RESERVED_PARAM, -609, "that parameter is the protocol's own",                      \
+      "ReservedParamError")                                                              \
+    X(CREDENTIALS, -610, "no credentials could be had", "")                              \
+    X(REFUSED, -611, "the server refused it", "")                                        \
+    X(TXID, -620, "that is no transaction id", "ExpectedNumberInAwaitTxIdError")         \
+    X(TXID_TIMEOUT, -621, "the transaction did not come back in time",                   \
+      "TimeoutWaitingForTxIdError")                                                      \
+    X(MATCH_TIMEOUT, -622, "no message matched in time", "TimeoutWaitingForMatchError")
 
 enum coulomb_code {
     COULOMB_OK = 0,
@@ -199,10 +220,12 @@ COULOMB_API const char *coulomb_error_text(int code);
 
 /* --- What can be injected -------------------------------------------------------------- */
 
-/* All memory that outlives a call is taken here, and the scratch of calls except what the
- * parsers of numerics, json and arrays need, which comes from malloc and is freed before the
- * call returns. realloc_fn(NULL, n) is an allocation; n is never 0. */
+/* All memory of a client is taken here, with the scratch of its calls. (What is given no client,
+ * coulomb_value_compare, coulomb_value_print and coulomb_json_get, has its scratch from malloc
+ * and frees it before it returns.) realloc_fn(NULL, n) is an allocation; n is never 0. */
 typedef struct coulomb_allocator {
+    /* Both are called by whoever calls coulomb_post(), and by the client's I/O thread once something
+     * reads from a server; so they have to be safe for threads. libcurl takes its own memory. */
     void *(*realloc_fn)(void *ptr, size_t size, void *arg);
     void (*free_fn)(void *ptr, void *arg);
     void *arg;

@@ -52,10 +52,47 @@ struct json_reader {
 };
 
 void json_reader_init(struct json_reader *r, struct slice input);
+/* With scratch from mem (NULL: malloc). */
+void json_reader_init_from(struct json_reader *r, struct slice input,
+                           const struct mem *mem);
 void json_reader_fini(struct json_reader *r);
 enum json_event json_next(struct json_reader *r);
 /* After a BEGIN event or NAME: skips the value whole; false on error. After another value
  * nothing is left to skip. */
 bool json_skip(struct json_reader *r, enum json_event event);
+/* After NAME: the input from here on (a colon, a value …) as far as it goes. */
+struct slice json_rest(const struct json_reader *r);
+/* After NAME: when the input goes on with exactly these bytes, a colon and one whole value that some
+ * reader has read before, passes over them. */
+bool json_pass(struct json_reader *r, struct slice known);
+
+/* Cuts an array that arrives in pieces into its elements' texts, which a reader then reads: it
+ * balances brackets and knows strings, no more. An element that lies within one piece is given out
+ * in place. */
+enum json_split {
+    JSON_SPLIT_MORE,    /* the piece is used up */
+    JSON_SPLIT_ELEMENT, /* *element: valid until the next call */
+    JSON_SPLIT_END,     /* the array is closed; of the rest only blanks are allowed */
+    JSON_SPLIT_ERROR    /* see json_splitter.error; for ever */
+};
+
+struct json_splitter {
+    struct buf pending; /* the beginning of an element from earlier pieces */
+    const char
+        *error; /* a constant sentence; "out of memory" and "too large" are possible */
+    int state;
+    unsigned depth; /* within the element */
+    bool in_string;
+    bool escaped;
+};
+
+/* max_bytes: of one element. */
+void json_splitter_init(struct json_splitter *s, size_t max_bytes);
+void json_splitter_fini(struct json_splitter *s);
+/* Takes from the front of *input what it gives out or keeps. */
+enum json_split json_split(struct json_splitter *s, struct slice *input,
+                           struct slice *element);
+/* At the end of the input: whether it was a whole array, or nothing but blanks. */
+bool json_split_complete(const struct json_splitter *s);
 
 #endif

@@ -36,12 +36,18 @@ enum state {
 static const char unexpected_end[] = "unexpected end of input";
 static const char unexpected_byte[] = "unexpected byte";
 
-void json_reader_init(struct json_reader *r, struct slice input)
+void json_reader_init_from(struct json_reader *r, struct slice input,
+                           const struct mem *mem)
 {
     memset(r, 0, sizeof(*r));
     r->input = input;
     r->state = WANT_VALUE;
-    buf_init(&r->scratch, input.len);
+    buf_init_from(&r->scratch, input.len, mem);
+}
+
+void json_reader_init(struct json_reader *r, struct slice input)
+{
+    json_reader_init_from(r, input, NULL);
 }
 
 void json_reader_fini(struct json_reader *r)
@@ -438,5 +444,20 @@ bool json_skip(struct json_reader *r, enum json_event event)
         if (json_next(r) == JSON_ERROR)
             return false;
     }
+    return true;
+}
+
+struct slice json_rest(const struct json_reader *r)
+{
+    return slice_make(r->input.ptr + r->pos, r->input.len - r->pos);
+}
+
+bool json_pass(struct json_reader *r, struct slice known)
+{
+    if ((enum state)r->state != WANT_COLON || r->input.len - r->pos < known.len ||
+        memcmp(r->input.ptr + r->pos, known.ptr, known.len) != 0)
+        return false;
+    r->pos += known.len;
+    value_done(r);
     return true;
 }

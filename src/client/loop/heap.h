@@ -5,6 +5,7 @@
 #ifndef COULOMB_CLIENT_LOOP_HEAP_H
 #define COULOMB_CLIENT_LOOP_HEAP_H
 
+#include "base/mem.h"
 #include "coulomb/client.h"
 
 struct heap {
@@ -12,6 +13,7 @@ struct heap {
     size_t refs;
     size_t bytes;
     size_t rows;
+    struct mem mem; /* the same memory, for arenas and buffers */
 };
 
 /* NULL: no memory. One reference. */
@@ -24,6 +26,9 @@ void *heap_zalloc(struct heap *h, size_t n);
 /* The old block stays when there is no memory. */
 void *heap_realloc(struct heap *h, void *ptr, size_t old_bytes, size_t new_bytes);
 void heap_free(struct heap *h, void *ptr, size_t n); /* NULL is fine */
+/* The same for memory that threads share: not counted, any thread. ptr NULL: an allocation. */
+void *heap_shared(struct heap *h, void *ptr, size_t n);
+void heap_shared_free(struct heap *h, void *ptr); /* NULL is fine */
 
 /* Bytes of one owner. */
 struct blob {
@@ -39,6 +44,17 @@ void heap_free_str(struct heap *h, char *text);
 
 /* Room for `want` items in an array of *cap: grows by half. COULOMB_E_MEMORY leaves it. */
 int heap_grow(struct heap *h, void **items, size_t *cap, size_t want, size_t item_bytes);
+
+/* What a module above keeps with an object of one below: freed with it. */
+struct attachment {
+    void (*free)(struct heap *h, struct attachment *a);
+};
+
+static inline void attachment_free(struct heap *h, struct attachment *a)
+{
+    if (a)
+        a->free(h, a);
+}
 
 /* Small pieces that are freed together. */
 struct pool_block;

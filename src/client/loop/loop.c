@@ -57,6 +57,7 @@ static void client_init(coulomb_client *c, struct heap *h,
         o->queued_changes_max > 0 ? o->queued_changes_max : QUEUED_CHANGES_DEFAULT;
     c->tx_mutations_max =
         o->tx_mutations_max > 0 ? o->tx_mutations_max : TX_MUTATIONS_DEFAULT;
+    c->compat = (o->flags & COULOMB_COMPAT_TANSTACK) != 0;
     c->seed = (uint64_t)(uintptr_t)c ^ (uint64_t)clock_mono_us() << 20;
     list_init(&c->tasks);
     list_init(&c->timers);
@@ -65,7 +66,8 @@ static void client_init(coulomb_client *c, struct heap *h,
     list_init(&c->transactions);
     list_init(&c->paced);
     list_init(&c->batches);
-    arena_init(&c->scratch, SCRATCH_MAX_BYTES);
+    list_init(&c->servers);
+    arena_init_from(&c->scratch, SCRATCH_MAX_BYTES, &h->mem);
     c->posts_end = &c->posts;
     c->fds[0] = c->fds[1] = -1;
 }
@@ -117,8 +119,13 @@ void client_release(coulomb_client *c)
         struct post *p = c->posts;
 
         c->posts = p->next;
-        h->allocator.free_fn(p, h->allocator.arg);
+        if (p->embedded)
+            p->fn(NULL, p->arg);
+        else
+            heap_shared_free(h, p);
     }
+    if (c->shapes)
+        c->shapes_free(c);
     if (c->fds[0] >= 0) {
         close(c->fds[0]);
         close(c->fds[1]);
@@ -343,22 +350,37 @@ void coulomb_off(coulomb_client *c, coulomb_token token)
 
 /* --- The poll ------------------------------------------------------------------------------- */
 
+/* The mutex is held. */
+static void append_post(coulomb_client *c, struct post *p)
+{
+    p->next = NULL;
+    *c->posts_end = p;
+    c->posts_end = &p->next;
+}
+
 int coulomb_post(coulomb_client *c, void (*fn)(coulomb_client *c, void *arg), void *arg)
 {
-    struct heap *h = c->heap;
-    struct post *p;
+    struct post *p = heap_shared(c->heap, NULL, sizeof(*p));
 
-    /* Not counted in the heap, whose figures are the owner's thread's. */
-    p = h->allocator.realloc_fn(NULL, sizeof(*p), h->allocator.arg);
     if (!p)
         return COULOMB_E_MEMORY;
     *p = (struct post){.fn = fn, .arg = arg};
     pthread_mutex_lock(&c->mutex);
-    *c->posts_end = p;
-    c->posts_end = &p->next;
+    append_post(c, p);
     pthread_mutex_unlock(&c->mutex);
     client_wake(c);
     return COULOMB_OK;
+}
+
+void client_post(coulomb_client *c, struct post *p)
+{
+    pthread_mutex_lock(&c->mutex);
+    if (!p->queued) {
+        p->embedded = p->queued = true;
+        append_post(c, p);
+    }
+    pthread_mutex_unlock(&c->mutex);
+    client_wake(c);
 }
 
 static struct post *take_posts(coulomb_client *c)
@@ -387,11 +409,20 @@ static int run_posts(coulomb_client *c)
         struct post *p = all;
 
         all = p->next;
+        if (p->embedded) {
+            /* From here on it may be queued again; its owner may free it. */
+            pthread_mutex_lock(&c->mutex);
+            p->queued = false;
+            pthread_mutex_unlock(&c->mutex);
+            p->fn(c->closing ? NULL : c, p->arg);
+            ran++;
+            continue;
+        }
         if (!c->closing) {
             p->fn(c, p->arg);
             ran++;
         }
-        c->heap->allocator.free_fn(p, c->heap->allocator.arg);
+        heap_shared_free(c->heap, p);
     }
     return ran;
 }

@@ -38,6 +38,8 @@ struct post {
     struct post *next;
     void (*fn)(coulomb_client *c, void *arg);
     void *arg;
+    bool embedded; /* client_post's: its owner's memory */
+    bool queued;   /* of those, under the client's mutex */
 };
 
 struct issue {
@@ -73,6 +75,7 @@ struct coulomb_client {
     void *log_arg;
     size_t queued_changes_max;
     size_t tx_mutations_max;
+    bool compat;   /* COULOMB_COMPAT_TANSTACK */
     uint64_t seed; /* of hashes */
 
     struct list tasks;
@@ -89,6 +92,12 @@ struct coulomb_client {
     uint64_t last_batch;
     uint64_t last_id;
     struct coulomb_tx *ambient; /* top of the stack */
+    struct net *net;            /* NULL until something reads from a server */
+    void (*net_close)(coulomb_client *c);
+    struct shapes *shapes; /* what streams remember of shapes; NULL likewise */
+    void (*shapes_free)(coulomb_client *c);
+    struct list servers; /* of server/ */
+    void (*servers_close)(coulomb_client *c);
     size_t collection_count;
     size_t tx_count;
     size_t sub_count;
@@ -139,6 +148,11 @@ void client_log(const coulomb_client *c, int level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Makes the descriptor readable. */
 void client_wake(coulomb_client *c);
+
+/* coulomb_post for what has its post embedded, so that it can't fail: queued once, however often.
+ * Any thread, until the client is closed. When the client is gone first, fn gets NULL for it, and
+ * only gives up what it holds. */
+void client_post(coulomb_client *c, struct post *p);
 
 void task_init(struct task *t, coulomb_client *c, int (*run)(struct task *t));
 void task_queue(struct task *t);  /* once, however often */
