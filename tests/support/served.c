@@ -64,7 +64,8 @@ static void find_binary(char out[PATH_MAX])
     out[n > 0 ? n : 0] = '\0';
     for (int i = 0; i < 2 && (slash = strrchr(out, '/')) != NULL; i++)
         *slash = '\0';
-    strncat(out, "/coulomb", PATH_MAX - strlen(out) - 1);
+    size_t len = strlen(out);
+    snprintf(out + len, PATH_MAX - len, "/coulomb");
 }
 
 static _Noreturn void become_server(const struct served *s)

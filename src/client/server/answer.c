@@ -42,7 +42,7 @@ static void read_number(struct write_answer *a, const char *name, struct slice t
         a->has_txid = true;
         a->txid = (uint32_t)strtoul(number, NULL, 10);
     } else if (strcmp(name, "mutation") == 0) {
-        a->refusal.mutation = atoi(number);
+        a->refusal.mutation = (int)strtol(number, NULL, 10);
     }
 }
 
