@@ -49,8 +49,11 @@ COULOMB_API coulomb_server *coulomb_server_retain(coulomb_server *server);
 COULOMB_API void coulomb_server_release(coulomb_server *server);
 COULOMB_API coulomb_client *coulomb_server_client(const coulomb_server *server);
 
-/* Somebody else, or a newer token of the same; NULL: nobody. Requests that follow use it; shape
- * tokens of the one before are not used any more. */
+/* A newer token, or somebody else's (by the token's "sub"); NULL: nobody. Requests that follow use it,
+ * shape tokens are exchanged anew. What another user wrote and was not sent yet fails with
+ * COULOMB_E_CREDENTIALS; while nobody is signed in it waits. Collections keep the rows that the
+ * former user saw until the new one's have come, or for good when there are none to see: release
+ * them before. */
 COULOMB_API COULOMB_MUST_CHECK int coulomb_server_set_token(coulomb_server *server,
                                                             const char *auth_token);
 

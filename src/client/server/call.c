@@ -24,6 +24,7 @@ struct server_call {
     bool resent;            /* its caller sends it again itself */
     unsigned attempts;
     uint64_t generation;
+    uint64_t user; /* who began it */
     struct net_call *net;
     struct timer again;
     server_call_fn *fn;
@@ -187,6 +188,10 @@ static void start(struct server_call *call)
 {
     struct credentials_set set;
 
+    if (call->user != call->server->user) {
+        deliver(call, NULL, COULOMB_E_CREDENTIALS, ANOTHER_USER);
+        return;
+    }
     if (credentials_want(call->server->auth, &call->waiter, &set) == COULOMB_PENDING)
         return;
     int code = send(call, &set);
@@ -216,6 +221,7 @@ int server_call(struct coulomb_server *server, const struct server_call_options 
     credentials_waiter_init(&call->waiter);
     call->waiter.ready = on_credentials;
     timer_init(&call->again, c, begin);
+    call->user = server->user;
     call->method = o->method;
     call->timeout_ms = o->timeout_ms > 0 ? o->timeout_ms : TIMEOUT_MS;
     call->retry_until_ms = o->retry_ms == 0  ? INT64_MIN

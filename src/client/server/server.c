@@ -75,6 +75,21 @@ static int renew(struct credentials *cr, bool refused, void *arg)
     return COULOMB_PENDING;
 }
 
+/* Takes the token. Signing out is not another user yet: who it was may come back. */
+static void take_token(struct coulomb_server *server, char *token)
+{
+    char *subject = token ? token_subject(server->heap, token) : NULL;
+
+    if (subject && server->subject && strcmp(subject, server->subject) != 0)
+        server->user++;
+    if (subject) {
+        heap_free_str(server->heap, server->subject);
+        server->subject = subject;
+    }
+    heap_free_str(server->heap, server->token);
+    server->token = token;
+}
+
 int coulomb_server_set_token(coulomb_server *server, const char *auth_token)
 {
     char *token = auth_token ? heap_strdup(server->heap, auth_token) : NULL;
@@ -86,8 +101,7 @@ int coulomb_server_set_token(coulomb_server *server, const char *auth_token)
         heap_free_str(server->heap, token);
         return code;
     }
-    heap_free_str(server->heap, server->token);
-    server->token = token;
+    take_token(server, token);
     server->token_serial++;
     credentials_expire_at(server->auth, INT64_MIN);
     shapes_expire(server);
@@ -107,6 +121,7 @@ static void server_free(struct coulomb_server *server)
     heap_free_str(h, server->secret);
     heap_free_str(h, server->ca_file);
     heap_free_str(h, server->token);
+    heap_free_str(h, server->subject);
     heap_free(h, server, sizeof(*server));
     client_release(c);
 }
@@ -157,7 +172,8 @@ static int copy_options(struct coulomb_server *server, const coulomb_server_opti
     server->url = heap_strdup(h, o->url);
     server->secret = o->secret ? heap_strdup(h, o->secret) : NULL;
     server->ca_file = o->ca_file ? heap_strdup(h, o->ca_file) : NULL;
-    server->token = o->auth_token ? heap_strdup(h, o->auth_token) : NULL;
+    if (o->auth_token)
+        take_token(server, heap_strdup(h, o->auth_token));
     server->token_serial = 1;
     if (!server->url || (o->secret && !server->secret) ||
         (o->ca_file && !server->ca_file) || (o->auth_token && !server->token))

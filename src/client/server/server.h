@@ -2,6 +2,8 @@
 #ifndef COULOMB_CLIENT_SERVER_SERVER_H
 #define COULOMB_CLIENT_SERVER_SERVER_H
 
+#define ANOTHER_USER "another user signed in before it was sent"
+
 #include "client/net/credentials.h"
 #include "client/net/net.h"
 #include "client/tx/tx.h"
@@ -21,6 +23,9 @@ struct coulomb_server {
     char *token;
     uint64_t token_serial; /* of the token that there is */
     uint64_t used_serial;  /* of the one that credentials were made of */
+    char *
+        subject; /* whose token it is, or was before nobody was signed in; NULL: not known */
+    uint64_t user; /* counts who was signed in: what one began is not done as another */
     struct credentials *auth;
     struct coulomb_completion *signing; /* sign_in is to answer */
     uint64_t random;
@@ -57,7 +62,8 @@ struct server_call_options {
     bool resent; /* the caller does that itself; else without retry_ms it is sent once */
 };
 
-/* As who is signed in: 401 renews. *out (may be NULL) is valid until fn. Errors are set. */
+/* As who is signed in: 401 renews. When somebody else is before it was sent (again) it ends with
+ * COULOMB_E_CREDENTIALS. *out (may be NULL) is valid until fn. Errors are set. */
 int server_call(struct coulomb_server *server, const struct server_call_options *o,
                 server_call_fn *fn, void *arg, struct server_call **out);
 void server_call_cancel(struct server_call *call);
@@ -89,6 +95,13 @@ bool answer_read_list(struct heap *h, struct slice body, struct write_answer *ou
 /* A member that is a string, terminated and owned; NULL: it is not there, or no memory. */
 char *answer_string(struct heap *h, struct slice body, const char *name);
 
+/* --- Tokens (token.c) ------------------------------------------------------------------- */
+
+/* When it ends, in seconds of 1970; 0: it does not say. */
+int64_t token_end_s(struct heap *h, const char *token);
+/* Whose it is, owned; NULL: it does not say, or no memory. */
+char *token_subject(struct heap *h, const char *token);
+
 /* --- Tables (table.c) ------------------------------------------------------------------ */
 
 /* A collection's table: its `server`. */
@@ -119,7 +132,7 @@ void writes_close(struct coulomb_server *server);
 
 /* --- Tokens for shapes (shapes.c) ------------------------------------------------------- */
 
-/* Another user: they are asked for anew. */
+/* Another token: they are asked for anew. */
 void shapes_expire(struct coulomb_server *server);
 
 #endif

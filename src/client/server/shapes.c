@@ -4,16 +4,14 @@
  * with the last of them.
  */
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "client/server/server.h"
 #include "json/json.h"
 
-#define BODY_BYTES_MAX  (64u * 1024)
-#define TOKEN_BYTES_MAX (64u * 1024)
-#define EARLY_S         10 /* before its end a token is exchanged */
+#define BODY_BYTES_MAX (64u * 1024)
+#define EARLY_S        10 /* before its end a token is exchanged */
 
 struct shape_token {
     struct list link; /* server.shapes */
@@ -21,6 +19,7 @@ struct shape_token {
     coulomb_credentials *credentials;
     struct blob body;         /* the exchange's, which also names it */
     struct server_call *call; /* renewing; NULL: not */
+    uint64_t user;            /* who is */
 };
 
 static void put_request(struct buf *out, const char *table, const coulomb_pair *params,
@@ -72,88 +71,12 @@ static char *token_of(struct coulomb_server *server, const struct net_answer *an
     return NULL;
 }
 
-/* --- When a token ends ----------------------------------------------------------------------------- */
-
-static int digit_of(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '-' ? 62 : c == '_' ? 63 : -1;
-}
-
-/* base64url without padding; false: it is none. */
-static bool decode(struct slice text, struct buf *out)
-{
-    uint32_t bits = 0;
-    unsigned have = 0;
-
-    for (size_t i = 0; i < text.len; i++) {
-        int digit = digit_of(text.ptr[i]);
-
-        if (digit < 0)
-            return false;
-        bits = bits << 6 | (uint32_t)digit;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            buf_putc(out, (char)(bits >> have & 0xff));
-        }
-    }
-    return !out->failed;
-}
-
-static int64_t read_exp(struct heap *h, struct slice payload)
-{
-    struct json_reader r;
-    int64_t exp = 0;
-
-    json_reader_init_from(&r, payload, &h->mem);
-    if (json_next(&r) == JSON_OBJECT_BEGIN) {
-        while (json_next(&r) == JSON_NAME) {
-            bool found = slice_eq(r.text, slice_of("exp"));
-
-            if (!found && json_skip(&r, JSON_NAME))
-                continue;
-            if (found && json_next(&r) == JSON_NUMBER) {
-                char number[32];
-                size_t n = r.text.len < 31 ? r.text.len : 31;
-
-                memcpy(number, r.text.ptr, n);
-                number[n] = '\0';
-                exp = strtoll(number, NULL, 10);
-            }
-            break;
-        }
-    }
-    json_reader_fini(&r);
-    return exp;
-}
-
-/* In seconds of 1970; 0: it does not say. Only its holder's hint: the server decides. */
-static int64_t end_of(struct heap *h, const char *token)
-{
-    const char *from = strchr(token, '.');
-    const char *to = from ? strchr(from + 1, '.') : NULL;
-    struct buf payload;
-    int64_t exp = 0;
-
-    buf_init_from(&payload, TOKEN_BYTES_MAX, &h->mem);
-    if (to && decode(slice_make(from + 1, (size_t)(to - from - 1)), &payload))
-        exp = read_exp(h, buf_slice(&payload));
-    buf_fini(&payload);
-    return exp;
-}
-
 /* --- Credentials ------------------------------------------------------------------------------------- */
 
 static int hold(struct shape_token *s, const char *token)
 {
     coulomb_client *c = s->server->client;
-    int64_t left_s = end_of(s->server->heap, token) - clock_wall_us() / 1000000;
+    int64_t left_s = token_end_s(c->heap, token) - clock_wall_us() / 1000000;
     size_t bytes = strlen(token) + sizeof("Bearer ");
     char *value = heap_alloc(c->heap, bytes);
 
@@ -170,6 +93,8 @@ static int hold(struct shape_token *s, const char *token)
     return code;
 }
 
+static int begin(struct shape_token *s);
+
 static void on_answer(const struct net_answer *answer, int code, const char *message,
                       void *arg)
 {
@@ -180,6 +105,12 @@ static void on_answer(const struct net_answer *answer, int code, const char *mes
     s->call = NULL;
     if (code == COULOMB_E_CLOSED)
         return;
+    if (s->user != server->user) { /* it is for who was signed in before */
+        code = begin(s);
+        if (code != COULOMB_OK)
+            coulomb_credentials_answer(s->credentials, code, NULL);
+        return;
+    }
     token = token_of(server, answer, &code, &message);
     if (token)
         code = hold(s, token);
@@ -187,14 +118,20 @@ static void on_answer(const struct net_answer *answer, int code, const char *mes
     coulomb_credentials_answer(s->credentials, code, message);
 }
 
+static int begin(struct shape_token *s)
+{
+    s->user = s->server->user;
+    return exchange(s->server, slice_make(s->body.ptr, s->body.len), on_answer, s,
+                    &s->call);
+}
+
 static int renew(coulomb_credentials *credentials, int refused, void *arg)
 {
-    struct shape_token *s = arg;
+    int code;
 
     (void)credentials;
     (void)refused;
-    int code =
-        exchange(s->server, slice_make(s->body.ptr, s->body.len), on_answer, s, &s->call);
+    code = begin(arg);
     return code == COULOMB_OK ? COULOMB_PENDING : code;
 }
 

@@ -25,6 +25,7 @@ struct write {
     struct coulomb_tx *tx; /* held */
     struct coulomb_completion *done;
     struct buf body;
+    uint64_t user; /* who wrote it */
     int64_t give_up_ms;
 };
 
@@ -331,8 +332,8 @@ static void on_answer(const struct net_answer *answer, int code, const char *mes
 
 /* --- Sending ---------------------------------------------------------------------------------------- */
 
-/* Rolled back before they were sent. */
-static void drop_settled(struct coulomb_server *server)
+/* Rolled back before they were sent, or written by who was signed in before. */
+static void drop_others(struct coulomb_server *server)
 {
     for (struct list *l = server->writes.next, *next; l != &server->writes; l = next) {
         struct write *w = LIST_ENTRY(l, struct write, link);
@@ -340,7 +341,15 @@ static void drop_settled(struct coulomb_server *server)
         next = l->next;
         if (w->tx->state != COULOMB_TX_PERSISTING)
             finish(server, w, COULOMB_OK, NULL);
+        else if (w->user != server->user)
+            finish(server, w, COULOMB_E_CREDENTIALS, ANOTHER_USER);
     }
+}
+
+/* Somebody was, wrote, and has gone: nothing of that is sent as nobody. */
+static bool is_signed_out(const struct coulomb_server *server)
+{
+    return server->subject && !server->token && !server->options.sign_in;
 }
 
 static size_t gather(struct coulomb_server *server, struct buf *body)
@@ -373,8 +382,10 @@ int writes_pump(struct task *t)
 
     if (server->sending || timer_is_set(&server->retry))
         return COULOMB_OK;
-    drop_settled(server);
-    if (list_empty(&server->writes))
+    drop_others(server);
+    if (!list_empty(&server->writes) && is_signed_out(server))
+        try_later(server, NULL, "nobody is signed in");
+    if (list_empty(&server->writes) || is_signed_out(server))
         return COULOMB_OK;
     buf_init_from(&body, BODY_BYTES_MAX, &server->heap->mem);
     server->sending_count = gather(server, &body);
@@ -406,6 +417,7 @@ int coulomb_server_persist(coulomb_tx *tx, coulomb_collection *coll,
     tx_retain(tx);
     w->tx = tx;
     w->done = done;
+    w->user = server->user;
     w->give_up_ms = give_up_at(server);
     buf_init_from(&w->body, BODY_BYTES_MAX, &server->heap->mem);
     int code = server->closed ? COULOMB_E_CLOSED

@@ -646,6 +646,80 @@ static void shape_tokens(void **state)
     close_world(w);
 }
 
+/* The payloads are {"sub":"amira"}, {"sub":"amira","n":1} and {"sub":"ben"}. */
+#define AMIRA       "e30.eyJzdWIiOiJhbWlyYSJ9.x"
+#define AMIRA_NEWER "e30.eyJzdWIiOiJhbWlyYSIsIm4iOjF9.y"
+#define BEN         "e30.eyJzdWIiOiJiZW4ifQ.z"
+
+static void nobody_writes_as_another(void **state)
+{
+    struct world *w;
+    coulomb_server_options o;
+    coulomb_tx *sent, *waits, *mine;
+
+    (void)state;
+    coulomb_options_init(&o, sizeof(o));
+    o.auth_token = AMIRA;
+    w = open_with(&o);
+    sent = set_title(w, 1, "a");
+    assert_true(has_request(w, 1));
+    waits = set_title(w, 2, "b");
+    assert_true(coulomb_poll(w->c) >= 0);
+    /* A newer token of hers, and signing out and in again, change nothing. */
+    OK(coulomb_server_set_token(w->server, AMIRA_NEWER));
+    OK(coulomb_server_set_token(w->server, NULL));
+    OK(coulomb_server_set_token(w->server, AMIRA_NEWER));
+    httpd_reply(w->h, NULL, 200, "", LIST("true", DONE(1)));
+    completes(w, sent);
+    assert_true(has_request(w, 2));
+    assert_non_null(strstr(httpd_request(w->h, 1), AMIRA_NEWER));
+    mine = set_title(w, 3, "c");
+    assert_true(coulomb_poll(w->c) >= 0);
+    OK(coulomb_server_set_token(w->server, BEN));
+    /* What was under way as hers counts; what was not sent is never sent as his. */
+    httpd_reply(w->h, NULL, 200, "", LIST("true", DONE(2)));
+    completes(w, waits);
+    fails(w, mine, COULOMB_E_CREDENTIALS);
+    coulomb_tx_release(mine);
+    mine = set_title(w, 1, "d");
+    httpd_reply(w->h, NULL, 200, "", LIST("true", DONE(3)));
+    completes(w, mine);
+    assert_non_null(strstr(httpd_request(w->h, 2), BEN));
+    assert_null(strstr(httpd_request(w->h, 2), "\"c\""));
+    /* While nobody is signed in it waits. */
+    OK(coulomb_server_set_token(w->server, NULL));
+    mine = set_title(w, 1, "e");
+    for (int i = 0; i < 20; i++)
+        assert_true(coulomb_poll(w->c) >= 0);
+    assert_int_equal(httpd_count(w->h), 3);
+    OK(coulomb_server_set_token(w->server, BEN));
+    assert_true(has_request(w, 4));
+    httpd_reply(w->h, NULL, 200, "", LIST("true", DONE(4)));
+    completes(w, mine);
+    close_world(w);
+}
+
+static void what_is_asked_again_is_not_asked_as_another(void **state)
+{
+    struct world *w = open_world();
+    struct got g = {0};
+
+    (void)state;
+    OK(coulomb_server_set_token(w->server, AMIRA));
+    OK(coulomb_server_shape_token(w->server, "t", NULL, 0, on_token, &g));
+    assert_true(has_request(w, 1));
+    httpd_push(w->h, NULL, "HTTP/1.1 2", 10, HTTPD_RESET, 0);
+    OK(coulomb_server_set_token(w->server, BEN));
+    for (int i = 0; i < 4000 && g.calls == 0; i++) {
+        assert_true(coulomb_poll(w->c) >= 0);
+        w->now_ms += 5;
+        clock_sleep_ms(1);
+    }
+    assert_int_equal(g.calls, 1);
+    assert_int_equal(g.code, COULOMB_E_CREDENTIALS);
+    close_world(w);
+}
+
 /* --- Shapes as collections --------------------------------------------------------------------------- */
 
 static bool is_ready(void *arg)
@@ -819,6 +893,8 @@ int main(void)
         cmocka_unit_test(without_sign_in_a_refusal_stands),
         cmocka_unit_test(requests),
         cmocka_unit_test(shape_tokens),
+        cmocka_unit_test(nobody_writes_as_another),
+        cmocka_unit_test(what_is_asked_again_is_not_asked_as_another),
         cmocka_unit_test(shapes_share_their_token),
         cmocka_unit_test(allocations_that_fail),
         cmocka_unit_test(a_client_can_close_at_any_time),
