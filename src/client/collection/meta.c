@@ -73,6 +73,12 @@ int coulomb_sync_row_meta_get(coulomb_sync *sync, coulomb_key key, const void **
     return COULOMB_OK;
 }
 
+static int by_name(const struct sync_meta *a, const struct sync_meta *b)
+{
+    return slice_cmp((struct slice){a->name.ptr, a->name.len},
+                     (struct slice){b->name.ptr, b->name.len});
+}
+
 static struct sync_meta *meta_find(const struct list *l, const char *name)
 {
     for (struct list *at = l->prev; at != l; at = at->prev) {
@@ -135,15 +141,17 @@ int coulomb_sync_meta_get(coulomb_sync *sync, const char *name, const void **val
 }
 
 /* What the transaction (NULL: none) has staged under the next name; NULL: nothing. */
-static const struct sync_meta *staged_next(const struct sync_tx *s, const char *after)
+static const struct sync_meta *staged_next(const struct sync_tx *s,
+                                           const struct sync_meta *after)
 {
     const struct sync_meta *next = NULL;
 
     for (struct list *at = s ? s->meta.next : NULL; s && at != &s->meta; at = at->next) {
         const struct sync_meta *m = LIST_ENTRY(at, struct sync_meta, link);
 
-        if ((!after || strcmp(m->name.ptr, after) > 0) &&
-            (!next || strcmp(m->name.ptr, next->name.ptr) <= 0))
+        if (after && by_name(m, after) <= 0)
+            continue;
+        if (!next || by_name(m, next) <= 0)
             next = m; /* of equal ones the last */
     }
     return next;
@@ -156,26 +164,25 @@ int coulomb_sync_meta_each(coulomb_sync *sync, const char *prefix,
 {
     const struct sync_tx *s;
     const struct sync_meta *staged;
-    struct list *at;
+    struct list *end;
     int code = sync_enter(sync);
 
     if (code != COULOMB_OK)
         return code;
     s = sync_open(sync->coll);
-    at = sync->coll->meta.next;
     staged = staged_next(s, NULL);
+    end = &sync->coll->meta;
     sync->client->locked++;
-    while (code == 0 && (staged || at != &sync->coll->meta)) {
-        const struct sync_meta *m = LIST_ENTRY(at, struct sync_meta, link);
-        int order = at == &sync->coll->meta ? -1 : 1;
+    for (struct list *at = end->next; code == 0 && (staged || at != end);) {
+        bool committed = at != end;
+        const struct sync_meta *m = LIST_ENTRY(at, struct sync_meta, link); /* if so */
+        int order = staged && committed ? by_name(staged, m) : committed ? 1 : -1;
 
-        if (staged && order > 0)
-            order = strcmp(staged->name.ptr, m->name.ptr);
         if (order >= 0)
             at = at->next;
-        if (order <= 0) {
+        if (staged && order <= 0) {
             m = staged;
-            staged = staged_next(s, m->name.ptr);
+            staged = staged_next(s, m);
         }
         if (m->value.ptr && strncmp(m->name.ptr, prefix, strlen(prefix)) == 0)
             code = fn(m->name.ptr, m->value.ptr, m->value.len, arg);

@@ -392,6 +392,22 @@ static int tables(coulomb_draft *d)
     OK(coulomb_draft_array_push(d, "ai", coulomb_int(7)));
     assert_int_equal(coulomb_draft_array_push(d, "ai", cube), COULOMB_E_TYPE);
     at[0] = 0;
+    OK(coulomb_draft_unset(d, "ai"));
+    table = (coulomb_array){.element = COULOMB_INT64,
+                            .dims = 6,
+                            .count = 1,
+                            .items = items[1],
+                            .lengths = {1, 1, 1, 1, 1, 1}};
+    assert_int_equal(coulomb_draft_array_push(d, "ai", cube), COULOMB_E_TYPE);
+    table.dims = 5;
+    OK(coulomb_draft_array_push(d, "ai", cube));
+    list_is(d, "{{{{{{1}}}}}}");
+    table.count = 0; /* an empty one has no shape */
+    OK(coulomb_draft_unset(d, "ai"));
+    assert_int_equal(coulomb_draft_array_push(d, "ai", cube), COULOMB_E_TYPE);
+    assert_int_equal(coulomb_draft_array_push(d, "ai", coulomb_array_value(NULL)),
+                     COULOMB_E_TYPE);
+    OK(coulomb_draft_array_push(d, "ai", coulomb_int(7)));
     OK(coulomb_draft_array_set(d, "ai", at, 1, coulomb_null()));
     list_is(d, "{NULL}");
     assert_int_equal(coulomb_draft_array_set(d, "a", at, 1, coulomb_text("first")),

@@ -548,6 +548,36 @@ static void w4_errors_and_retries(void **state)
     world_close(w);
 }
 
+/* One fetch runs at a time, whatever an older session's says. */
+static void w4_one_fetch_at_a_time(void **state)
+{
+    struct world *w = world_open();
+    coulomb_fetch *old;
+
+    (void)state;
+    use_polled(w, 0, 0, 0);
+    server.later = 1;
+    watch(w, COULOMB_INITIAL_ROWS);
+    old = server.open;
+    OK(coulomb_collection_cleanup(w->coll));
+    OK(coulomb_collection_start(w->coll));
+    poll_all(w);
+    assert_int_equal(server.fetches, 2);
+    server.rows[1] = 5;
+    serve(old);
+    assert_int_equal(coulomb_size(w->coll), 0);
+    OK(coulomb_polled_refetch(w->coll));
+    poll_all(w);
+    assert_int_equal(server.fetches, 2); /* the second runs still */
+    serve(server.open);
+    poll_all(w);
+    assert_int_equal(coulomb_size(w->coll), 1);
+    assert_int_equal(server.fetches, 3);
+    serve(server.open);
+    poll_all(w);
+    world_close(w);
+}
+
 /* Each run of failures has its retries. */
 static void w4_retries_begin_anew(void **state)
 {
@@ -622,6 +652,7 @@ int main(void)
         cmocka_unit_test(w4_without_refetch),
         cmocka_unit_test(w4_direct_writes),
         cmocka_unit_test(w4_errors_and_retries),
+        cmocka_unit_test(w4_one_fetch_at_a_time),
         cmocka_unit_test(w4_retries_begin_anew),
         cmocka_unit_test(w4_intervals_deferring_and_clean_up),
     };

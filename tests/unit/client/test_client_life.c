@@ -146,6 +146,24 @@ static void f5_preloads(void **state)
     world_close(w);
 }
 
+/* Cleaned up and started again before anybody was told: it waits on. */
+static void f5_a_preload_waits_for_what_begins_anew(void **state)
+{
+    struct world *w = world_open();
+    struct ready a = {0, 0};
+
+    (void)state;
+    OK(coulomb_collection_preload(w->coll, on_ready, &a, NULL));
+    OK(coulomb_collection_cleanup(w->coll));
+    OK(coulomb_collection_start(w->coll));
+    poll_all(w);
+    assert_int_equal(a.calls, 0);
+    OK(coulomb_sync_mark_ready(w->sync));
+    poll_all(w);
+    assert_int_equal(a.calls, 1);
+    world_close(w);
+}
+
 static int refuse_to_start(coulomb_sync *sync, void *arg)
 {
     (void)sync;
@@ -307,6 +325,67 @@ static void f11_events(void **state)
     world_close(w);
 }
 
+struct log_lines {
+    size_t lost;
+};
+
+static void note_lost(int level, const char *line, void *arg)
+{
+    struct log_lines *l = arg;
+
+    (void)level;
+    l->lost += strstr(line, "event=collection.events_lost") != NULL;
+}
+
+struct counts {
+    size_t items[400];
+    size_t count;
+};
+
+static void note_count(coulomb_collection *coll, const coulomb_event *event, void *arg)
+{
+    struct counts *c = arg;
+
+    (void)coll;
+    c->items[c->count++] = event->count;
+}
+
+/* Of more events than are kept between two polls the newest come, in order. */
+static void f11_the_newest_events_are_kept(void **state)
+{
+    struct world *w = calloc(1, sizeof(*w));
+    coulomb_client_options o;
+    coulomb_collection_options co;
+    struct log_lines lines = {0};
+    struct counts counts = {{0}, 0};
+    coulomb_sub *subs[100];
+
+    (void)state;
+    assert_non_null(w);
+    coulomb_options_init(&o, sizeof(o));
+    o.allocator = (coulomb_allocator){world_realloc, world_free, &w->heap};
+    o.log = note_lost;
+    o.log_arg = &lines;
+    OK(coulomb_client_open(&o, &w->c));
+    co = world_options(w);
+    OK(coulomb_collection_new(w->c, &co, &w->coll));
+    OK(coulomb_collection_on(w->coll, COULOMB_EVENT_SUBSCRIBERS, note_count, &counts,
+                             NULL));
+    poll_all(w);
+    for (int i = 0; i < 100; i++)
+        OK(coulomb_subscribe(w->coll, NULL, hear, &w->heard, &subs[i]));
+    for (int i = 0; i < 100; i++)
+        coulomb_unsubscribe(subs[i]);
+    poll_all(w);
+    assert_int_equal(counts.count, 128);
+    assert_int_equal(lines.lost, 200 - 128);
+    for (size_t i = 0; i < 28; i++)
+        assert_int_equal(counts.items[i], 73 + i);
+    for (size_t i = 28; i < 128; i++)
+        assert_int_equal(counts.items[i], 127 - i);
+    world_close(w);
+}
+
 static coulomb_completion *loads[4];
 static size_t load_count;
 
@@ -443,6 +522,12 @@ static void f15_auto_index(void **state)
     snapshot_of(w, coulomb_and(q(w, COULOMB_GT, 1), q(w, COULOMB_LT, 9)), 1, 0);
     snapshot_of(w, q(w, COULOMB_EQ, 1), 1, 0);
     assert_int_equal(coulomb_index_count(w->coll), 1);
+    snapshot_of(
+        w,
+        coulomb_and(coulomb_where(w->coll, "id", COULOMB_GT, coulomb_int(1)),
+                    coulomb_where(w->coll, "name", COULOMB_GT, coulomb_text("a"))),
+        1, 0);
+    assert_int_equal(coulomb_index_count(w->coll), 3); /* one for each */
     coulomb_collection_release(w->coll);
     w->coll = plain;
     world_close(w);
@@ -737,6 +822,7 @@ int main(void)
         cmocka_unit_test(f4_an_idle_collection_is_cleaned_up),
         cmocka_unit_test(f4_never_means_never),
         cmocka_unit_test(f5_preloads),
+        cmocka_unit_test(f5_a_preload_waits_for_what_begins_anew),
         cmocka_unit_test(f5_an_adapter_that_does_not_start),
         cmocka_unit_test(f6_preloads_are_answered_once_also_by_clean_up),
         cmocka_unit_test(f7_a_stop_that_fails_cleans_up_nevertheless),
@@ -744,6 +830,7 @@ int main(void)
         cmocka_unit_test(f9_in_error_mutations_fail),
         cmocka_unit_test(f10_transitions),
         cmocka_unit_test(f11_events),
+        cmocka_unit_test(f11_the_newest_events_are_kept),
         cmocka_unit_test(f12_loading_until_all_are_settled),
         cmocka_unit_test(f13_f14_validation),
         cmocka_unit_test(f15_auto_index),
