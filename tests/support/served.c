@@ -3,6 +3,7 @@
 #include <ftw.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,6 +68,15 @@ static void find_binary(char out[PATH_MAX])
     strncat(out, "/coulomb", PATH_MAX - strlen(out) - 1);
 }
 
+static bool has_secret(const struct served *s)
+{
+    for (size_t i = 0; s->settings[i]; i++) {
+        if (strncmp(s->settings[i], "ELECTRIC_SECRET=", 16) == 0)
+            return true;
+    }
+    return false;
+}
+
 static _Noreturn void become_server(const struct served *s)
 {
     static const char *const inherited[] = {
@@ -90,7 +100,8 @@ static _Noreturn void become_server(const struct served *s)
     snprintf(text[n++], sizeof(text[0]), "ELECTRIC_STORAGE_DIR=%s", s->dir);
     snprintf(text[n++], sizeof(text[0]), "ELECTRIC_PORT=%d", s->port);
     snprintf(text[n++], sizeof(text[0]), "COULOMB_LISTEN=127.0.0.1");
-    snprintf(text[n++], sizeof(text[0]), "ELECTRIC_INSECURE=true");
+    if (!has_secret(s))
+        snprintf(text[n++], sizeof(text[0]), "ELECTRIC_INSECURE=true");
     for (size_t i = 0; s->settings[i]; i++)
         snprintf(text[n++], sizeof(text[0]), "%s", s->settings[i]);
     for (size_t i = 0; i < n; i++)
