@@ -41,8 +41,9 @@ COULOMB_API void coulomb_client_close(coulomb_client *c);
 
 /* Runs what is due: posted functions, handlers of committed transactions, timers, adapters'
  * starts, and callbacks for changes, in that order; what these cause runs in the next poll. Never
- * waits. Returns how many callbacks ran, or a negative code; after COULOMB_E_MEMORY nothing is
- * lost, and the next poll goes on. COULOMB_E_REENTRY inside a callback. */
+ * waits. Returns 0 when there was nothing to do, a positive number when there was, or a negative code;
+ * after COULOMB_E_MEMORY nothing is lost, and the next poll goes on. COULOMB_E_REENTRY inside a
+ * callback. */
 COULOMB_API int coulomb_poll(coulomb_client *c);
 /* A descriptor that is readable while coulomb_poll() has something to do now; owned by the client.
  * Poll it for POLLIN, read nothing from it. Negative: a code. */

@@ -123,7 +123,7 @@ typedef struct coulomb_event {
     coulomb_status status;
     coulomb_status previous_status;
     size_t count;
-    const char *index; /* its signature */
+    const char *index; /* its signature, cut to 95 bytes */
 } coulomb_event;
 
 typedef void (*coulomb_event_fn)(coulomb_collection *coll, const coulomb_event *event,
@@ -203,8 +203,8 @@ COULOMB_API void coulomb_expr_free(coulomb_expr *e); /* NULL is fine */
 /* Reading one, as an adapter does that makes a server's condition of it: its parts in postfix order,
  * operands before their operator. */
 typedef enum coulomb_node_type {
-    COULOMB_NODE_COMPARE, /* op of the column and one value; IS_NULL and IS_ABSENT of the column */
-    COULOMB_NODE_IN,  /* the column is one of count values; none: false */
+    COULOMB_NODE_COMPARE, /* op of the column and one value; IS_NULL and IS_ABSENT have none */
+    COULOMB_NODE_IN,      /* the column is one of count values; none: false */
     COULOMB_NODE_AND, /* of the two parts before */
     COULOMB_NODE_OR,
     COULOMB_NODE_NOT /* of the part before */

@@ -216,7 +216,7 @@ COULOMB_API COULOMB_MUST_CHECK int coulomb_paced_new(coulomb_client *c,
 COULOMB_API COULOMB_MUST_CHECK int coulomb_paced_call(coulomb_paced *paced, void *vars,
                                                       coulomb_tx **tx);
 /* Stops timers and empties the queue; transactions that wait are neither committed nor rolled back
- * (hold on to them). NULL is fine. */
+ * (hold on to them). Not inside its own on_mutate. NULL is fine. */
 COULOMB_API void coulomb_paced_free(coulomb_paced *paced);
 
 #ifdef __cplusplus

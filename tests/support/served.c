@@ -55,17 +55,17 @@ static _Noreturn void give_up(const struct served *s, const char *why)
 static void find_binary(char out[PATH_MAX])
 {
     const char *named = getenv("COULOMB_BIN");
-    ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - 32);
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
     char *slash;
 
-    if (named) {
-        snprintf(out, PATH_MAX, "%s", named);
-        return;
-    }
-    out[n > 0 ? n : 0] = '\0';
-    for (int i = 0; i < 2 && (slash = strrchr(out, '/')) != NULL; i++)
+    self[n > 0 ? n : 0] = '\0';
+    for (int i = 0; i < 2 && (slash = strrchr(self, '/')) != NULL; i++)
         *slash = '\0';
-    strncat(out, "/coulomb", PATH_MAX - strlen(out) - 1);
+    if (named)
+        snprintf(out, PATH_MAX, "%s", named);
+    else
+        snprintf(out, PATH_MAX, "%.*s/coulomb", PATH_MAX - 16, self);
 }
 
 static bool has_secret(const struct served *s)

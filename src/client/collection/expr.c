@@ -160,6 +160,8 @@ static coulomb_expr *leaf(coulomb_collection *coll, const char *column, bool jso
     int code = client_enter(c);
 
     pool_init(&pool, c->heap);
+    if (node.op == COULOMB_IS_NULL || node.op == COULOMB_IS_ABSENT)
+        node.count = 0; /* whatever value was given */
     if (code == COULOMB_OK && (unsigned)node.op > COULOMB_CONTAINS)
         code = client_fail(c, COULOMB_E_ARGUMENT, "%d is no operator", (int)node.op);
     if (code == COULOMB_OK && node.op == COULOMB_CONTAINS &&

@@ -116,8 +116,8 @@ static void load_ask(struct sub_load *load)
 
     if (!coll->has_adapter || !coll->options.on_demand)
         return;
-    completion_forget(
-        &load->answer); /* an answer to an earlier question is none to this one */
+    /* An answer to an earlier question is none to this one. */
+    completion_forget(&load->answer);
     load_enter(load, LOAD_DUE);
     task_queue(&load->load_task);
 }

@@ -134,12 +134,12 @@ int coulomb_sync_meta_get(coulomb_sync *sync, const char *name, const void **val
     return COULOMB_OK;
 }
 
-/* The one of the list with the next name; NULL: none. */
-static const struct sync_meta *meta_next(const struct list *l, const char *after)
+/* What the transaction (NULL: none) has staged under the next name; NULL: nothing. */
+static const struct sync_meta *staged_next(const struct sync_tx *s, const char *after)
 {
     const struct sync_meta *next = NULL;
 
-    for (struct list *at = l->next; at != l; at = at->next) {
+    for (struct list *at = s ? s->meta.next : NULL; s && at != &s->meta; at = at->next) {
         const struct sync_meta *m = LIST_ENTRY(at, struct sync_meta, link);
 
         if ((!after || strcmp(m->name.ptr, after) > 0) &&
@@ -155,7 +155,7 @@ int coulomb_sync_meta_each(coulomb_sync *sync, const char *prefix,
                            void *arg)
 {
     const struct sync_tx *s;
-    const struct sync_meta *staged = NULL;
+    const struct sync_meta *staged;
     struct list *at;
     int code = sync_enter(sync);
 
@@ -163,8 +163,7 @@ int coulomb_sync_meta_each(coulomb_sync *sync, const char *prefix,
         return code;
     s = sync_open(sync->coll);
     at = sync->coll->meta.next;
-    if (s)
-        staged = meta_next(&s->meta, NULL);
+    staged = staged_next(s, NULL);
     sync->client->locked++;
     while (code == 0 && (staged || at != &sync->coll->meta)) {
         const struct sync_meta *m = LIST_ENTRY(at, struct sync_meta, link);
@@ -176,7 +175,7 @@ int coulomb_sync_meta_each(coulomb_sync *sync, const char *prefix,
             at = at->next;
         if (order <= 0) {
             m = staged;
-            staged = meta_next(&s->meta, m->name.ptr);
+            staged = staged_next(s, m->name.ptr);
         }
         if (m->value.ptr && strncmp(m->name.ptr, prefix, strlen(prefix)) == 0)
             code = fn(m->name.ptr, m->value.ptr, m->value.len, arg);

@@ -91,6 +91,25 @@ static void every_type_goes_in_and_out(void **state)
     world_close(w);
 }
 
+static void text_that_is_too_long_is_cut(void **state)
+{
+    coulomb_value v = coulomb_text("12345");
+    char text[8];
+    size_t len;
+
+    (void)state;
+    for (size_t cap = 0; cap < sizeof(text); cap++) {
+        memset(text, '#', sizeof(text));
+        len = 0;
+        OK(coulomb_value_print(&v, text, cap, &len));
+        assert_int_equal(len, 5);
+        for (size_t i = cap; i < sizeof(text); i++)
+            assert_int_equal(text[i], '#'); /* nothing beyond */
+        if (cap > 0)
+            assert_int_equal(strlen(text), cap > 5 ? 5 : cap - 1);
+    }
+}
+
 static int bad_text(coulomb_draft *d, size_t index, void *arg)
 {
     (void)index;
@@ -373,6 +392,22 @@ static int tables(coulomb_draft *d)
     OK(coulomb_draft_array_push(d, "ai", coulomb_int(7)));
     assert_int_equal(coulomb_draft_array_push(d, "ai", cube), COULOMB_E_TYPE);
     at[0] = 0;
+    OK(coulomb_draft_unset(d, "ai"));
+    table = (coulomb_array){.element = COULOMB_INT64,
+                            .dims = 6,
+                            .count = 1,
+                            .items = items[1],
+                            .lengths = {1, 1, 1, 1, 1, 1}};
+    assert_int_equal(coulomb_draft_array_push(d, "ai", cube), COULOMB_E_TYPE);
+    table.dims = 5;
+    OK(coulomb_draft_array_push(d, "ai", cube));
+    list_is(d, "{{{{{{1}}}}}}");
+    table.count = 0; /* an empty one has no shape */
+    OK(coulomb_draft_unset(d, "ai"));
+    assert_int_equal(coulomb_draft_array_push(d, "ai", cube), COULOMB_E_TYPE);
+    assert_int_equal(coulomb_draft_array_push(d, "ai", coulomb_array_value(NULL)),
+                     COULOMB_E_TYPE);
+    OK(coulomb_draft_array_push(d, "ai", coulomb_int(7)));
     OK(coulomb_draft_array_set(d, "ai", at, 1, coulomb_null()));
     list_is(d, "{NULL}");
     assert_int_equal(coulomb_draft_array_set(d, "a", at, 1, coulomb_text("first")),
@@ -434,6 +469,51 @@ static void json_is_read_by_pointer(void **state)
     json_at("{\"a\": ", "/a", COULOMB_E_INVALID_TEXT, COULOMB_ABSENT, "");
     json_at("", "", COULOMB_E_INVALID_TEXT, COULOMB_ABSENT, "");
     assert_int_equal(coulomb_json_get(&text, "", &type, NULL, 0, NULL), COULOMB_E_TYPE);
+}
+
+enum { MANY = 100 };
+
+static int by_number(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a;
+    int64_t y = *(const int64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Lists of every length up to a hundred, sorted and reversed. */
+static int many(coulomb_draft *d)
+{
+    coulomb_value items[MANY];
+    int64_t numbers[MANY];
+
+    for (size_t n = 1; n <= MANY; n++) {
+        const coulomb_array *a;
+        size_t before = n > 1 ? n - 1 : 0;
+
+        for (size_t i = 0; i < n; i++) {
+            numbers[i] = (int64_t)((i * 37 + n * 11) % 23);
+            items[i] = coulomb_int(numbers[i]);
+        }
+        OK(coulomb_draft_array_splice(d, "ai", 0, before, items, n));
+        OK(coulomb_draft_array_sort(d, "ai"));
+        qsort(numbers, n, sizeof(numbers[0]), by_number);
+        a = coulomb_draft_get(d, "ai").v.array;
+        assert_int_equal(a->count, n);
+        for (size_t i = 0; i < n; i++)
+            assert_int_equal(a->items[i].v.i, numbers[i]);
+        OK(coulomb_draft_array_reverse(d, "ai"));
+        a = coulomb_draft_get(d, "ai").v.array;
+        for (size_t i = 0; i < n; i++)
+            assert_int_equal(a->items[i].v.i, numbers[n - 1 - i]);
+    }
+    return coulomb_draft_unset(d, "ai");
+}
+
+static void g4_long_lists(void **state)
+{
+    (void)state;
+    edit_row(many, 0, "ai", "");
 }
 
 static int members(coulomb_draft *d)
@@ -544,6 +624,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_goes_in_and_out),
+        cmocka_unit_test(text_that_is_too_long_is_cut),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(values_are_in_one_order),
         cmocka_unit_test(g1_the_same_value_is_no_change),
@@ -552,6 +633,7 @@ int main(void)
         cmocka_unit_test(g4_lists),
         cmocka_unit_test(g4_a_list_as_before_is_no_change),
         cmocka_unit_test(g4_lists_of_lists),
+        cmocka_unit_test(g4_long_lists),
         cmocka_unit_test(json_is_read_by_pointer),
         cmocka_unit_test(g5_members_are_added_and_removed),
         cmocka_unit_test(g6_the_rest_is_of_one_piece),

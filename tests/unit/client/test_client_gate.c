@@ -95,6 +95,50 @@ static void each_opens_its_own_gate(void **state)
     world_close(w);
 }
 
+static int update_first(coulomb_tx *tx, void *vars)
+{
+    (void)tx;
+    return set_qty(vars, 1, 5, NULL, NULL);
+}
+
+/* Actions and paced functions say so, too. */
+static void whoever_makes_the_transaction(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 4; how++) {
+        struct world *w = world_open();
+        int gates = how & 1;
+        coulomb_paced *p = NULL;
+
+        synced(w, 1, 1);
+        if (how < 2) {
+            coulomb_action a;
+
+            coulomb_options_init(&a, sizeof(a));
+            a.on_mutate = update_first;
+            a.persist = world_persist;
+            a.gate_keys = gates;
+            OK(coulomb_action_run(w->c, &a, w, NULL));
+        } else {
+            coulomb_paced_options o;
+
+            coulomb_options_init(&o, sizeof(o));
+            o.strategy = COULOMB_QUEUE;
+            o.on_mutate = update_first;
+            o.persist = world_persist;
+            o.persist_arg = w;
+            o.gate_keys = gates;
+            OK(coulomb_paced_new(w->c, &o, &p));
+            OK(coulomb_paced_call(p, w, NULL));
+        }
+        poll_all(w);
+        synced(w, 99, 1);
+        assert_int_equal(qty(w, 99), gates ? 1 : -2);
+        coulomb_paced_free(p);
+        world_close(w);
+    }
+}
+
 static void immediate_and_truncating_ones_do_not_wait(void **state)
 {
     (void)state;
@@ -216,6 +260,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(other_rows_are_seen_meanwhile),
         cmocka_unit_test(each_opens_its_own_gate),
+        cmocka_unit_test(whoever_makes_the_transaction),
         cmocka_unit_test(immediate_and_truncating_ones_do_not_wait),
         cmocka_unit_test(metadata_waits_in_order),
         cmocka_unit_test(a_row_that_is_not_optimistic_gates_too),

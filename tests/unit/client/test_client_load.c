@@ -484,6 +484,42 @@ static void the_adapter_gets_cursor_and_offset(void **state)
     world_close(w);
 }
 
+static void a_last_key_that_is_text(void **state)
+{
+    struct world *w = loading_world(1);
+    coulomb_collection_options co = world_options(w);
+    coulomb_page_options o = page_by_qty(2);
+    coulomb_value from = coulomb_int(1);
+    char name[32];
+    const coulomb_cursor *cursor;
+
+    (void)state;
+    co.adapter = &loading_adapter;
+    co.on_demand = co.auto_index = 1;
+    co.key_column = "name";
+    coulomb_collection_release(w->coll);
+    OK(coulomb_collection_new(w->c, &co, &w->coll));
+    poll_all(w);
+    for (int64_t i = 0; i < 6; i++) {
+        snprintf(name, sizeof(name), "row number %lld", (long long)i);
+        put(w, i, name, i);
+    }
+    watch(w, COULOMB_INITIAL_NONE);
+    page(w, 2, NULL);
+    o.from = &from;
+    o.from_count = 1;
+    for (size_t i = 1; i < 3; i++) {
+        OK(coulomb_sub_page(w->sub, &o, NULL));
+        poll_all(w);
+        cursor = subsets.asked[i]->cursor;
+        snprintf(name, sizeof(name), "row number %zu", 2 * i - 1);
+        assert_int_equal(cursor->last_key.type, COULOMB_KEY_TEXT);
+        assert_int_equal(cursor->last_key.text.len, strlen(name));
+        assert_memory_equal(cursor->last_key.text.ptr, name, strlen(name));
+    }
+    world_close(w);
+}
+
 /* The cursor's conditions and the page's order say the same: nothing on both sides, nothing lost. */
 static void cursors_split_the_rows(void **state)
 {
@@ -1019,6 +1055,52 @@ static void an_adapter_ends_the_subscription_that_it_loads_for(void **state)
     world_close(w);
 }
 
+static void note_line(int level, const char *line, void *arg)
+{
+    char *lines = arg;
+
+    (void)level;
+    snprintf(lines + strlen(lines), 512 - strlen(lines), "%s\n", line);
+}
+
+static void on_ready(coulomb_collection *coll, const coulomb_error *error, void *arg)
+{
+    (void)coll;
+    (void)error;
+    (void)arg;
+}
+
+/* What nobody is told by a code or an event is in the log; what is not amiss is not. */
+static void the_log_says_what_is_amiss(void **state)
+{
+    (void)state;
+    for (int on_demand = 0; on_demand < 2; on_demand++) {
+        struct world *w = calloc(1, sizeof(*w));
+        coulomb_collection_options co;
+        coulomb_client_options o;
+        char lines[512] = "";
+
+        assert_non_null(w);
+        memset(&subsets, 0, sizeof(subsets));
+        coulomb_options_init(&o, sizeof(o));
+        o.allocator = (coulomb_allocator){world_realloc, world_free, &w->heap};
+        o.log = note_line;
+        o.log_arg = lines;
+        OK(coulomb_client_open(&o, &w->c));
+        co = world_options(w);
+        co.adapter = &loading_adapter;
+        co.on_demand = on_demand;
+        OK(coulomb_collection_new(w->c, &co, &w->coll));
+        OK(coulomb_collection_preload(w->coll, on_ready, NULL, NULL));
+        subsets.answer = COULOMB_E_IO;
+        watch(w, COULOMB_INITIAL_ROWS);
+        assert_int_equal(strstr(lines, "event=collection.preload_on_demand") != NULL,
+                         on_demand);
+        assert_int_equal(strstr(lines, "event=subset.failed") != NULL, on_demand);
+        world_close(w);
+    }
+}
+
 static void an_adapter_says_its_size(void **state)
 {
     static const coulomb_adapter sizeless = {.start = world_start};
@@ -1044,6 +1126,7 @@ int main(void)
         cmocka_unit_test(pages_lose_and_repeat_no_equal_values),
         cmocka_unit_test(pages_equal_a_look_at_every_row),
         cmocka_unit_test(the_adapter_gets_cursor_and_offset),
+        cmocka_unit_test(a_last_key_that_is_text),
         cmocka_unit_test(cursors_split_the_rows),
         cmocka_unit_test(a_request_goes_to_the_adapter_with_both_conditions),
         cmocka_unit_test(what_a_server_is_asked_wants_no_fewer_rows),
@@ -1061,6 +1144,7 @@ int main(void)
         cmocka_unit_test(a_subscription_ends_in_the_batch_of_its_page),
         cmocka_unit_test(a_subscription_ends_as_it_loads),
         cmocka_unit_test(an_adapter_ends_the_subscription_that_it_loads_for),
+        cmocka_unit_test(the_log_says_what_is_amiss),
         cmocka_unit_test(an_adapter_says_its_size),
     };
 

@@ -308,6 +308,23 @@ static int count_row(const coulomb_row *row, void *arg)
     return 0;
 }
 
+static void compare_hash(struct model *m, int64_t value)
+{
+    coulomb_snapshot_options o;
+    coulomb_result *r;
+    size_t n = 0;
+
+    coulomb_options_init(&o, sizeof(o));
+    o.where = coulomb_where(m->w->coll, "qty", COULOMB_EQ, coulomb_int(value));
+    assert_non_null(o.where);
+    OK(coulomb_snapshot(m->w->coll, &o, &r));
+    for (int k = 0; k < KEYS; k++)
+        n += visible(m, k) == value;
+    assert_int_equal(coulomb_result_count(r), n);
+    coulomb_result_free(r);
+    coulomb_expr_free((coulomb_expr *)(uintptr_t)o.where);
+}
+
 /* Indexes against the naive rows. */
 static void compare_index(struct model *m)
 {
@@ -336,6 +353,7 @@ static void compare_index(struct model *m)
     assert_int_equal(n, coulomb_result_count(r));
     coulomb_result_free(r);
     coulomb_expr_free(e);
+    compare_hash(m, from);
     OK(coulomb_each(m->w->coll, count_row, walk));
     assert_int_equal(walk[1], coulomb_size(m->w->coll));
 }
@@ -701,6 +719,7 @@ static struct world *model_world(struct model *m)
     OK(coulomb_collection_new(w->c, &co, &w->coll));
     poll_all(w);
     OK(coulomb_index_new(w->coll, "qty", COULOMB_INDEX_ORDERED, NULL));
+    OK(coulomb_index_new(w->coll, "qty", COULOMB_INDEX_HASH, NULL));
     return w;
 }
 

@@ -320,16 +320,25 @@ static void b8_a_failed_call_is_taken_back(void **state)
 static void b9_same_keys_merge_and_others_gather(void **state)
 {
     struct world *w = world_open();
-    coulomb_paced *p = paced(w, pace(COULOMB_DEBOUNCE, 10));
+    coulomb_paced_options o = pace(COULOMB_DEBOUNCE, 10);
+    char metadata[] = "paced";
+    coulomb_paced *p;
     coulomb_tx *tx;
+    size_t len;
 
     (void)state;
+    o.metadata = metadata;
+    o.metadata_len = 5;
+    p = paced(w, o);
+    memset(metadata, '#', 5); /* it was copied */
     tx = call(p, w, 1, 1);
     call(p, w, 1, 2);
     call(p, w, 2, 1);
     assert_int_equal(coulomb_tx_count(tx), 2);
     pass(w, 10);
     assert_int_equal(w->handled, 1);
+    assert_memory_equal(coulomb_tx_metadata(w->last_tx, &len), "paced", 5);
+    assert_int_equal(len, 5);
     coulomb_paced_free(p);
     world_close(w);
 }

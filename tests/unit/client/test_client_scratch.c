@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "client/loop/loop.h"
 #include "support/client.h"
 
 #if defined(__has_feature)
@@ -260,9 +261,11 @@ static void typed_rows(struct world *w)
     static const char *const pointers[] = {"/b/0", "/b"};
     coulomb_collection_options co;
     coulomb_sub_options so;
+    coulomb_sub *asking;
     coulomb_expr *e;
     coulomb_key key;
     int64_t heard = 0;
+    int64_t asked = 0;
 
     typed_options(w, &co);
     TRY(coulomb_collection_new(w->c, &co, &w->coll));
@@ -283,9 +286,16 @@ static void typed_rows(struct world *w)
                                    i ? COULOMB_INDEX_HASH : COULOMB_INDEX_ORDERED, NULL));
     assert_int_equal(found(w, e, &order), 7);
     assert_int_equal(heard, 7);
+    so.initial = COULOMB_INITIAL_NONE;
+    TRY(coulomb_subscribe(w->coll, &so, count_rows, &asked, &asking));
+    TRY(coulomb_sub_request(asking, NULL, NULL));
+    drain(w);
+    assert_int_equal(asked, 7);
     sync_typed(w, "2", 1, 3); /* 1 has the array still */
     drain(w);
     assert_int_equal(heard, 6);
+    assert_int_equal(asked, 6);
+    coulomb_unsubscribe(asking);
     assert_int_equal(found(w, e, &order), 6);
     key = coulomb_row_key(
         coulomb_get(w->coll, coulomb_key_text("00000000-0000-0000-0000-000000000002")));
@@ -548,6 +558,66 @@ static void a_file_without_memory(void **state)
     assert_int_equal(rmdir(dir), 0);
 }
 
+static int accept_all(coulomb_tx *tx, coulomb_collection *coll, coulomb_completion *done,
+                      void *arg)
+{
+    struct world *w = arg;
+
+    (void)coll;
+    (void)done;
+    return coulomb_local_accept(w->coll, tx);
+}
+
+static int count_one(const coulomb_row *row, void *arg)
+{
+    (void)row;
+    ++*(size_t *)arg;
+    return 0;
+}
+
+/* Read in the library's order and in TanStack DB's. */
+static void a_local_one(struct world *w)
+{
+    coulomb_collection_options co = world_options(w);
+    coulomb_field first[2] = {{"id", coulomb_int(1)}, {"qty", coulomb_int(1)}};
+    coulomb_item item = {first, 2};
+    coulomb_tx_options to;
+    coulomb_mutate_options o;
+    coulomb_tx_state state;
+    size_t rows;
+
+    co.on_insert = co.on_update = co.on_delete = NULL;
+    TRY(coulomb_local_new(w->c, &co, &item, 1, &w->coll));
+    coulomb_options_init(&to, sizeof(to));
+    to.persist = accept_all;
+    to.persist_arg = w;
+    do { /* accepting that found no memory fails its transaction */
+        coulomb_tx *tx;
+
+        TRY(coulomb_tx_new(w->c, &to, &tx));
+        o = in_tx(tx);
+        TRY(insert(w, 2, 2, &o, NULL));
+        rows = 0;
+        w->c->compat = true;
+        TRY(coulomb_each(w->coll, count_one, &rows));
+        w->c->compat = false;
+        assert_int_equal(rows, 2);
+        TRY(coulomb_tx_commit(tx));
+        drain(w);
+        state = coulomb_tx_status(tx);
+        coulomb_tx_release(tx);
+    } while (state != COULOMB_TX_COMPLETED);
+    rows = 0;
+    TRY(coulomb_each(w->coll, count_one, &rows));
+    assert_int_equal(rows, 2);
+}
+
+static void a_local_one_without_memory(void **state)
+{
+    (void)state;
+    every_one_fails(a_local_one, 25);
+}
+
 static void fetch(coulomb_fetch *f, void *arg)
 {
     int code = COULOMB_OK;
@@ -613,6 +683,7 @@ int main(void)
         cmocka_unit_test(listeners_without_memory),
         cmocka_unit_test(a_file_without_memory),
         cmocka_unit_test(polled_without_memory),
+        cmocka_unit_test(a_local_one_without_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

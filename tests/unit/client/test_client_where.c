@@ -2,6 +2,7 @@
  * (section 1.9 of the specification, F16 of tests/CLIENT.md). */
 #include <math.h>
 
+#include "client/collection/index.h"
 #include "support/client.h"
 
 static const coulomb_column columns[] = {
@@ -229,6 +230,92 @@ static void not_a_number(void **state)
     world_close(w);
 }
 
+/* Changes go into an index one by one; it is not thrown away and made anew. */
+static void indexes_are_kept_up_to_date(void **state)
+{
+    struct world *w = world_open();
+    coulomb_index *ix[2];
+    uint64_t rng = 5;
+
+    (void)state;
+    OK(coulomb_index_new(w->coll, "qty", COULOMB_INDEX_ORDERED, &ix[0]));
+    OK(coulomb_index_new(w->coll, "qty", COULOMB_INDEX_HASH, &ix[1]));
+    for (int step = 0; step < 3000; step++) {
+        int64_t id;
+
+        rng = rng * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        id = (int64_t)(rng >> 40) % 400;
+        OK(coulomb_sync_begin(w->sync, 0));
+        if (rng >> 60 < 5)
+            OK(coulomb_sync_delete(w->sync, coulomb_key_int(id)));
+        else
+            OK(sync_patch(w, id, (int64_t)(rng >> 33) % 30));
+        OK(coulomb_sync_commit(w->sync));
+        assert_false(ix[0]->stale || ix[1]->stale);
+        assert_int_equal(ix[0]->sorted.count, coulomb_size(w->coll));
+        assert_int_equal(ix[1]->slot_used, coulomb_size(w->coll));
+    }
+    for (int64_t q = 0; q < 30; q++) {
+        coulomb_snapshot_options o;
+        coulomb_result *r;
+        size_t n = 0;
+
+        coulomb_options_init(&o, sizeof(o));
+        o.where = coulomb_where(w->coll, "qty", COULOMB_EQ, coulomb_int(q));
+        assert_non_null(o.where);
+        OK(coulomb_snapshot(w->coll, &o, &r));
+        assert_true(coulomb_result_indexed(r));
+        for (int64_t id = 0; id < 400; id++)
+            n += qty(w, id) == q;
+        assert_int_equal(coulomb_result_count(r), n);
+        coulomb_result_free(r);
+        coulomb_expr_free((coulomb_expr *)(uintptr_t)o.where);
+    }
+    world_close(w);
+}
+
+static int ascends(const coulomb_row *row, void *arg)
+{
+    int64_t *last = arg;
+    int64_t key = coulomb_row_key(row).i;
+
+    assert_true(key > last[0]);
+    last[0] = key;
+    last[1]++;
+    return 0;
+}
+
+/* Rows that come in order, many thousands, and go again: what is kept in order stays so. */
+static void an_order_of_many_rows(void **state)
+{
+    struct world *w = world_open();
+    int64_t walk[2] = {-1, 0};
+
+    (void)state;
+    OK(coulomb_each(w->coll, ascends, walk)); /* from now on the order is kept */
+    for (int64_t i = 0; i < 3000; i++) {
+        synced(w, i, 1);
+        if (i % 100 == 99) {
+            walk[0] = -1;
+            walk[1] = 0;
+            OK(coulomb_each(w->coll, ascends, walk));
+            assert_int_equal(walk[1], i + 1);
+        }
+    }
+    for (int64_t i = 0; i < 3000; i++) {
+        OK(coulomb_sync_begin(w->sync, 0));
+        OK(coulomb_sync_delete(w->sync, coulomb_key_int(i * 7 % 3000)));
+        OK(coulomb_sync_commit(w->sync));
+        if (i % 100 == 99) {
+            walk[0] = -1;
+            walk[1] = 0;
+            OK(coulomb_each(w->coll, ascends, walk));
+            assert_int_equal(walk[1], 2999 - i);
+        }
+    }
+    world_close(w);
+}
+
 /* NOT of unknown is unknown, however often; FALSE and TRUE decide beside it. */
 static void unknown_stays_unknown(void **state)
 {
@@ -301,6 +388,18 @@ static void what_is_no_condition(void **state)
     world_close(w);
 }
 
+static void a_question_of_the_column_alone_has_no_value(void **state)
+{
+    struct world *w = rows_world(0);
+    coulomb_expr *e = coulomb_where(w->coll, "f", COULOMB_IS_NULL, coulomb_numeric("1x"));
+
+    (void)state;
+    assert_non_null(e);
+    assert_int_equal(coulomb_expr_node(e, 0).count, 0);
+    coulomb_expr_free(e);
+    world_close(w);
+}
+
 static void conditions_are_read_and_outlive_their_collection(void **state)
 {
     struct world *w = rows_world(0);
@@ -328,8 +427,11 @@ int main(void)
         cmocka_unit_test(inside_json_indexes_follow_changes),
         cmocka_unit_test(arrays),
         cmocka_unit_test(not_a_number),
+        cmocka_unit_test(indexes_are_kept_up_to_date),
+        cmocka_unit_test(an_order_of_many_rows),
         cmocka_unit_test(unknown_stays_unknown),
         cmocka_unit_test(what_is_no_condition),
+        cmocka_unit_test(a_question_of_the_column_alone_has_no_value),
         cmocka_unit_test(conditions_are_read_and_outlive_their_collection),
     };
 
