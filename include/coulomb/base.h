@@ -215,10 +215,10 @@ COULOMB_API const char *coulomb_error_text(int code);
 
 /* All memory that outlives a call is taken here, and the scratch of calls except what the
  * parsers of numerics, json and arrays need, which comes from malloc and is freed before the
- * call returns. realloc_fn(NULL, n) is an allocation; n is never 0. */
+ * call returns. realloc_fn(NULL, n) is an allocation; n is never 0. Both functions are called by
+ * whoever calls coulomb_post(), and by the client's I/O thread once something reads from a server;
+ * libcurl's memory comes from malloc. */
 typedef struct coulomb_allocator {
-    /* Both are called by whoever calls coulomb_post(), and by the client's I/O thread once something
-     * reads from a server; so they have to be safe for threads. libcurl takes its own memory. */
     void *(*realloc_fn)(void *ptr, size_t size, void *arg);
     void (*free_fn)(void *ptr, void *arg);
     void *arg;
