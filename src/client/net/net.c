@@ -174,10 +174,11 @@ static void look_for_sleep(struct net *n)
     fresh = curl_multi_init();
     if (!fresh)
         return;
-    /* Those who wake it hold the mutex. */
+    /* Those who wake it hold the mutex. Who woke the old one meanwhile meant this one. */
     pthread_mutex_lock(&n->mutex);
     curl_multi_cleanup(n->multi);
     n->multi = fresh;
+    curl_multi_wakeup(n->multi);
     pthread_mutex_unlock(&n->mutex);
 }
 

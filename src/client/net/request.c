@@ -8,9 +8,11 @@
 
 #include "client/net/internal.h"
 
-#include <stdlib.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 
@@ -19,6 +21,7 @@
 #define IDLE_TIMEOUT_MS    60000
 #define BODY_BYTES_MAX     (16u * 1024 * 1024)
 #define HEAD_BYTES_MAX     (256u * 1024) /* curl itself takes 300 KiB at most */
+#define DEAD_MS            30000u
 #define REDIRECTS_MAX      5L
 #define URL_BYTES_MAX      (8u * 1024 * 1024)
 
@@ -293,6 +296,24 @@ static int put_body(struct net_request *r, const struct net_options *o)
     return COULOMB_OK;
 }
 
+/* A connection whose other end is gone without a word is noticed: while something waits to be
+ * acknowledged by the first, else by the probes of keep-alive. For HTTP/2 nothing else would, since
+ * giving up a request leaves its connection to the next. */
+static int on_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+    (void)arg;
+    (void)purpose;
+#ifdef TCP_USER_TIMEOUT
+    unsigned ms = DEAD_MS;
+
+    /* Where it is not to be had, things take longer. */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
+#else
+    (void)fd;
+#endif
+    return CURL_SOCKOPT_OK;
+}
+
 static void put_behaviour(struct net_request *r, const struct net_options *o)
 {
     CURL *e = r->easy;
@@ -310,6 +331,9 @@ static void put_behaviour(struct net_request *r, const struct net_options *o)
     if (!o->uncompressed)
         curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, "");
     curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(e, CURLOPT_TCP_KEEPIDLE, 30L);
+    curl_easy_setopt(e, CURLOPT_TCP_KEEPINTVL, 10L);
+    curl_easy_setopt(e, CURLOPT_SOCKOPTFUNCTION, on_socket);
 #if LIBCURL_VERSION_NUM >= 0x075700
     /* Giving up while a name is looked up does not wait for the resolver. */
     curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);

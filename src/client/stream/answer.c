@@ -111,6 +111,15 @@ static int malformed(struct shape_stream *s, int status, const char *why)
     return COULOMB_OK;
 }
 
+static int fall_back(struct shape_stream *s, const char *why)
+{
+    s->state.no_events = true;
+    client_log(s->client, COULOMB_LOG_WARNING,
+               "event=stream.sse_fallback url=%s why=\"%s\"", s->shown_url, why);
+    drop_current(s);
+    return COULOMB_OK;
+}
+
 static int fail_without_answer(struct shape_stream *s, struct fetch *f,
                                const struct answer *a)
 {
@@ -127,6 +136,8 @@ static int fail_without_answer(struct shape_stream *s, struct fetch *f,
         if (!live)
             return fail_for_now(s, f, NULL);
         /* A live request that is silent for so long hangs somewhere. */
+        if (f->sse && state_events_silent(&s->state))
+            return fall_back(s, "no event came in time: a proxy may buffer them");
         s->no_wait = true;
         s->connected = false;
         drop_current(s);
@@ -241,7 +252,7 @@ static void answered_well(struct shape_stream *s, const struct fetch *f)
     s->attempt = s->malformed = 0;
     if (s->credentials)
         credentials_worked(s->credentials, f->generation);
-    if (f->skipped > 0)
+    if (f->ended && f->skipped > 0)
         client_log(s->client, COULOMB_LOG_WARNING,
                    "event=stream.unknown_messages url=%s count=%zu", s->shown_url,
                    f->skipped);
@@ -343,15 +354,6 @@ static int look_log(struct shape_stream *s, struct fetch *f, const struct answer
 
 /* --- Events --------------------------------------------------------------------------------------------------------- */
 
-static int fall_back(struct shape_stream *s, const char *why)
-{
-    s->state.no_events = true;
-    client_log(s->client, COULOMB_LOG_WARNING,
-               "event=stream.sse_fallback url=%s why=\"%s\"", s->shown_url, why);
-    drop_current(s);
-    return COULOMB_OK;
-}
-
 /* The head of an answer with events. *done: there is no more to look at. */
 static int open_events(struct shape_stream *s, struct fetch *f, const struct answer *a,
                        bool *done)
@@ -390,10 +392,9 @@ static int events_closed(struct shape_stream *s, struct fetch *f, const struct a
     }
     if (f->end == NET_NO_MEMORY)
         return fail_for_now(s, f, NULL);
-    if (f->end == NET_SLEPT || f->end == NET_TIMEOUT) {
-        s->no_wait = true;
-        s->connected = false;
-    } else if (state_events_closed(&s->state, client_now(s->client) - f->opened_ms)) {
+    if (f->end == NET_SLEPT || f->end == NET_TIMEOUT)
+        return fail_without_answer(s, f, a);
+    if (state_events_closed(&s->state, client_now(s->client) - f->opened_ms)) {
         if (s->state.no_events)
             return fall_back(s, "connections close at once: a proxy may buffer them");
         timer_set(&s->timer,
@@ -418,6 +419,7 @@ static int look_events(struct shape_stream *s, struct fetch *f, const struct ans
         return code;
     list = fetch_take(f);
     if (list) {
+        s->state.silent_events = 0;
         s->deliver = list;
         s->kind = DELIVER_EVENTS;
         s->deliver_request = f->number;

@@ -58,7 +58,9 @@ struct subset {
 struct shape_stream {
     coulomb_client *client;
     struct heap *heap;
-    size_t refs;
+    size_t refs; /* the owner's: without any it is stopped */
+    size_t
+        holds; /* of functions that call back: it is not freed before they are through */
     /* What it was made of. */
     char *url;
     char shown_url[160];
@@ -98,6 +100,7 @@ struct shape_stream {
     uint64_t request_count;
     uint64_t current; /* the number of the current one, if it is there */
     uint64_t work;    /* grows with everything that is done */
+    int batches_left; /* of this poll */
     unsigned attempt; /* failed in a row */
     unsigned malformed;
     unsigned error_retries;
@@ -149,6 +152,9 @@ struct shape_stream {
 
 int stream_run(struct task *t);
 void stream_timer(struct timer *t);
+/* Around whatever may call back. */
+void stream_hold(struct shape_stream *s);
+void stream_unhold(struct shape_stream *s);
 /* Something happened that run has to look at. */
 void stream_poke(struct shape_stream *s);
 /* Gives up the current request and those ahead. */
@@ -197,9 +203,10 @@ struct url_request {
     size_t param_count;
 };
 
-/* The URL, with its parameters in order; terminated, of out. COULOMB_E_MEMORY. */
+/* The URL, with its parameters in order; terminated, of out. COULOMB_E_MEMORY; COULOMB_E_LIMIT: over 8
+ * MiB or 4,096 parameters. */
 int url_make(const struct shape_stream *s, const struct url_request *r, struct buf *out);
-/* The shape's key into s->key. COULOMB_E_MEMORY. */
+/* The shape's key into s->key. Likewise. */
 int url_make_key(struct shape_stream *s);
 bool url_is_reserved(const char *param);
 

@@ -20,7 +20,8 @@
 #define FETCH_SILENCE_MS 120000 /* a server may prepare a snapshot for that long */
 #define LOOP_BACKOFF_MS  100
 #define LOOP_BACKOFF_MAX 5000
-#define BATCHES_MAX      4 /* of one answer, in one poll */
+#define BATCHES_MAX      4  /* in one poll */
+#define STEPS_MAX        16 /* likewise */
 
 /* --- Small things ---------------------------------------------------------------------------------------- */
 
@@ -404,11 +405,11 @@ static void credentials_ready(struct credentials_waiter *w, int code,
 
     s->waits_for_credentials = false;
     if (code != COULOMB_OK && s->phase == STREAM_RUNNING) {
-        shape_stream_retain(s);
+        stream_hold(s);
         stream_error_found(s, COULOMB_E_CREDENTIALS, 0, slice_make(NULL, 0), true, "%s",
                            e->message);
         stream_poke(s);
-        shape_stream_release(s);
+        stream_unhold(s);
         return;
     }
     stream_poke(s);
@@ -534,6 +535,12 @@ static int next_request(struct shape_stream *s)
     if (code == COULOMB_OK && !use_ahead(s, &p))
         code = start_fetch(s, &p, s->state.schema);
     buf_fini(&p.text);
+    if (code == COULOMB_E_LIMIT) {
+        stream_error_found(s, code, 0, slice_make(NULL, 0), true,
+                           "%s: the parameters are over 8 MiB, or more than 4,096",
+                           s->shown_url);
+        return COULOMB_OK;
+    }
     if (code == COULOMB_OK) {
         s->buster[0] = '\0';
         s->no_wait = false;
@@ -577,7 +584,7 @@ static int chain(struct shape_stream *s, struct fetch *f, const struct answer *a
     if (code == COULOMB_OK && strcmp(p.text.ptr, f->url) != 0)
         code = start_fetch(s, &p, a->schema);
     buf_fini(&p.text);
-    return code;
+    return code == COULOMB_E_MEMORY ? code : COULOMB_OK;
 }
 
 static int fetch_ahead(struct shape_stream *s)
@@ -617,7 +624,8 @@ static int step(struct shape_stream *s)
 {
     int code = fetch_ahead(s);
 
-    for (int i = 0; i < BATCHES_MAX && code == COULOMB_OK && s->deliver; i++) {
+    while (code == COULOMB_OK && s->deliver && s->batches_left > 0) {
+        s->batches_left--;
         code = deliver(s);
         if (s->phase != STREAM_RUNNING)
             return code;
@@ -659,22 +667,31 @@ int stream_run(struct task *t)
     struct shape_stream *s = LIST_ENTRY(t, struct shape_stream, task);
     const coulomb_error stopped = {.code = COULOMB_E_STREAM_STOPPED,
                                    .message = "the stream was stopped"};
-    uint64_t work = s->work;
+    uint64_t work = s->work - 1;
     int code = COULOMB_OK;
 
-    shape_stream_retain(s);
-    if (s->phase == STREAM_RUNNING)
-        code = step(s);
-    if (s->phase != STREAM_STOPPED)
-        tell_change(s);
+    stream_hold(s);
+    s->batches_left = BATCHES_MAX;
+    for (int i = 0; i < STEPS_MAX && code == COULOMB_OK && s->work != work &&
+                    (!s->deliver || s->batches_left > 0);
+         i++) {
+        work = s->work;
+        if (s->phase == STREAM_RUNNING)
+            code = step(s);
+        if (s->phase != STREAM_STOPPED)
+            tell_change(s);
+    }
     if (s->phase == STREAM_STOPPED) {
         code = COULOMB_OK;
         stream_drop_delivery(s);
+    }
+    /* Who gave it up does not want to hear of it. */
+    if (s->phase == STREAM_STOPPED && s->refs > 0) {
         tell_refreshes(s, stopped.code, &stopped, 0);
         subsets_end(s, stopped.code, &stopped);
     }
-    if (s->work != work)
+    if (s->phase == STREAM_RUNNING && (s->work != work || s->deliver))
         stream_poke(s);
-    shape_stream_release(s);
+    stream_unhold(s);
     return code;
 }

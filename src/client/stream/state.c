@@ -9,8 +9,9 @@
 
 #include "base/offset.h"
 
-#define EVENTS_MIN_MS    1000 /* a connection that ends sooner was cut by something */
-#define EVENTS_SHORT_MAX 3
+#define EVENTS_MIN_MS     1000 /* a connection that ends sooner was cut by something */
+#define EVENTS_SHORT_MAX  3
+#define EVENTS_SILENT_MAX 2
 
 static void move_blob(struct heap *h, struct blob *to, struct blob *from)
 {
@@ -173,6 +174,13 @@ bool state_seen(struct sync_state *st, const struct stream_message *m)
     st->last_lsn = h->lsn;
     st->last_op = h->op_position;
     return false;
+}
+
+bool state_events_silent(struct sync_state *st)
+{
+    if (++st->silent_events >= EVENTS_SILENT_MAX)
+        st->no_events = true;
+    return st->no_events;
 }
 
 bool state_events_closed(struct sync_state *st, int64_t lasted_ms)

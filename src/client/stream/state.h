@@ -31,8 +31,9 @@ struct sync_state {
     bool has_lsn;
     uint64_t lsn;
     unsigned stale_tries;
-    unsigned short_events; /* connections of events that ended soon, in a row */
-    bool no_events;        /* for good: long polling */
+    unsigned short_events;  /* connections of events that ended soon, in a row */
+    unsigned silent_events; /* those that fell silent, since events came */
+    bool no_events;         /* for good: long polling */
     /* Events tell the transaction but not the position in it, so that its last changes may come
      * again: what was delivered last. */
     bool loose; /* the offset is such a one */
@@ -55,6 +56,9 @@ int state_up_to_date(struct sync_state *st, bool events, bool has_lsn, uint64_t 
 bool state_is_replay(const struct sync_state *st, const struct answer *a, bool events);
 /* Whether this change was delivered before; remembers it if not. */
 bool state_seen(struct sync_state *st, const struct stream_message *m);
+/* A connection of events was silent for too long, though servers send a sign of life; whether that was
+ * once too often: something may buffer it. */
+bool state_events_silent(struct sync_state *st);
 /* A connection of events ended after so long: whether that was too soon. */
 bool state_events_closed(struct sync_state *st, int64_t lasted_ms);
 

@@ -187,6 +187,15 @@ static void stream_free(struct shape_stream *s)
     client_release(c);
 }
 
+/* Why url_make_key failed, or memory for something else. */
+static int no_key(coulomb_client *c, int code)
+{
+    if (code == COULOMB_E_LIMIT)
+        return client_fail(c, code,
+                           "a shape's parameters are at most 8 MiB, escaped, and 4,096");
+    return client_no_memory(c);
+}
+
 int shape_stream_new(coulomb_client *c, const struct stream_options *options,
                      struct shape_stream **out)
 {
@@ -221,7 +230,7 @@ int shape_stream_new(coulomb_client *c, const struct stream_options *options,
         code = url_make_key(s);
     if (code != COULOMB_OK) {
         stream_free(s);
-        return client_no_memory(c);
+        return no_key(c, code);
     }
     if (options->credentials)
         s->credentials = credentials_retain(options->credentials);
@@ -236,7 +245,22 @@ void shape_stream_retain(struct shape_stream *s)
 
 void shape_stream_release(struct shape_stream *s)
 {
-    if (s && --s->refs == 0)
+    if (!s || --s->refs > 0)
+        return;
+    if (s->holds > 0)
+        shape_stream_stop(s);
+    else
+        stream_free(s);
+}
+
+void stream_hold(struct shape_stream *s)
+{
+    s->holds++;
+}
+
+void stream_unhold(struct shape_stream *s)
+{
+    if (--s->holds == 0 && s->refs == 0)
         stream_free(s);
 }
 
@@ -295,10 +319,10 @@ int shape_stream_set_param(struct shape_stream *s, const char *name, const char 
 
     if (code != COULOMB_OK)
         return code;
-    if (net_fields_set(s->heap, &s->shape, name, value) != COULOMB_OK ||
-        url_make_key(s) != COULOMB_OK)
-        return client_no_memory(s->client);
-    return COULOMB_OK;
+    code = net_fields_set(s->heap, &s->shape, name, value);
+    if (code == COULOMB_OK)
+        code = url_make_key(s);
+    return code == COULOMB_OK ? code : no_key(s->client, code);
 }
 
 int shape_stream_set_header(struct shape_stream *s, const char *name, const char *value)

@@ -135,11 +135,12 @@ struct stream_options {
 
 /* Copies the options. Nothing is sent before shape_stream_start(). One reference. In
  * coulomb_last_error(): COULOMB_E_MEMORY, _ARGUMENT, _MISSING_URL, _MISSING_HANDLE,
- * _RESERVED_PARAM. */
+ * _RESERVED_PARAM, _LIMIT. */
 int shape_stream_new(coulomb_client *c, const struct stream_options *options,
                      struct shape_stream **out);
 void shape_stream_retain(struct shape_stream *s);
-/* The last reference stops it. NULL is fine. */
+/* Giving up the last reference stops it; those who wait for something are not told then. NULL is
+ * fine. */
 void shape_stream_release(struct shape_stream *s);
 
 /* --- Control --------------------------------------------------------------------------------- */

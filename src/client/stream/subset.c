@@ -320,11 +320,11 @@ static void credentials_ready(struct credentials_waiter *w, int code,
     struct shape_stream *s = u->stream;
 
     u->needs_credentials = false;
-    shape_stream_retain(s);
+    stream_hold(s);
     if (code != COULOMB_OK)
         fail(u, COULOMB_E_CREDENTIALS, e->message);
     stream_poke(s);
-    shape_stream_release(s);
+    stream_unhold(s);
 }
 
 static void subset_changed(struct fetch *f, void *arg)
@@ -398,7 +398,7 @@ static int ask(struct subset *u)
     if (code == COULOMB_OK)
         code = start(u, &set, url.ptr);
     buf_fini(&url);
-    return code;
+    return code == COULOMB_E_LIMIT ? fail(u, code, "its URL is over 8 MiB") : code;
 }
 
 /* --- Answers ------------------------------------------------------------------------------------------------------ */

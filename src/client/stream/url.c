@@ -56,8 +56,11 @@ static struct pair *pair_slot(struct pairs *p, struct slice name)
         if (slice_eq(pair_name(p, &p->items[i]), name))
             return &p->items[i];
     }
-    if (p->count == URL_PAIRS_MAX ||
-        heap_grow(p->heap, &items, &p->cap, p->count + 1, sizeof(*p->items)) != 0) {
+    if (p->count == URL_PAIRS_MAX) {
+        p->code = COULOMB_E_LIMIT;
+        return NULL;
+    }
+    if (heap_grow(p->heap, &items, &p->cap, p->count + 1, sizeof(*p->items)) != 0) {
         p->code = COULOMB_E_MEMORY;
         return NULL;
     }
@@ -74,7 +77,7 @@ static void put_raw(struct pairs *p, struct slice name, struct slice value)
     buf_put_slice(&p->text, name);
     buf_put_slice(&p->text, value);
     if (p->text.failed) {
-        p->code = COULOMB_E_MEMORY;
+        p->code = p->text.failed == ERR_LIMIT ? COULOMB_E_LIMIT : COULOMB_E_MEMORY;
         return;
     }
     slot = pair_slot(p, slice_make(p->text.ptr + at, name.len));
@@ -94,7 +97,7 @@ static void put(struct pairs *p, const char *name, const char *value)
     middle = p->text.len;
     net_put_escaped(&p->text, slice_of(value));
     if (p->text.failed) {
-        p->code = COULOMB_E_MEMORY;
+        p->code = p->text.failed == ERR_LIMIT ? COULOMB_E_LIMIT : COULOMB_E_MEMORY;
         return;
     }
     slot = pair_slot(p, slice_make(p->text.ptr + at, middle - at));
@@ -141,6 +144,8 @@ static void sort_pairs(struct pairs *p)
 
 static int write_url(const struct shape_stream *s, struct pairs *p, struct buf *out)
 {
+    if (p->code != COULOMB_OK)
+        return p->code;
     buf_put(out, s->url, strcspn(s->url, "?#"));
     sort_pairs(p);
     for (size_t i = 0; i < p->count; i++) {
@@ -150,7 +155,7 @@ static int write_url(const struct shape_stream *s, struct pairs *p, struct buf *
         buf_put(out, p->text.ptr + p->items[i].value, p->items[i].value_len);
     }
     buf_putc(out, '\0');
-    return p->code != COULOMB_OK || out->failed ? COULOMB_E_MEMORY : COULOMB_OK;
+    return out->failed ? COULOMB_E_MEMORY : COULOMB_OK;
 }
 
 static void pairs_init(struct pairs *p, const struct shape_stream *s)

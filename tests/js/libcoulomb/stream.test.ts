@@ -101,7 +101,7 @@ describe.each([['long polling', []], ['events', ['--sse']]] as [string, string[]
         let proxy: RoughProxy;
         let seed = 0;
         const random = () => {
-            // Park and Miller: the same disturbances in every run.
+            // Park and Miller. Timing has its share, so that a seed only nearly repeats a run.
             seed = (seed * 48271) % 2147483647;
             return seed / 2147483647;
         };

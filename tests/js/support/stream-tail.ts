@@ -29,7 +29,8 @@ export class StreamTail {
     private readonly child: ChildProcess;
     /** Strict: an insert of a key that is there is wrong. Not so where subsets overlap the log. */
     constructor(url: string, table: string, options: string[] = [], private readonly strict = true) {
-        const program = join(dirname(coulombBin()), 'tests', 'stream_tail');
+        // STREAM_TAIL names one of another build, with a sanitizer for instance.
+        const program = process.env.STREAM_TAIL ?? join(dirname(coulombBin()), 'tests', 'stream_tail');
         this.child = spawn(program, [url, table, ...options], { stdio: ['pipe', 'pipe', 'pipe'] });
         trackPid(this.child.pid!);
         this.child.stderr!.on('data', (text) => {

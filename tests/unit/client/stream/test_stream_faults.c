@@ -610,8 +610,8 @@ static void credentials_go_along_and_are_renewed_once(void **state)
     first = w->s;
     begin(w, &o);
     await_request(w, 2, "offset=-1");
-    httpd_reply(w->h, NULL, 401, "", "");
-    httpd_reply(w->h, NULL, 403, "", "");
+    httpd_reply(w->h, "grant=t1&handle=h1&live=true", 401, "", "");
+    httpd_reply(w->h, "grant=t1&log=full&offset=-1", 403, "", "");
     await_request(w, 4, "grant=t2");
     assert_non_null(strstr(httpd_request(w->h, 3), "grant=t2"));
     assert_int_equal(l.renewals, 2);

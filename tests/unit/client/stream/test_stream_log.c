@@ -86,6 +86,7 @@ static void what_makes_no_stream(void **state)
     struct stream_world *w = *state;
     struct stream_options o = stream_options_of(w);
     struct stream_param extra = {"live_sse", "true"};
+    static char huge[(8 << 20) + 2];
 
     o.url = NULL;
     assert_int_equal(shape_stream_new(w->c, &o, &w->s), COULOMB_E_MISSING_URL);
@@ -98,6 +99,10 @@ static void what_makes_no_stream(void **state)
     assert_int_equal(shape_stream_new(w->c, &o, &w->s), COULOMB_E_RESERVED_PARAM);
     extra.name = "subset__where";
     assert_int_equal(shape_stream_new(w->c, &o, &w->s), COULOMB_E_RESERVED_PARAM);
+    o = stream_options_of(w);
+    memset(huge, 'x', sizeof(huge) - 1);
+    o.where = huge;
+    assert_int_equal(shape_stream_new(w->c, &o, &w->s), COULOMB_E_LIMIT);
     o = stream_options_of(w);
     o.callbacks.messages = NULL;
     assert_int_equal(shape_stream_new(w->c, &o, &w->s), COULOMB_E_ARGUMENT);
@@ -413,13 +418,14 @@ static void pieces_and_case_make_no_difference(void **state)
 {
     struct stream_world *w = *state;
     struct stream_options o = stream_options_of(w);
+    static const char current[] = UP_TO_DATE("10");
     static const char *const chunks[] = {
         "[",
         "{\"headers\":{\"operation\":\"insert\"},\"value\":{\"id\":\"1\",\"ti",
         "tle\":\"\\u00",
         "e4\"},\"key\":\"k1",
         "\"}\n,\r\n",
-        UP_TO_DATE("10"),
+        current,
         " ] "};
     char text[2000];
     int n =
