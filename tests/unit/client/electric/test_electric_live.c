@@ -486,23 +486,37 @@ static coulomb_expr *random_leaf(struct live *l)
     return coulomb_in(l->coll, column, items, roll(4));
 }
 
-static coulomb_expr *random_where(struct live *l, int depth)
+static coulomb_expr *random_where(struct live *l)
 {
-    unsigned kind = depth > 0 ? roll(6) : 0;
+    coulomb_expr *e = random_leaf(l);
 
-    if (kind < 2)
-        return random_leaf(l);
-    if (kind == 2)
-        return coulomb_not(random_where(l, depth - 1));
-    return kind < 5 ? coulomb_and(random_where(l, depth - 1), random_where(l, depth - 1))
-                    : coulomb_or(random_where(l, depth - 1), random_where(l, depth - 1));
+    for (unsigned n = roll(5); n > 0; n--) {
+        switch (roll(5)) {
+        case 0:
+            e = coulomb_not(e);
+            break;
+        case 1:
+            e = coulomb_or(random_leaf(l), e);
+            break;
+        case 2:
+            e = coulomb_and(e, coulomb_not(random_leaf(l)));
+            break;
+        case 3:
+            e = coulomb_and(coulomb_or(random_leaf(l), random_leaf(l)), e);
+            break;
+        default:
+            e = coulomb_and(random_leaf(l), e);
+            break;
+        }
+    }
+    return e;
 }
 
 /* The same condition of another collection with the same columns. */
 static coulomb_expr *again(struct live *l, unsigned seed)
 {
     rolled = seed;
-    return random_where(l, 3);
+    return random_where(l);
 }
 
 /* Every row that the condition wants of all rows is there. */

@@ -372,11 +372,13 @@ static void t12_an_explicit_position_wins(void **state)
 
 static void t12_a_reset_another_shape_and_nonsense_begin_anew(void **state)
 {
-    static const char *const metas[] = {
-        "{\"version\":1,\"resume\":{\"kind\":\"reset\",\"updatedAt\":5}}",
+    static const char reset[] =
+        "{\"version\":1,\"resume\":{\"kind\":\"reset\",\"updatedAt\":5}}";
+    static const char another[] =
         "{\"version\":1,\"resume\":{\"kind\":\"resume\",\"offset\":\"9_2\",\"handle\":"
         "\"h7\","
-        "\"cursor\":\"\",\"shapeId\":\"another\",\"updatedAt\":5}}"};
+        "\"cursor\":\"\",\"shapeId\":\"another\",\"updatedAt\":5}}";
+    static const char *const metas[] = {reset, another};
     static const char *const nonsense[] = {
         "",
         "nonsense",
