@@ -3,6 +3,7 @@
 #include <ftw.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,18 +55,26 @@ static _Noreturn void give_up(const struct served *s, const char *why)
 static void find_binary(char out[PATH_MAX])
 {
     const char *named = getenv("COULOMB_BIN");
-    ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - 32);
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
     char *slash;
 
-    if (named) {
-        snprintf(out, PATH_MAX, "%s", named);
-        return;
-    }
-    out[n > 0 ? n : 0] = '\0';
-    for (int i = 0; i < 2 && (slash = strrchr(out, '/')) != NULL; i++)
+    self[n > 0 ? n : 0] = '\0';
+    for (int i = 0; i < 2 && (slash = strrchr(self, '/')) != NULL; i++)
         *slash = '\0';
-    size_t len = strlen(out);
-    snprintf(out + len, PATH_MAX - len, "/coulomb");
+    if (named)
+        snprintf(out, PATH_MAX, "%s", named);
+    else
+        snprintf(out, PATH_MAX, "%.*s/coulomb", PATH_MAX - 16, self);
+}
+
+static bool has_secret(const struct served *s)
+{
+    for (size_t i = 0; s->settings[i]; i++) {
+        if (strncmp(s->settings[i], "ELECTRIC_SECRET=", 16) == 0)
+            return true;
+    }
+    return false;
 }
 
 static _Noreturn void become_server(const struct served *s)
@@ -91,7 +100,8 @@ static _Noreturn void become_server(const struct served *s)
     snprintf(text[n++], sizeof(text[0]), "ELECTRIC_STORAGE_DIR=%s", s->dir);
     snprintf(text[n++], sizeof(text[0]), "ELECTRIC_PORT=%d", s->port);
     snprintf(text[n++], sizeof(text[0]), "COULOMB_LISTEN=127.0.0.1");
-    snprintf(text[n++], sizeof(text[0]), "ELECTRIC_INSECURE=true");
+    if (!has_secret(s))
+        snprintf(text[n++], sizeof(text[0]), "ELECTRIC_INSECURE=true");
     for (size_t i = 0; s->settings[i]; i++)
         snprintf(text[n++], sizeof(text[0]), "%s", s->settings[i]);
     for (size_t i = 0; i < n; i++)

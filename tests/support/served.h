@@ -6,7 +6,7 @@
 
 struct served;
 
-/* settings are "NAME=value", NULL-terminated, on top of insecure mode; NULL for none. */
+/* settings are "NAME=value", NULL-terminated; NULL for none. Without ELECTRIC_SECRET it is insecure. */
 struct served *served_new(const char *database_url, const char *const *settings);
 /* Ends it and removes its folder. */
 void served_free(struct served *s);

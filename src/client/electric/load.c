@@ -156,11 +156,17 @@ bool loads_reloading(const struct electric *e)
     return false;
 }
 
-static void commit_held(struct electric *e)
+/* Everything that a refetch waited for is there, or can't be had. A stream that failed meanwhile brings
+ * nothing any more: then the rows of before stay. COULOMB_E_MEMORY. */
+static int commit_held(struct electric *e)
 {
-    if (e->held_back && !loads_reloading(e) &&
-        electric_commit(e, e->held_up_to_date, true) != COULOMB_OK)
-        task_queue(&e->load_task); /* without memory: again */
+    struct stream_state st;
+
+    if (!e->held_back || loads_reloading(e))
+        return COULOMB_OK;
+    shape_stream_state(e->stream, &st);
+    return st.phase == STREAM_FAILED ? COULOMB_OK
+                                     : electric_commit(e, e->held_up_to_date, true);
 }
 
 /* One of its requests is through. */
@@ -178,7 +184,8 @@ static void load_done(struct shape_stream *s, int code, const coulomb_error *err
         remember(e, l);
         load_end(l, LOAD_THERE, NULL);
     }
-    commit_held(e);
+    if (commit_held(e) == COULOMB_E_MEMORY)
+        task_queue(&e->load_task);
 }
 
 static int take_rows(struct load *l, const struct stream_batch *rows)
@@ -468,11 +475,8 @@ int load_task_run(struct task *t)
         code = load_step(entry(at));
     if (code != COULOMB_OK)
         return COULOMB_E_MEMORY;
-    if (e->held_back && !loads_reloading(e)) {
-        code = electric_commit(e, e->held_up_to_date, true);
-        if (code != COULOMB_OK)
-            return COULOMB_E_MEMORY;
-    }
+    if (commit_held(e) == COULOMB_E_MEMORY)
+        return COULOMB_E_MEMORY;
     collection_hold(coll);
     while (answer_one(e)) {
     }

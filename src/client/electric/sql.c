@@ -42,13 +42,13 @@ char *sql_text(const coulomb_value *v, struct arena *arena)
     size_t len;
     char *text;
 
-    if (coulomb_value_print(v, few, sizeof(few), &len) != COULOMB_OK)
+    if (value_print(v, arena->mem, few, sizeof(few), &len) != COULOMB_OK)
         return NULL;
     if (len < sizeof(few))
         return arena_dup(arena, slice_make(few, len));
     text = arena_alloc(arena, len + 1);
-    return text && coulomb_value_print(v, text, len + 1, NULL) == COULOMB_OK ? text
-                                                                             : NULL;
+    return text && value_print(v, arena->mem, text, len + 1, NULL) == COULOMB_OK ? text
+                                                                                 : NULL;
 }
 
 /* $n, its text. */

@@ -486,23 +486,37 @@ static coulomb_expr *random_leaf(struct live *l)
     return coulomb_in(l->coll, column, items, roll(4));
 }
 
-static coulomb_expr *random_where(struct live *l, int depth)
+static coulomb_expr *random_where(struct live *l)
 {
-    unsigned kind = depth > 0 ? roll(6) : 0;
+    coulomb_expr *e = random_leaf(l);
 
-    if (kind < 2)
-        return random_leaf(l);
-    if (kind == 2)
-        return coulomb_not(random_where(l, depth - 1));
-    return kind < 5 ? coulomb_and(random_where(l, depth - 1), random_where(l, depth - 1))
-                    : coulomb_or(random_where(l, depth - 1), random_where(l, depth - 1));
+    for (unsigned n = roll(5); n > 0; n--) {
+        switch (roll(5)) {
+        case 0:
+            e = coulomb_not(e);
+            break;
+        case 1:
+            e = coulomb_or(random_leaf(l), e);
+            break;
+        case 2:
+            e = coulomb_and(e, coulomb_not(random_leaf(l)));
+            break;
+        case 3:
+            e = coulomb_and(coulomb_or(random_leaf(l), random_leaf(l)), e);
+            break;
+        default:
+            e = coulomb_and(random_leaf(l), e);
+            break;
+        }
+    }
+    return e;
 }
 
 /* The same condition of another collection with the same columns. */
 static coulomb_expr *again(struct live *l, unsigned seed)
 {
     rolled = seed;
-    return random_where(l, 3);
+    return random_where(l);
 }
 
 /* Every row that the condition wants of all rows is there. */
@@ -653,6 +667,78 @@ static void an_export_goes_on_elsewhere(void **state)
     live_close(m);
 }
 
+/* --- Credentials ---------------------------------------------------------------------------------------------- */
+
+struct keeper {
+    int renewals;
+    int refusals;
+    int dropped;
+    coulomb_credentials *waiting; /* for an answer */
+};
+
+/* The first ones are wrong; the right ones come later. */
+static int renew(coulomb_credentials *credentials, int refused, void *arg)
+{
+    struct keeper *k = arg;
+
+    k->refusals += refused;
+    if (k->renewals++ == 0)
+        return coulomb_credentials_param(credentials, "secret", "wrong");
+    k->waiting = credentials;
+    return COULOMB_PENDING;
+}
+
+static void drop(void *arg)
+{
+    ((struct keeper *)arg)->dropped++;
+}
+
+static bool is_asked_again(void *arg)
+{
+    return ((struct keeper *)arg)->waiting != NULL;
+}
+
+static void credentials_are_renewed_when_refused(void **state)
+{
+    static const char *const settings[] = {"ELECTRIC_SECRET=right",
+                                           "ELECTRIC_REPLICATION_STREAM_ID=secret", NULL};
+    struct served *secret = served_new(pgcluster_url(cluster), settings);
+    struct live *l = calloc(1, sizeof(*l));
+    coulomb_electric_options o = live_options(l, "guarded", COULOMB_EAGER);
+    coulomb_credentials_options co;
+    coulomb_credentials *credentials;
+    struct keeper k = {0};
+
+    (void)state;
+    make_table("guarded");
+    fill("guarded", 5);
+    OK(net_client_open(&l->heap, NULL, &l->c));
+    coulomb_options_init(&co, sizeof(co));
+    assert_int_equal(coulomb_credentials_new(l->c, &co, &credentials),
+                     COULOMB_E_ARGUMENT);
+    co.renew = renew;
+    co.drop = drop;
+    co.arg = &k;
+    OK(coulomb_credentials_new(l->c, &co, &credentials));
+    o.url = served_shape_url(secret);
+    o.credentials = credentials;
+    OK(coulomb_electric_collection_open(l->c, &o, &l->coll));
+    coulomb_credentials_release(coulomb_credentials_retain(credentials));
+    coulomb_credentials_release(credentials); /* the collection has them */
+    OK(coulomb_collection_start(l->coll));
+    poll_until(l->c, is_asked_again, &k);
+    assert_int_equal(k.refusals, 1);
+    OK(coulomb_credentials_header(k.waiting, "x-app", "test"));
+    OK(coulomb_credentials_param(k.waiting, "secret", "right"));
+    coulomb_credentials_expire_at(k.waiting, INT64_MAX);
+    coulomb_credentials_answer(k.waiting, COULOMB_OK, NULL);
+    converge(l);
+    live_close(l);
+    assert_int_equal(k.dropped, 1);
+    assert_int_equal(k.renewals, 2);
+    served_free(secret);
+}
+
 /* --- All together ---------------------------------------------------------------------------------------------- */
 
 static void storm_step(void)
@@ -719,13 +805,17 @@ static bool demand_converged(void *arg)
 static void a_storm_converges(void **state)
 {
     struct live *lives[3];
+    coulomb_electric_options o;
     coulomb_expr *e;
     coulomb_sub *sub;
 
     (void)state;
     make_table("storm");
     fill("storm", 60);
-    lives[0] = live_open("storm", COULOMB_EAGER);
+    lives[0] = calloc(1, sizeof(*lives[0]));
+    o = live_options(lives[0], "storm", COULOMB_EAGER);
+    o.sse = 1;
+    live_with(lives[0], &o);
     lives[1] = live_open("storm", COULOMB_PROGRESSIVE);
     lives[2] = live_open("storm", COULOMB_ON_DEMAND);
     e = coulomb_where(lives[2]->coll, "qty", COULOMB_GTE, coulomb_int(3));
@@ -780,6 +870,7 @@ int main(void)
         cmocka_unit_test(on_demand_rows_are_kept_up_to_date),
         cmocka_unit_test(progressive_ends_with_everything),
         cmocka_unit_test(an_export_goes_on_elsewhere),
+        cmocka_unit_test(credentials_are_renewed_when_refused),
         cmocka_unit_test(a_storm_converges),
     };
 

@@ -768,6 +768,31 @@ static void t3_a_refetch_is_not_held_up_by_what_fails_or_goes(void **state)
     electric_close(w);
 }
 
+static void t2_a_stream_that_fails_amid_a_refetch_keeps_the_rows(void **state)
+{
+    struct world *w = on_demand();
+    coulomb_sub *a = sub_where(w, qty_is(w, COULOMB_GT, 5), NULL, 0);
+
+    (void)state;
+    load_all(w);
+    feed_insert(&f, 30, 1, 10);
+    feed_up_to_date(&f, 3000);
+    feed_send(&f);
+    feed_refetch(&f);
+    feed_up_to_date(&f, 3100);
+    feed_send(&f);
+    poll_all(w);
+    fake->phase = STREAM_FAILED; /* and then those who wait are told */
+    fake_refuse(fake->request_count - 1, COULOMB_E_FETCH, "no");
+    fake_fail(COULOMB_E_FETCH, "no");
+    poll_all(w);
+    assert_int_equal(qty(w, 1), 10);
+    assert_int_equal(coulomb_collection_status(w->coll), COULOMB_READY);
+    assert_false(coulomb_sub_loading(a));
+    coulomb_unsubscribe(a);
+    electric_close(w);
+}
+
 static void t3_a_refetch_while_a_subset_is_on_its_way(void **state)
 {
     struct world *w = on_demand();
@@ -848,6 +873,7 @@ int main(void)
         cmocka_unit_test(pages_by_number_have_an_offset),
         cmocka_unit_test(t3_an_on_demand_refetch_shows_no_empty_collection),
         cmocka_unit_test(t3_a_refetch_is_not_held_up_by_what_fails_or_goes),
+        cmocka_unit_test(t2_a_stream_that_fails_amid_a_refetch_keeps_the_rows),
         cmocka_unit_test(t3_a_refetch_while_a_subset_is_on_its_way),
         cmocka_unit_test(cleanup_answers_what_waits),
     };

@@ -433,16 +433,30 @@ static coulomb_expr *random_leaf(struct sql *s)
     return coulomb_in(s->coll, column, items, count);
 }
 
-static coulomb_expr *random_where(struct sql *s, int depth)
+static coulomb_expr *random_where(struct sql *s, unsigned parts)
 {
-    unsigned kind = depth > 0 ? roll(6) : 0;
+    coulomb_expr *e = random_leaf(s);
 
-    if (kind < 2)
-        return random_leaf(s);
-    if (kind == 2)
-        return coulomb_not(random_where(s, depth - 1));
-    return kind < 5 ? coulomb_and(random_where(s, depth - 1), random_where(s, depth - 1))
-                    : coulomb_or(random_where(s, depth - 1), random_where(s, depth - 1));
+    for (unsigned n = roll(parts); n > 0; n--) {
+        switch (roll(5)) {
+        case 0:
+            e = coulomb_not(e);
+            break;
+        case 1:
+            e = coulomb_or(random_leaf(s), e);
+            break;
+        case 2:
+            e = coulomb_or(e, coulomb_and(random_leaf(s), random_leaf(s)));
+            break;
+        case 3:
+            e = coulomb_and(coulomb_or(random_leaf(s), random_leaf(s)), e);
+            break;
+        default:
+            e = coulomb_and(random_leaf(s), e);
+            break;
+        }
+    }
+    return e;
 }
 
 static coulomb_value random_number(unsigned n)
@@ -489,8 +503,8 @@ static void t16_coverage_is_sound(void **state)
         OK(row_new(s.coll->layout, v, NULL, &s.arena, &rows[i], &e));
     }
     for (int round = 0; round < 20000; round++) {
-        coulomb_expr *loaded[2] = {random_where(&s, 2), random_where(&s, 1)};
-        coulomb_expr *wanted = round % 3 ? random_where(&s, 2) : expr_copy(loaded[0]);
+        coulomb_expr *loaded[2] = {random_where(&s, 4), random_where(&s, 2)};
+        coulomb_expr *wanted = round % 3 ? random_where(&s, 4) : expr_copy(loaded[0]);
         struct spec specs[3];
         struct list list;
 

@@ -372,26 +372,29 @@ static void t12_an_explicit_position_wins(void **state)
 
 static void t12_a_reset_another_shape_and_nonsense_begin_anew(void **state)
 {
-    static const char *const metas[] = {
-        "{\"version\":1,\"resume\":{\"kind\":\"reset\",\"updatedAt\":5}}",
+    static const char reset[] =
+        "{\"version\":1,\"resume\":{\"kind\":\"reset\",\"updatedAt\":5}}";
+    static const char another[] =
         "{\"version\":1,\"resume\":{\"kind\":\"resume\",\"offset\":\"9_2\",\"handle\":"
         "\"h7\","
-        "\"cursor\":\"\",\"shapeId\":\"another\",\"updatedAt\":5}}"};
+        "\"cursor\":\"\",\"shapeId\":\"another\",\"updatedAt\":5}}";
+    static const char *const metas[] = {reset, another};
     static const char *const nonsense[] = {
         "",
         "nonsense",
         "[]",
         "{\"version\":2}",
         "{\"version\":1,\"resume\":{\"kind\":\"resume\",\"offset\":\"9_2\"}}",
-        "{\"version\":1,\"resume\":{\"kind\":\"resume\",\"offset\":\"-1\",\"handle\":"
-        "\"h\"}}",
-        "{\"version\":1,\"resume\":{\"kind\":\"resume\",\"offset\":\"x\",\"handle\":"
-        "\"h\"}}",
+        "{\"version\":1,\"resume\":{\"offset\":\"-1\",\"handle\":\"h\"}}",
         "{\"version\":1,\"seenTxids\":[1,null]}",
         "{\"version\":1,\"seenTxids\":[1,-5]}",
         "{\"version\":1,\"seenTxids\":[1,1e999]}",
         "{\"version\":1,\"seenTxids\":[1,2}",
         "{\"version\":1} more"};
+    static const char before[] = "{\"version\":1,\"resume\":{\"kind\":\"resume\","
+                                 "\"offset\":\"-1\",\"handle\":\"h\"}}";
+    static const char no_offset[] = "{\"version\":1,\"resume\":{\"kind\":\"resume\","
+                                    "\"offset\":\"x\",\"handle\":\"h\"}}";
 
     (void)state;
     for (size_t i = 0; i < sizeof(metas) / sizeof(metas[0]); i++) {
@@ -416,6 +419,11 @@ static void t12_a_reset_another_shape_and_nonsense_begin_anew(void **state)
         electric_open_with(w, &o);
         assert_int_equal(
             coulomb_collection_import_meta(w->coll, nonsense[i], strlen(nonsense[i])),
+            COULOMB_E_ARGUMENT);
+        assert_int_equal(coulomb_collection_import_meta(w->coll, before, strlen(before)),
+                         COULOMB_E_ARGUMENT);
+        assert_int_equal(
+            coulomb_collection_import_meta(w->coll, no_offset, strlen(no_offset)),
             COULOMB_E_ARGUMENT);
         OK(coulomb_collection_export_meta(w->coll, &meta, &len));
         assert_null(meta);
