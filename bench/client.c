@@ -29,7 +29,7 @@ static int start(coulomb_sync *sync, void *arg)
     return 0;
 }
 
-static const coulomb_adapter adapter = {start, NULL, NULL, NULL};
+static const coulomb_adapter adapter = {.size = sizeof(coulomb_adapter), .start = start};
 
 static void check(int code, const coulomb_client *c)
 {

@@ -58,7 +58,7 @@ static int start(coulomb_sync *sync, void *arg)
     return 0;
 }
 
-static const coulomb_adapter adapter = {start, NULL, NULL, NULL};
+static const coulomb_adapter adapter = {.size = sizeof(coulomb_adapter), .start = start};
 
 /* Sends a transaction's mutations. It answers later: COULOMB_PENDING. */
 static int send_to_server(coulomb_tx *tx, coulomb_collection *todos,

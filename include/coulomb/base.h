@@ -6,8 +6,9 @@
  *   coulomb_post() may be called from another.
  * - The library calls back only in coulomb_poll(), but for *functional arguments*, which do
  *   their work inside the call that takes them and may not call the client: key functions,
- *   comparators, validators, where functions, coulomb_each's. (A draft function may use its
- *   draft; the function of coulomb_tx_mutate and on_mutate may do everything.)
+ *   comparators, validators, where functions, coulomb_each's, an adapter's functions for
+ *   metadata. (A draft function may use its draft; the function of coulomb_tx_mutate and
+ *   on_mutate may do everything.)
  * - Functions return COULOMB_OK (0) or a negative code, and then leave things as they were
  *   and the detail in coulomb_last_error(). A failed allocation is COULOMB_E_MEMORY.
  * - Parameters are borrowed for the call. A pointer that is returned is borrowed from the
@@ -52,6 +53,7 @@ typedef struct coulomb_result coulomb_result;
 typedef struct coulomb_index coulomb_index;
 typedef struct coulomb_paced coulomb_paced;
 typedef struct coulomb_issues coulomb_issues;
+typedef struct coulomb_blob coulomb_blob;
 
 /* A registration; 0 is none. coulomb_off() ends it, after which no call follows. */
 typedef uint64_t coulomb_token;
@@ -178,7 +180,12 @@ COULOMB_API void coulomb_options_init(void *options, size_t size);
       "MissingShapeHandleError")                                                         \
     X(RESERVED_PARAM, -609, "that parameter is the protocol's own",                      \
       "ReservedParamError")                                                              \
-    X(CREDENTIALS, -610, "no credentials could be had", "")
+    X(CREDENTIALS, -610, "no credentials could be had", "")                              \
+    X(REFUSED, -611, "the server refused it", "")                                        \
+    X(TXID, -620, "that is no transaction id", "ExpectedNumberInAwaitTxIdError")         \
+    X(TXID_TIMEOUT, -621, "the transaction did not come back in time",                   \
+      "TimeoutWaitingForTxIdError")                                                      \
+    X(MATCH_TIMEOUT, -622, "no message matched in time", "TimeoutWaitingForMatchError")
 
 enum coulomb_code {
     COULOMB_OK = 0,
@@ -213,12 +220,12 @@ COULOMB_API const char *coulomb_error_text(int code);
 
 /* --- What can be injected -------------------------------------------------------------- */
 
-/* All memory that outlives a call is taken here, and the scratch of calls except what the
- * parsers of numerics, json and arrays need, which comes from malloc and is freed before the
- * call returns. realloc_fn(NULL, n) is an allocation; n is never 0. Both functions are called by
- * whoever calls coulomb_post(), and by the client's I/O thread once something reads from a server;
- * libcurl's memory comes from malloc. */
+/* All memory of a client is taken here, with the scratch of its calls. (What is given no client,
+ * coulomb_value_compare, coulomb_value_print and coulomb_json_get, has its scratch from malloc
+ * and frees it before it returns.) realloc_fn(NULL, n) is an allocation; n is never 0. */
 typedef struct coulomb_allocator {
+    /* Both are called by whoever calls coulomb_post(), and by the client's I/O thread once something
+     * reads from a server; so they have to be safe for threads. libcurl takes its own memory. */
     void *(*realloc_fn)(void *ptr, size_t size, void *arg);
     void (*free_fn)(void *ptr, void *arg);
     void *arg;

@@ -16,11 +16,19 @@ typedef struct coulomb_client_options {
     coulomb_log_fn log; /* NULL: nothing is logged */
     void *log_arg;
     /* Changes of rows that wait for coulomb_poll(); a call that would make more fails with
-     * COULOMB_E_LIMIT. 0: 16,000,000. */
+     * COULOMB_E_LIMIT. (Only a transaction that settles may bring more at once, with the sync that
+     * it held back, when nothing else waits.) 0: 16,000,000. */
     size_t queued_changes_max;
     /* Mutations of one transaction. 0: 10,000,000. */
     size_t tx_mutations_max;
+    unsigned flags;
 } coulomb_client_options;
+
+/* For comparing the library with TanStack DB, whose behaviour it then has where the library's is
+ * another on purpose: reads without an order give optimistic inserts behind all other rows, in the
+ * order of their making; a delete after an update in one transaction has the updated row as its
+ * original; a throttle that does not lead fires its first call with the next poll. */
+#define COULOMB_COMPAT_TANSTACK 1u
 
 /* The calling thread owns it. *out is set only on success. */
 COULOMB_API COULOMB_MUST_CHECK int
@@ -33,8 +41,9 @@ COULOMB_API void coulomb_client_close(coulomb_client *c);
 
 /* Runs what is due: posted functions, handlers of committed transactions, timers, adapters'
  * starts, and callbacks for changes, in that order; what these cause runs in the next poll. Never
- * waits. Returns how many callbacks ran, or a negative code; after COULOMB_E_MEMORY nothing is
- * lost, and the next poll goes on. COULOMB_E_REENTRY inside a callback. */
+ * waits. Returns 0 when there was nothing to do, a positive number when there was, or a negative code;
+ * after COULOMB_E_MEMORY nothing is lost, and the next poll goes on. COULOMB_E_REENTRY inside a
+ * callback. */
 COULOMB_API int coulomb_poll(coulomb_client *c);
 /* A descriptor that is readable while coulomb_poll() has something to do now; owned by the client.
  * Poll it for POLLIN, read nothing from it. Negative: a code. */

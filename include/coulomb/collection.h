@@ -57,7 +57,8 @@ typedef struct coulomb_collection_options {
     const coulomb_adapter *adapter; /* copied */
     void *adapter_arg;
     int full_updates;   /* sync's updates replace the row; else absent columns stay */
-    int on_demand;      /* rows come by load_subset only, which the adapter then needs */
+    int on_demand;      /* rows come by load_subset, which the adapter then needs; else it
+                           is not called */
     int start_sync;     /* at once, not with the first subscription or preload */
     int auto_index;     /* make indexes for what subscriptions and snapshots ask for */
     int64_t gc_time_ms; /* idle time before clean-up; 0: 300,000; COULOMB_NEVER */
@@ -69,6 +70,7 @@ typedef struct coulomb_collection_options {
     coulomb_persist_fn on_update;
     coulomb_persist_fn on_delete;
     void *handler_arg;
+    int gate_keys; /* of direct operations: see coulomb_tx_options */
 } coulomb_collection_options;
 
 /* The caller releases the handle; the collection lives until its client closes.
@@ -121,7 +123,7 @@ typedef struct coulomb_event {
     coulomb_status status;
     coulomb_status previous_status;
     size_t count;
-    const char *index; /* its signature */
+    const char *index; /* its signature, cut to 95 bytes */
 } coulomb_event;
 
 typedef void (*coulomb_event_fn)(coulomb_collection *coll, const coulomb_event *event,
@@ -172,21 +174,54 @@ typedef enum coulomb_op {
     COULOMB_LT,
     COULOMB_LTE,
     COULOMB_IS_NULL, /* null, not absent */
-    COULOMB_IS_ABSENT
+    COULOMB_IS_ABSENT,
+    COULOMB_CONTAINS /* an array has an element that is equal; a null one is unknown */
 } coulomb_op;
 
 /* Three-valued: a comparison with null or absent on either side is unknown, and only what is true
- * is wanted. Values of different types are unequal. The columns "$synced" and "$origin" ("local" or
- * "remote") are known. Makers copy values and take their operands: an operand may be NULL (a maker
- * failed), and the result then is NULL too, so that one check at the end will do. */
+ * is wanted. Values of different types are unequal; arrays are compared as by
+ * coulomb_value_compare(). The columns "$synced" and "$origin" ("local" or "remote") are known. Makers
+ * copy values and take their operands: an operand may be NULL (a maker failed), and the result then
+ * is NULL too, so that one check at the end will do. */
 COULOMB_API coulomb_expr *coulomb_where(coulomb_collection *coll, const char *column,
                                         coulomb_op op, coulomb_value value);
 COULOMB_API coulomb_expr *coulomb_in(coulomb_collection *coll, const char *column,
                                      const coulomb_value *values, size_t count);
+/* The same of what lies at a JSON pointer (RFC 6901) inside a json column, as coulomb_json_get() gives
+ * it: strings are text, numbers numeric, what is not there is absent. */
+COULOMB_API coulomb_expr *coulomb_where_json(coulomb_collection *coll, const char *column,
+                                             const char *pointer, coulomb_op op,
+                                             coulomb_value value);
+COULOMB_API coulomb_expr *coulomb_in_json(coulomb_collection *coll, const char *column,
+                                          const char *pointer,
+                                          const coulomb_value *values, size_t count);
 COULOMB_API coulomb_expr *coulomb_and(coulomb_expr *a, coulomb_expr *b);
 COULOMB_API coulomb_expr *coulomb_or(coulomb_expr *a, coulomb_expr *b);
 COULOMB_API coulomb_expr *coulomb_not(coulomb_expr *a);
 COULOMB_API void coulomb_expr_free(coulomb_expr *e); /* NULL is fine */
+
+/* Reading one, as an adapter does that makes a server's condition of it: its parts in postfix order,
+ * operands before their operator. */
+typedef enum coulomb_node_type {
+    COULOMB_NODE_COMPARE, /* op of the column and one value; IS_NULL and IS_ABSENT have none */
+    COULOMB_NODE_IN,      /* the column is one of count values; none: false */
+    COULOMB_NODE_AND, /* of the two parts before */
+    COULOMB_NODE_OR,
+    COULOMB_NODE_NOT /* of the part before */
+} coulomb_node_type;
+
+typedef struct coulomb_node {
+    coulomb_node_type type;
+    coulomb_op op;
+    const char *column;  /* NULL of and, or, not */
+    const char *pointer; /* into the json column; NULL: the column itself */
+    const coulomb_value *values;
+    size_t count;
+} coulomb_node;
+
+COULOMB_API size_t coulomb_expr_count(const coulomb_expr *e);
+/* i below coulomb_expr_count(); borrowed from the expression. */
+COULOMB_API coulomb_node coulomb_expr_node(const coulomb_expr *e, size_t i);
 
 /* --- Snapshots ------------------------------------------------------------------------- */
 
@@ -231,7 +266,11 @@ COULOMB_API COULOMB_MUST_CHECK int coulomb_index_new(coulomb_collection *coll,
                                                      coulomb_index_type type,
                                                      coulomb_index **out);
 COULOMB_API void coulomb_index_remove(coulomb_index *index);
-/* "column:ordered", the same in every run. */
+/* Of what lies at a JSON pointer inside a json column: for coulomb_where_json(). */
+COULOMB_API COULOMB_MUST_CHECK int
+coulomb_index_new_json(coulomb_collection *coll, const char *column, const char *pointer,
+                       coulomb_index_type type, coulomb_index **out);
+/* "column:ordered", "column/a/b:hash"; the same in every run. */
 COULOMB_API const char *coulomb_index_signature(const coulomb_index *index);
 COULOMB_API size_t coulomb_index_count(const coulomb_collection *coll);
 COULOMB_API coulomb_index *coulomb_index_at(const coulomb_collection *coll, size_t i);
@@ -253,8 +292,9 @@ typedef struct coulomb_change {
     coulomb_meta previous_meta;  /* of an update */
 } coulomb_change;
 
-/* One batch: all that one call, commit or sync transaction changed. An empty one says that the
- * collection became ready. Reads inside show the collection as it is now, which may be further. */
+/* One batch: all that one call, commit or sync transaction changed, or what answers a request. An
+ * empty one says that the collection became ready, or that a request found nothing that was not sent.
+ * Reads inside show the collection as it is now, which may be further. */
 typedef void (*coulomb_changes_fn)(coulomb_collection *coll,
                                    const coulomb_change *changes, size_t count,
                                    void *arg);
@@ -275,7 +315,7 @@ typedef struct coulomb_sub_options {
     const coulomb_order *order; /* of the initial rows; copied */
     size_t order_count;
     size_t limit; /* of the initial rows; needs an order */
-    /* Ready, or loading a subset (1). */
+    /* A subset that it asked for is loading (1), or all are there or failed (0). */
     void (*on_loading)(coulomb_sub *sub, int loading, void *arg);
 } coulomb_sub_options;
 
@@ -287,8 +327,51 @@ COULOMB_API COULOMB_MUST_CHECK int coulomb_subscribe(coulomb_collection *coll,
                                                      coulomb_sub **out);
 /* No call follows, also of what was queued. Frees the handle. NULL is fine. */
 COULOMB_API void coulomb_unsubscribe(coulomb_sub *sub);
-/* 1 while a subset that it asked for is loading. */
+/* 1 from asking for a subset until it is there. */
 COULOMB_API int coulomb_sub_loading(const coulomb_sub *sub);
+/* Why a subset could not be loaded, the last time one could not; code 0: that never happened. */
+COULOMB_API const coulomb_error *coulomb_sub_error(const coulomb_sub *sub);
+
+/* --- Asking for more ------------------------------------------------------------------- */
+
+/* A subscription that began with COULOMB_INITIAL_NONE, or _ROWS and a limit, may ask for more rows
+ * (another: COULOMB_E_COLLECTION_OPERATION). What is there and was not sent comes in the next poll,
+ * as one batch of inserts. An on-demand collection's adapter is asked for the same, and what it loads
+ * comes like every change. The token ends a request with coulomb_off(): the adapter is told to unload
+ * it, rows that were sent stay. All end with their subscription. */
+typedef struct coulomb_request_options {
+    size_t size;
+    const coulomb_expr *where; /* besides the subscription's; copied */
+    const coulomb_order *order;
+    size_t order_count;
+    size_t limit; /* of the rows that are there, sent or not; needs an order */
+} coulomb_request_options;
+
+COULOMB_API COULOMB_MUST_CHECK int
+coulomb_sub_request(coulomb_sub *sub, const coulomb_request_options *options,
+                    coulomb_token *token);
+
+typedef struct coulomb_page_options {
+    size_t size;
+    const coulomb_order *order; /* its first column needs an ordered index */
+    size_t order_count;
+    size_t limit; /* of rows behind the cursor; not 0 */
+    /* The cursor: values of the order's first columns, of the last row that is known, say. NULL:
+     * none, the page begins at the beginning. */
+    const coulomb_value *from;
+    size_t from_count; /* at most order_count */
+    int has_offset;
+    size_t
+        offset; /* for the adapter, if has_offset; else the number of rows sent so far */
+} coulomb_page_options;
+
+/* The next page in an order. Of the rows not yet sent first come all with the cursor's first value
+ * (equal ones may lie on both sides of a page's edge), whatever the limit, then up to limit that lie
+ * behind them. After a truncate counting begins anew. COULOMB_E_NO_INDEX. */
+COULOMB_API COULOMB_MUST_CHECK int coulomb_sub_page(coulomb_sub *sub,
+                                                    const coulomb_page_options *options,
+                                                    coulomb_token *token);
+
 COULOMB_API size_t coulomb_subscriber_count(const coulomb_collection *coll);
 /* 1 while any subset is loading. */
 COULOMB_API int coulomb_loading_subset(const coulomb_collection *coll);

@@ -106,6 +106,10 @@ typedef struct coulomb_tx_options {
     int no_autocommit;    /* coulomb_tx_mutate leaves it pending */
     const void *metadata; /* bytes for the handler; copied */
     size_t metadata_len;
+    /* While it is being persisted, sync waits only from the first sync transaction on that names one
+     * of its rows, and not in all of its collections: for what may take long, as an outbox does. Its
+     * inserts have to keep their keys at the server: else both rows are seen. */
+    int gate_keys;
 } coulomb_tx_options;
 
 COULOMB_API COULOMB_MUST_CHECK int
@@ -133,6 +137,10 @@ COULOMB_API coulomb_tx_state coulomb_tx_status(const coulomb_tx *tx);
 COULOMB_API const char *coulomb_tx_state_name(coulomb_tx_state state);
 COULOMB_API const char *coulomb_tx_id(const coulomb_tx *tx);
 COULOMB_API coulomb_client *coulomb_tx_client(const coulomb_tx *tx);
+/* When it was made, on the client's clock, and its place among all of its client's, which is the order
+ * in which their changes lie over each other. */
+COULOMB_API int64_t coulomb_tx_created_ms(const coulomb_tx *tx);
+COULOMB_API uint64_t coulomb_tx_order(const coulomb_tx *tx);
 /* Why it failed; code 0 when it has not, or was rolled back without a reason. */
 COULOMB_API const coulomb_error *coulomb_tx_error(const coulomb_tx *tx);
 COULOMB_API const void *coulomb_tx_metadata(const coulomb_tx *tx, size_t *len);
@@ -169,6 +177,7 @@ typedef struct coulomb_action {
     int no_autocommit;
     const void *metadata;
     size_t metadata_len;
+    int gate_keys;
 } coulomb_action;
 
 COULOMB_API COULOMB_MUST_CHECK int coulomb_action_run(coulomb_client *c,
@@ -196,6 +205,7 @@ typedef struct coulomb_paced_options {
     void *persist_arg;
     const void *metadata;
     size_t metadata_len;
+    int gate_keys;
 } coulomb_paced_options;
 
 COULOMB_API COULOMB_MUST_CHECK int coulomb_paced_new(coulomb_client *c,

@@ -188,6 +188,14 @@ coulomb_value_compare(const coulomb_value *a, const coulomb_value *b, int *order
  * whole text's length. Absent and null have the empty text. Any thread. */
 COULOMB_API COULOMB_MUST_CHECK int coulomb_value_print(const coulomb_value *v, char *buf,
                                                        size_t cap, size_t *len);
+/* What lies at a JSON pointer (RFC 6901: "/address/city", "/tags/0", "" for the whole) of a json value.
+ * *type gets COULOMB_TEXT, _NUMERIC, _BOOL, _NULL, _JSON (an object or list), or _ABSENT when there is
+ * nothing; buf the text as from coulomb_value_print(). COULOMB_E_PATH for what is no pointer,
+ * COULOMB_E_TYPE for another value, COULOMB_E_INVALID_TEXT, COULOMB_E_MEMORY. Any thread. */
+COULOMB_API COULOMB_MUST_CHECK int coulomb_json_get(const coulomb_value *json,
+                                                    const char *pointer,
+                                                    coulomb_type *type, char *buf,
+                                                    size_t cap, size_t *len);
 /* "int64", "timestamptz" …; NULL for no type. Any thread. */
 COULOMB_API const char *coulomb_type_name(coulomb_type type);
 
@@ -298,9 +306,12 @@ COULOMB_API COULOMB_MUST_CHECK int coulomb_draft_json_set(coulomb_draft *d,
 COULOMB_API COULOMB_MUST_CHECK int
 coulomb_draft_json_unset(coulomb_draft *d, const char *column, const char *pointer);
 
-/* Lists in an array column (of at most one dimension; null and absent count as empty). Replaces
- * the `remove` elements from index `at` on by `count` items: everything that push, pop, shift,
- * unshift, splice and setting an element do. at may be the length; COULOMB_E_ARGUMENT beyond. */
+/* Lists in an array column (null and absent count as empty). Replaces the `remove` elements from index
+ * `at` on by `count` items: everything that push, pop, shift, unshift and splice do. at may be the
+ * length; COULOMB_E_ARGUMENT beyond.
+ *
+ * The elements of an array of more dimensions are arrays of one dimension less, all of one shape
+ * (COULOMB_E_TYPE): the items then are array values. An empty list takes either. */
 COULOMB_API COULOMB_MUST_CHECK int
 coulomb_draft_array_splice(coulomb_draft *d, const char *column, size_t at, size_t remove,
                            const coulomb_value *items, size_t count);
@@ -308,9 +319,13 @@ COULOMB_API COULOMB_MUST_CHECK int
 coulomb_draft_array_push(coulomb_draft *d, const char *column, coulomb_value item);
 COULOMB_API COULOMB_MUST_CHECK int coulomb_draft_array_reverse(coulomb_draft *d,
                                                                const char *column);
-/* By coulomb_value_compare; nulls come first. */
+/* By coulomb_value_compare; nulls come first. Stable. */
 COULOMB_API COULOMB_MUST_CHECK int coulomb_draft_array_sort(coulomb_draft *d,
                                                             const char *column);
+/* One element in place, by an index for each dimension. COULOMB_E_ARGUMENT when there are others. */
+COULOMB_API COULOMB_MUST_CHECK int
+coulomb_draft_array_set(coulomb_draft *d, const char *column, const size_t *index,
+                        size_t dims, coulomb_value item);
 
 #ifdef __cplusplus
 }

@@ -16,7 +16,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/assert.h"
 
@@ -48,17 +47,23 @@ struct arena_block {
 _Static_assert(sizeof(struct arena_block) % ALIGN_BYTES == 0, "data is aligned");
 _Static_assert(_Alignof(max_align_t) >= ALIGN_BYTES, "malloc aligns blocks");
 
-void arena_init(struct arena *a, size_t max_bytes)
+void arena_init_from(struct arena *a, size_t max_bytes, const struct mem *mem)
 {
     a->head = NULL;
     a->used_bytes = 0;
     a->max_bytes = max_bytes;
+    a->mem = mem;
 }
 
-static void block_free(struct arena_block *block)
+void arena_init(struct arena *a, size_t max_bytes)
+{
+    arena_init_from(a, max_bytes, NULL);
+}
+
+static void block_free(const struct arena *a, struct arena_block *block)
 {
     ASAN_UNPOISON_MEMORY_REGION(block->data, block->size);
-    free(block);
+    mem_resize(a->mem, block, sizeof(*block) + block->size, 0);
 }
 
 void arena_fini(struct arena *a)
@@ -67,7 +72,7 @@ void arena_fini(struct arena *a)
         struct arena_block *block = a->head;
 
         a->head = block->next;
-        block_free(block);
+        block_free(a, block);
     }
     a->used_bytes = 0;
 }
@@ -86,7 +91,7 @@ void arena_reset(struct arena *a)
             kept = block;
         }
         if (loser)
-            block_free(loser);
+            block_free(a, loser);
     }
     if (kept) {
         ASAN_POISON_MEMORY_REGION(kept->data, kept->size);
@@ -109,7 +114,7 @@ static struct arena_block *block_add(struct arena *a, size_t n)
         size = n;
     if (size > SIZE_MAX - sizeof(*block))
         return NULL;
-    block = malloc(sizeof(*block) + size);
+    block = mem_resize(a->mem, NULL, 0, sizeof(*block) + size);
     if (!block)
         return NULL;
     block->used = 0;

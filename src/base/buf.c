@@ -19,16 +19,23 @@
 
 #define FIRST_CAP_BYTES 64u
 
-void buf_init(struct buf *b, size_t max_bytes)
+void buf_init_from(struct buf *b, size_t max_bytes, const struct mem *mem)
 {
     memset(b, 0, sizeof(*b));
     /* The byte for the NUL must not overflow. */
     b->max_bytes = max_bytes < SIZE_MAX ? max_bytes : SIZE_MAX - 1;
+    b->mem = mem;
+}
+
+void buf_init(struct buf *b, size_t max_bytes)
+{
+    buf_init_from(b, max_bytes, NULL);
 }
 
 static void release(struct buf *b)
 {
-    free(b->ptr);
+    if (b->ptr)
+        mem_resize(b->mem, b->ptr, b->cap + 1, 0);
     b->ptr = NULL;
     b->len = 0;
     b->cap = 0;
@@ -57,7 +64,7 @@ static bool grow(struct buf *b, size_t need)
         cap = b->max_bytes < FIRST_CAP_BYTES ? b->max_bytes : FIRST_CAP_BYTES;
     if (cap < need)
         cap = need;
-    ptr = realloc(b->ptr, cap + 1);
+    ptr = mem_resize(b->mem, b->ptr, b->ptr ? b->cap + 1 : 0, cap + 1);
     if (!ptr) {
         b->failed = ERR_MEMORY;
         return false;
@@ -202,6 +209,7 @@ char *buf_take(struct buf *b, size_t *len)
 {
     char *ptr = NULL;
 
+    ASSERT(!b->mem); /* the caller frees with free() */
     if (len)
         *len = 0;
     if (buf_reserve(b, 0)) {

@@ -6,6 +6,7 @@
 #ifndef COULOMB_BASE_BUF_H
 #define COULOMB_BASE_BUF_H
 
+#include "base/mem.h"
 #include "base/slice.h"
 
 struct buf {
@@ -13,10 +14,13 @@ struct buf {
     size_t len;
     size_t cap;
     size_t max_bytes;
-    int failed; /* 0, ERR_MEMORY or ERR_LIMIT */
+    int failed;            /* 0, ERR_MEMORY or ERR_LIMIT */
+    const struct mem *mem; /* NULL: malloc */
 };
 
 void buf_init(struct buf *b, size_t max_bytes);
+/* With memory from mem, which is borrowed as long as the buffer lives. */
+void buf_init_from(struct buf *b, size_t max_bytes, const struct mem *mem);
 void buf_fini(struct buf *b);
 /* Empties it and clears the failure; keeps the memory unless it is above keep_bytes. */
 void buf_reset(struct buf *b, size_t keep_bytes);
@@ -40,7 +44,7 @@ void buf_truncate(struct buf *b, size_t len);
 void buf_consume(struct buf *b, size_t n);
 /* Hands the memory over, terminated by NUL (not counted); NULL when failed (the memory is
  * freed, `failed` stays). The buffer is empty afterwards; the caller frees. len may be
- * NULL. */
+ * NULL. Not of a buffer with memory of its own. */
 char *buf_take(struct buf *b, size_t *len);
 
 static inline struct slice buf_slice(const struct buf *b)

@@ -52,6 +52,9 @@ struct json_reader {
 };
 
 void json_reader_init(struct json_reader *r, struct slice input);
+/* With scratch from mem (NULL: malloc). */
+void json_reader_init_from(struct json_reader *r, struct slice input,
+                           const struct mem *mem);
 void json_reader_fini(struct json_reader *r);
 enum json_event json_next(struct json_reader *r);
 /* After a BEGIN event or NAME: skips the value whole; false on error. After another value

@@ -36,12 +36,18 @@ enum state {
 static const char unexpected_end[] = "unexpected end of input";
 static const char unexpected_byte[] = "unexpected byte";
 
-void json_reader_init(struct json_reader *r, struct slice input)
+void json_reader_init_from(struct json_reader *r, struct slice input,
+                           const struct mem *mem)
 {
     memset(r, 0, sizeof(*r));
     r->input = input;
     r->state = WANT_VALUE;
-    buf_init(&r->scratch, input.len);
+    buf_init_from(&r->scratch, input.len, mem);
+}
+
+void json_reader_init(struct json_reader *r, struct slice input)
+{
+    json_reader_init_from(r, input, NULL);
 }
 
 void json_reader_fini(struct json_reader *r)

@@ -431,7 +431,7 @@ void sql_array_out(struct sql_type type, const struct sql_value *v, struct buf *
         buf_puts(out, "{}");
         return;
     }
-    buf_init(&text, out->max_bytes);
+    buf_init_from(&text, out->max_bytes, out->mem);
     put_bounds(a, out);
     for (size_t i = 0; i < a->count; i++) {
         int n = borders(a, i);

@@ -202,7 +202,7 @@ int jsonb_parse(struct slice text, struct arena *arena, struct jsonb_node *root,
     enum json_event event;
     int rc = 0;
 
-    json_reader_init(&reader, text);
+    json_reader_init_from(&reader, text, arena->mem);
     do {
         event = json_next(&reader);
         rc = add_event(&b, event, reader.text, err);
@@ -260,7 +260,7 @@ int sql_jsonb_in(struct slice text, struct arena *arena, struct sql_value *out,
 
     if (rc != 0)
         return rc;
-    buf_init(&printed, arena->max_bytes);
+    buf_init_from(&printed, arena->max_bytes, arena->mem);
     jsonb_print(&root, &printed);
     len = printed.len;
     if (!printed.failed)
@@ -332,7 +332,7 @@ int jsonb_cmp(const struct jsonb_node *a, const struct jsonb_node *b)
 
 /* A scalar at the top is to Postgres an array of one, which counts before it is told from
  * an array; so it is greater than [], and less than any other array. */
-static int cmp_roots(const struct jsonb_node *a, const struct jsonb_node *b)
+int jsonb_cmp_roots(const struct jsonb_node *a, const struct jsonb_node *b)
 {
     if (jsonb_scalar(a) && b->kind == JSONB_ARRAY)
         return b->count == 0 ? 1 : -1;
@@ -355,7 +355,7 @@ int sql_jsonb_cmp(const struct sql_value *a, const struct sql_value *b)
     arena_init(&arena, SIZE_MAX);
     if (jsonb_parse(a->s, &arena, &root_a, NULL) == 0 &&
         jsonb_parse(b->s, &arena, &root_b, NULL) == 0)
-        order = cmp_roots(&root_a, &root_b);
+        order = jsonb_cmp_roots(&root_a, &root_b);
     else
         order = slice_cmp(a->s, b->s);
     arena_fini(&arena);
@@ -363,7 +363,7 @@ int sql_jsonb_cmp(const struct sql_value *a, const struct sql_value *b)
 }
 
 /* NOLINTNEXTLINE(misc-no-recursion): as deep as the reader lets a value be */
-static uint64_t hash_node(const struct jsonb_node *n, uint64_t seed)
+uint64_t jsonb_hash(const struct jsonb_node *n, uint64_t seed)
 {
     unsigned char kind = (unsigned char)n->kind;
 
@@ -376,7 +376,7 @@ static uint64_t hash_node(const struct jsonb_node *n, uint64_t seed)
         return sql_numeric_hash(&(struct sql_value){.numeric = n->number}, seed);
     for (size_t i = 0; i < n->count; i++) {
         seed = sql_hash_bytes(n->items[i].key.ptr, n->items[i].key.len, seed);
-        seed = hash_node(&n->items[i], seed);
+        seed = jsonb_hash(&n->items[i], seed);
     }
     return seed;
 }
@@ -388,7 +388,7 @@ uint64_t sql_jsonb_hash(const struct sql_value *v, uint64_t seed)
 
     arena_init(&arena, SIZE_MAX);
     if (jsonb_parse(v->s, &arena, &root, NULL) == 0)
-        seed = hash_node(&root, seed);
+        seed = jsonb_hash(&root, seed);
     arena_fini(&arena);
     return seed;
 }

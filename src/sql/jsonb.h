@@ -1,4 +1,5 @@
-/* A jsonb value as a tree: what jsonb.c and jsonb_ops.c share. Internal to sql/. */
+/* A jsonb value as a tree: what jsonb.c and jsonb_ops.c share, and the client, whose memory may run
+ * out where a comparison of sql/ could not say so. */
 #ifndef COULOMB_SQL_JSONB_H
 #define COULOMB_SQL_JSONB_H
 
@@ -31,6 +32,9 @@ int jsonb_parse(struct slice text, struct arena *arena, struct jsonb_node *root,
 /* The text of a value, as jsonb_out makes it. */
 void jsonb_print(const struct jsonb_node *n, struct buf *out);
 int jsonb_cmp(const struct jsonb_node *a, const struct jsonb_node *b);
+/* Of whole values, whose scalars count as arrays of one, as Postgres stores them: its order. */
+int jsonb_cmp_roots(const struct jsonb_node *a, const struct jsonb_node *b);
+uint64_t jsonb_hash(const struct jsonb_node *n, uint64_t seed);
 const struct jsonb_node *jsonb_member(const struct jsonb_node *object, struct slice key);
 
 static inline bool jsonb_scalar(const struct jsonb_node *n)

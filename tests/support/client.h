@@ -96,6 +96,7 @@ static inline void hear(coulomb_collection *coll, const coulomb_change *changes,
 struct world {
     struct test_heap heap;
     int64_t now_ms;
+    unsigned flags; /* of the client */
     coulomb_client *c;
     coulomb_collection *coll;
     coulomb_sync *sync; /* held, of the newest session */
@@ -151,7 +152,8 @@ static const coulomb_column world_columns[] = {
     {"qty", COULOMB_INT64, COULOMB_ABSENT},
 };
 
-static const coulomb_adapter world_adapter = {world_start, world_stop, NULL, NULL};
+static const coulomb_adapter world_adapter = {
+    .size = sizeof(coulomb_adapter), .start = world_start, .stop = world_stop};
 
 static inline coulomb_collection_options world_options(struct world *w)
 {
@@ -181,6 +183,7 @@ static inline int world_try(struct world *w)
     o.allocator = (coulomb_allocator){world_realloc, world_free, &w->heap};
     o.clock = test_clock;
     o.clock_arg = &w->now_ms;
+    o.flags = w->flags;
     code = coulomb_client_open(&o, &w->c);
     if (code == COULOMB_OK)
         code = coulomb_collection_new(w->c, &co, &w->coll);
@@ -191,16 +194,22 @@ static inline int world_try(struct world *w)
     return code;
 }
 
-static inline struct world *world_open(void)
+static inline struct world *world_open_with(unsigned flags)
 {
     struct world *w = calloc(1, sizeof(*w));
 
     assert_non_null(w);
+    w->flags = flags;
     w->answer = COULOMB_PENDING;
     w->now_ms = 1000;
     OK(world_try(w));
     assert_non_null(w->sync);
     return w;
+}
+
+static inline struct world *world_open(void)
+{
+    return world_open_with(0);
 }
 
 /* Everything is released, and then nothing is live. */

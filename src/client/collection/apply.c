@@ -1,6 +1,7 @@
 /*
- * Sync transactions take effect. All that are committed are applied in one edit, in order, once no
- * transaction of the collection is being persisted (a truncating or immediate one does not wait).
+ * Sync transactions take effect. All that are committed and need not wait for a transaction that is
+ * being persisted (a truncating or immediate one does not, nor do those before it) are applied in one
+ * edit, in order.
  * For each key the synced row that results is computed beforehand, so that what can fail has
  * failed before anything changes.
  *
@@ -12,25 +13,61 @@
 
 #include <string.h>
 
-bool sync_may_apply(const struct coulomb_collection *coll, size_t persisting)
+static coulomb_key op_key(const struct sync_tx *s, const struct sync_op *op)
 {
+    return op->row ? row_key(op->row) : s->extras[op->extra - 1]->key;
+}
+
+static bool op_gated(const struct coulomb_collection *coll, const struct sync_tx *s,
+                     size_t i)
+{
+    coulomb_key key = op_key(s, &s->ops[i]);
+    const struct local *l = local_find(coll, key, coll_hash(coll, key));
+
+    for (struct list *at = l ? l->mutations.next : NULL; l && at != &l->mutations;
+         at = at->next) {
+        if (LIST_ENTRY(at, struct mutation, in_key)->gates)
+            return true;
+    }
+    return false;
+}
+
+/* Whether it names a key that waits. What was found the last time is looked at first. */
+static bool names_gated(const struct coulomb_collection *coll, struct sync_tx *s)
+{
+    if (s->gated < s->count && op_gated(coll, s, s->gated))
+        return true;
+    for (size_t i = 0; i < s->count; i++) {
+        if (op_gated(coll, s, i)) {
+            s->gated = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A transaction that waits holds back those behind it: they may name the same rows, and where sync
+ * is (metadata of the collection) must not get ahead of the rows. */
+bool sync_choose(struct coulomb_collection *coll, size_t persisting)
+{
+    bool pressing = false;
+    bool waits = persisting > 0;
     bool any = false;
-    bool pressing = persisting == 0;
 
     for (struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
         const struct sync_tx *s = LIST_ENTRY(l, struct sync_tx, link);
 
-        if (s->committed) {
-            any = true;
-            pressing = pressing || s->truncate || s->immediate;
-        }
+        pressing = pressing || (s->committed && (s->truncate || s->immediate));
     }
-    return any && pressing;
-}
+    for (struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
+        struct sync_tx *s = LIST_ENTRY(l, struct sync_tx, link);
 
-static coulomb_key op_key(const struct sync_tx *s, const struct sync_op *op)
-{
-    return op->row ? row_key(op->row) : s->extras[op->extra - 1]->key;
+        if (s->committed && !pressing && !waits && coll->key_gates > 0)
+            waits = names_gated(coll, s);
+        s->due = s->committed && (pressing || !waits);
+        any = any || s->due;
+    }
+    return any;
 }
 
 /* base with the values that patch has. */
@@ -127,7 +164,7 @@ int sync_prepare(struct coulomb_collection *coll, struct edit *e)
     for (struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
         const struct sync_tx *s = LIST_ENTRY(l, struct sync_tx, link);
 
-        if (!s->committed)
+        if (!s->due)
             continue;
         if (s->truncate)
             code = prepare_truncate(coll, e);
@@ -325,12 +362,13 @@ static void retire(struct coulomb_collection *coll)
         struct sync_tx *s = LIST_ENTRY(l, struct sync_tx, link);
 
         next = l->next;
-        if (!s->committed)
+        if (!s->due)
             continue;
         apply_metas(coll, s);
         apply_coll_meta(coll, s);
         sync_tx_free(coll, s);
     }
+    subs_synced(coll);
 }
 
 void sync_apply(struct coulomb_collection *coll, struct edit *e)
@@ -351,9 +389,9 @@ static bool is_plain(const struct coulomb_collection *coll)
     for (struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
         const struct sync_tx *s = LIST_ENTRY(l, struct sync_tx, link);
 
-        if (s->committed && s->truncate)
+        if (s->due && s->truncate)
             return false;
-        for (size_t i = 0; s->committed && i < s->count; i++) {
+        for (size_t i = 0; s->due && i < s->count; i++) {
             if (s->ops[i].type == OP_UPDATE && !coll->options.full_updates)
                 return false;
         }
@@ -381,8 +419,8 @@ static int flush_plain(struct coulomb_collection *coll)
     for (struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
         const struct sync_tx *s = LIST_ENTRY(l, struct sync_tx, link);
 
-        rows += s->committed ? s->count : 0;
-        extras += s->committed ? s->extra_count : 0;
+        rows += s->due ? s->count : 0;
+        extras += s->due ? s->extra_count : 0;
     }
     if (ktab_reserve(&coll->synced, rows) != COULOMB_OK ||
         ktab_reserve(&coll->metas, extras) != COULOMB_OK)
@@ -390,7 +428,7 @@ static int flush_plain(struct coulomb_collection *coll)
     for (struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
         struct sync_tx *s = LIST_ENTRY(l, struct sync_tx, link);
 
-        for (size_t i = 0; s->committed && i < s->count; i++)
+        for (size_t i = 0; s->due && i < s->count; i++)
             plain_op(coll, s, &s->ops[i]);
     }
     retire(coll);
@@ -405,7 +443,7 @@ int sync_flush(struct coulomb_collection *coll)
     struct edit e;
     int code;
 
-    if (!sync_may_apply(coll, coll->persisting))
+    if (!sync_choose(coll, coll->persisting))
         return COULOMB_OK;
     if (is_plain(coll))
         return flush_plain(coll);
@@ -449,6 +487,15 @@ int sync_index_pending(struct coulomb_collection *coll)
         }
     }
     return COULOMB_OK;
+}
+
+bool sync_waits(const struct coulomb_collection *coll)
+{
+    for (struct list *l = coll->sync_txs.next; l != &coll->sync_txs; l = l->next) {
+        if (LIST_ENTRY(l, struct sync_tx, link)->committed)
+            return true;
+    }
+    return false;
 }
 
 bool sync_truncates(const struct coulomb_collection *coll)

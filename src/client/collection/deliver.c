@@ -14,14 +14,14 @@ struct list_of {
     size_t count;
 };
 
-static bool matches(struct coulomb_sub *sub, const struct coulomb_row *row,
-                    coulomb_meta meta)
+int sub_matches(struct coulomb_sub *sub, const struct coulomb_row *row, coulomb_meta meta)
 {
     coulomb_client *c = sub->coll->client;
-    bool yes = true;
+    int yes = 1;
 
     if (sub->where) {
-        yes = expr_eval(sub->where, row, meta, &c->scratch) == 1;
+        yes = expr_eval(sub->where, row, meta, &c->scratch);
+        yes = yes < 0 ? yes : yes == 1;
     } else if (sub->where_fn) {
         c->locked++;
         yes = sub->where_fn(row, sub->where_arg) == 1;
@@ -30,20 +30,20 @@ static bool matches(struct coulomb_sub *sub, const struct coulomb_row *row,
     return yes;
 }
 
-/* What the change is to somebody who sees only what matches; false: nothing. */
-static bool narrow(struct coulomb_sub *sub, coulomb_change *change)
+/* What the change is to somebody who sees only what matches; 0: nothing; COULOMB_E_MEMORY. */
+static int narrow(struct coulomb_sub *sub, coulomb_change *change)
 {
-    bool now;
-    bool before;
+    int now;
+    int before;
 
     if (!sub->where && !sub->where_fn)
-        return true;
-    now = matches(sub, change->row, change->meta);
-    if (change->type != COULOMB_UPDATE)
+        return 1;
+    now = sub_matches(sub, change->row, change->meta);
+    if (now < 0 || change->type != COULOMB_UPDATE)
         return now;
-    before = matches(sub, change->previous, change->previous_meta);
-    if (now && before)
-        return true;
+    before = sub_matches(sub, change->previous, change->previous_meta);
+    if (before < 0 || (now && before))
+        return before;
     if (now) {
         change->type = COULOMB_INSERT;
         change->previous = NULL;
@@ -88,52 +88,83 @@ static bool known(struct coulomb_sub *sub, coulomb_change *change,
     return true;
 }
 
-/* Keys for all that may be new. */
-static int make_spares(struct coulomb_sub *sub, const struct batch *b,
-                       struct sent_key **spares)
+static void spares_free(struct coulomb_sub *sub, struct sent_key **spares, size_t count)
 {
     struct heap *h = sub->coll->heap;
-    int code = ktab_reserve(&sub->sent, b->count);
 
-    for (size_t i = 0; i < b->count && code == COULOMB_OK; i++) {
-        spares[i] = heap_zalloc(h, sizeof(**spares));
-        code = spares[i] ? key_copy(h, b->changes[i].key, &spares[i]->key_bytes,
-                                    &spares[i]->key)
-                         : COULOMB_E_MEMORY;
+    for (size_t i = 0; spares && i < count; i++) {
+        if (spares[i])
+            sent_free(h, spares[i]);
     }
+    heap_free(h, spares, count * sizeof(struct sent_key *));
+}
+
+/* Keys for all that may be new; NULL: no memory, or the subscription keeps none. */
+static int spares_make(struct coulomb_sub *sub, const coulomb_change *changes,
+                       size_t count, struct sent_key ***out)
+{
+    struct heap *h = sub->coll->heap;
+    struct sent_key **spares;
+    int code;
+
+    *out = NULL;
+    if (!sub->tracks)
+        return COULOMB_OK;
+    code = ktab_reserve(&sub->sent, count);
+    spares =
+        code == COULOMB_OK ? heap_zalloc(h, count * sizeof(struct sent_key *)) : NULL;
+    if (!spares)
+        return COULOMB_E_MEMORY;
+    for (size_t i = 0; i < count && code == COULOMB_OK; i++) {
+        spares[i] = heap_zalloc(h, sizeof(**spares));
+        code = spares[i]
+                   ? key_copy(h, changes[i].key, &spares[i]->key_bytes, &spares[i]->key)
+                   : COULOMB_E_MEMORY;
+    }
+    if (code == COULOMB_OK)
+        *out = spares;
+    else
+        spares_free(sub, spares, count);
     return code;
 }
 
+/* What the batch is to it. First what can fail, then what it knows changes. */
 static int select_changes(struct coulomb_sub *sub, const struct batch *b,
                           struct list_of *out)
 {
     struct heap *h = sub->coll->heap;
     struct sent_key **spares = NULL;
-    int code = COULOMB_OK;
+    size_t count = 0;
+    int code;
 
     out->count = 0;
     out->items = heap_alloc(h, b->count * sizeof(*out->items));
-    if (!out->items)
-        return COULOMB_E_MEMORY;
-    if (sub->tracks) {
-        spares = heap_zalloc(h, b->count * sizeof(struct sent_key *));
-        code = spares ? make_spares(sub, b, spares) : COULOMB_E_MEMORY;
-    }
+    code = out->items ? COULOMB_OK : COULOMB_E_MEMORY;
     for (size_t i = 0; i < b->count && code == COULOMB_OK; i++) {
+        int yes;
+
+        out->items[count] = b->changes[i];
+        yes = narrow(sub, &out->items[count]);
+        if (yes < 0)
+            code = yes;
+        else
+            count += (size_t)yes;
+    }
+    if (code == COULOMB_OK)
+        code = spares_make(sub, out->items, count, &spares);
+    if (code != COULOMB_OK) {
+        heap_free(h, out->items, b->count * sizeof(*out->items));
+        return code;
+    }
+    for (size_t i = 0; i < count; i++) {
         coulomb_change *to = &out->items[out->count];
 
-        *to = b->changes[i];
-        if (narrow(sub, to) && (!spares || known(sub, to, &spares[i])))
+        *to = out->items[i];
+        if (!spares || known(sub, to, &spares[i]))
             out->count++;
     }
-    for (size_t i = 0; spares && i < b->count; i++) {
-        if (spares[i])
-            sent_free(h, spares[i]);
-    }
-    heap_free(h, spares, b->count * sizeof(struct sent_key *));
-    if (code != COULOMB_OK)
-        heap_free(h, out->items, b->count * sizeof(*out->items));
-    return code;
+    spares_free(sub, spares, count);
+    return COULOMB_OK;
 }
 
 /* Kept until the subset is loaded again. The room was taken before. */
@@ -149,6 +180,15 @@ static void hold(struct coulomb_sub *sub, const coulomb_change *items, size_t co
     }
 }
 
+static void held_free(struct heap *h, coulomb_change *held, size_t count, size_t cap)
+{
+    for (size_t i = 0; i < count; i++) {
+        coulomb_row_release(held[i].row);
+        coulomb_row_release(held[i].previous);
+    }
+    heap_free(h, held, cap * sizeof(*held));
+}
+
 static int reserve_held(struct coulomb_sub *sub, size_t count)
 {
     void *held = sub->held;
@@ -159,19 +199,35 @@ static int reserve_held(struct coulomb_sub *sub, size_t count)
     return code;
 }
 
-/* 1: it was called; 0: nothing for it. */
-static int give(struct coulomb_sub *sub, const struct batch *b)
+/* Calls it, or keeps the changes when it holds them back. 1: it ended. */
+static int hand_over(struct coulomb_sub *sub, const coulomb_change *items, size_t count)
 {
-    bool as_is = b->count == 0 || sub->initial == COULOMB_INITIAL_UNFILTERED ||
-                 (!sub->tracks && !sub->where && !sub->where_fn);
-    coulomb_change empty;
+    static const coulomb_change none;
+
+    if (sub->buffering) {
+        hold(sub, items, count);
+        sub->held_empty = sub->held_empty || count == 0;
+        return 0;
+    }
+    sub->busy++;
+    sub->fn(sub->coll, count > 0 ? items : &none, count, sub->arg);
+    sub->busy--;
+    if (!sub->dead || sub->busy > 0)
+        return 0;
+    sub_free(sub);
+    return 1;
+}
+
+/* Gives it a batch. 1: it ended; *called counts. */
+static int give(struct coulomb_sub *sub, const struct batch *b, int *called)
+{
+    bool filters = sub->where || sub->where_fn;
+    bool as_is = b->count == 0 || (!sub->tracks && !filters);
     struct list_of list = {NULL, 0};
     const coulomb_change *items = b->changes;
     size_t count = b->count;
-    int called = 0;
+    int ended = 0;
 
-    if (sub->initial == COULOMB_INITIAL_UNFILTERED && (sub->where || sub->where_fn))
-        as_is = b->count == 0;
     if (sub->buffering && reserve_held(sub, b->count) != COULOMB_OK)
         return COULOMB_E_MEMORY;
     if (!as_is) {
@@ -181,18 +237,102 @@ static int give(struct coulomb_sub *sub, const struct batch *b)
         count = list.count;
     }
     sub->next = b->number + 1;
-    if (sub->buffering) {
-        hold(sub, items, count);
-    } else if (count > 0 || b->count == 0) {
-        sub->busy = true;
-        sub->fn(sub->coll, count > 0 ? items : &empty, count, sub->arg);
-        sub->busy = false;
-        called = 1;
+    if (count > 0 || b->count == 0) {
+        *called += !sub->buffering;
+        ended = hand_over(sub, items, count);
     }
     heap_free(b->coll->heap, list.items, b->count * sizeof(*list.items));
-    if (sub->dead)
+    return ended;
+}
+
+int sub_catch_up(struct coulomb_sub *sub)
+{
+    coulomb_client *c = sub->coll->client;
+    uint64_t last = c->last_batch;
+    int called = 0;
+    int code = 0;
+
+    sub->busy++;
+    for (struct list *l = c->batches.next;
+         l != &c->batches && !sub->dead && code == COULOMB_OK; l = l->next) {
+        struct batch *b = LIST_ENTRY(l, struct batch, link);
+
+        if (b->number > last || c->closing)
+            break;
+        if (b->coll == sub->coll && b->number >= sub->next)
+            code = give(sub, b, &called);
+    }
+    sub->busy--;
+    if (!sub->dead)
+        return code < 0 ? client_no_memory(c) : COULOMB_OK;
+    if (sub->busy == 0)
         sub_free(sub);
-    return called;
+    return 1;
+}
+
+int sub_give_rows(struct coulomb_sub *sub, struct coulomb_row *const *rows, size_t count,
+                  bool always)
+{
+    struct coulomb_collection *coll = sub->coll;
+    struct heap *h = coll->heap;
+    coulomb_change *changes = heap_zalloc(h, count * sizeof(*changes));
+    struct sent_key **spares = NULL;
+    int code = changes ? COULOMB_OK : COULOMB_E_MEMORY;
+
+    for (size_t i = 0; changes && i < count; i++) {
+        changes[i].type = COULOMB_INSERT;
+        changes[i].key = row_key(rows[i]);
+        changes[i].row = rows[i];
+        changes[i].meta =
+            visible_get(coll, changes[i].key, coll_hash(coll, changes[i].key)).meta;
+    }
+    if (code == COULOMB_OK && sub->buffering)
+        code = reserve_held(sub, count);
+    if (code == COULOMB_OK)
+        code = spares_make(sub, changes, count, &spares);
+    if (code != COULOMB_OK) {
+        heap_free(h, changes, count * sizeof(*changes));
+        return client_no_memory(coll->client);
+    }
+    for (size_t i = 0; spares && i < count; i++)
+        (void)known(sub, &changes[i], &spares[i]);
+    spares_free(sub, spares, count);
+    if (sub->wants_rows)
+        sub->next = coll->client->last_batch + 1;
+    sub->wants_rows = false;
+    heap_retain(h);
+    if (count > 0 || always)
+        code = hand_over(sub, changes, count);
+    heap_free(h, changes, count * sizeof(*changes));
+    heap_release(h);
+    return code;
+}
+
+int sub_give_held(struct coulomb_sub *sub)
+{
+    struct heap *h = sub->coll->heap;
+    coulomb_change *held = sub->held;
+    size_t count = sub->held_count;
+    size_t cap = sub->held_cap;
+    bool speaks = count > 0 || sub->held_empty;
+    int ended = 0;
+
+    sub->held = NULL;
+    sub->held_count = sub->held_cap = 0;
+    sub->buffering = sub->held_empty = false;
+    heap_retain(h);
+    if (speaks)
+        ended = hand_over(sub, held, count);
+    held_free(h, held, count, cap);
+    heap_release(h);
+    return ended;
+}
+
+void sub_held_clear(struct coulomb_sub *sub)
+{
+    held_free(sub->coll->heap, sub->held, sub->held_count, sub->held_cap);
+    sub->held = NULL;
+    sub->held_count = sub->held_cap = 0;
 }
 
 static struct coulomb_sub *next_sub(struct coulomb_collection *coll, uint64_t number)
@@ -217,13 +357,13 @@ int deliver_batches(coulomb_client *c)
 
         if (b->number > last)
             break;
-        /* Found anew each time: a callback may end any subscription. */
+        /* Found anew each time: a callback may end any subscription. Who has had it goes behind the
+         * others, so that the next one is found at once. */
         while ((sub = next_sub(b->coll, b->number)) != NULL && !c->closing) {
-            int code = give(sub, b);
-
-            if (code < 0)
+            list_remove(&sub->link);
+            list_push(&b->coll->subs, &sub->link);
+            if (give(sub, b, &ran) < 0)
                 return client_no_memory(c);
-            ran += code;
         }
         list_remove(&b->link);
         c->queued_changes -= b->count;

@@ -125,7 +125,9 @@ int edit_ready(struct edit *e)
 
     if (!coll_observed(e->coll) || cap == 0)
         return COULOMB_OK;
-    if (cap > c->queued_changes_max - c->queued_changes)
+    /* What settles was let in piece by piece: when nothing else waits it goes through. */
+    if (cap > c->queued_changes_max - c->queued_changes &&
+        !(e->settles && c->queued_changes == 0))
         return client_fail(
             c, COULOMB_E_LIMIT,
             "%zu changes wait for coulomb_poll and %zu more would be over %zu",

@@ -13,6 +13,14 @@
 
 /* --- Order ---------------------------------------------------------------------------------- */
 
+/* What the index has of the row, in the row or in the client's scratch. */
+static int index_value(const struct coulomb_index *ix, const struct coulomb_row *row,
+                       coulomb_value *out)
+{
+    return field_at(row, (size_t)ix->column, ix->pointer, &ix->coll->client->scratch,
+                    out);
+}
+
 static int by_column(const struct coulomb_row *a, const struct coulomb_row *b, void *arg)
 {
     struct coulomb_index *ix = arg;
@@ -21,11 +29,14 @@ static int by_column(const struct coulomb_row *a, const struct coulomb_row *b, v
     if (a == b)
         return 0;
     if (ix->column >= 0) {
-        coulomb_value x = row_at(a, (size_t)ix->column);
-        coulomb_value y = row_at(b, (size_t)ix->column);
+        struct arena *arena = &ix->coll->client->scratch;
+        coulomb_value x;
+        coulomb_value y;
 
-        arena_reset(&ix->coll->client->scratch);
-        if (value_compare(&x, &y, &ix->coll->client->scratch, &order) != COULOMB_OK)
+        arena_reset(arena);
+        if (index_value(ix, a, &x) != COULOMB_OK ||
+            index_value(ix, b, &y) != COULOMB_OK ||
+            value_compare(&x, &y, arena, &order) != COULOMB_OK)
             ix->failed = true;
     } else if (ix->coll->options.compare) {
         ix->coll->client->locked++;
@@ -38,21 +49,30 @@ static int by_column(const struct coulomb_row *a, const struct coulomb_row *b, v
 bool bound_before(const struct coulomb_row *row, void *arg)
 {
     struct bound *b = arg;
-    coulomb_value v = row_at(row, (size_t)b->ix->column);
+    struct arena *arena = &b->ix->coll->client->scratch;
+    coulomb_value v;
     int order = 0;
 
-    arena_reset(&b->ix->coll->client->scratch);
-    if (value_compare(&v, b->value, &b->ix->coll->client->scratch, &order) != COULOMB_OK)
-        return false;
+    arena_reset(arena);
+    if (index_value(b->ix, row, &v) != COULOMB_OK ||
+        value_compare(&v, b->value, arena, &order) != COULOMB_OK)
+        b->failed = true;
     return b->after ? order <= 0 : order < 0;
 }
 
 /* --- Hash ------------------------------------------------------------------------------------ */
 
-static int hash_of(struct coulomb_index *ix, const coulomb_value *v, uint64_t *hash)
+static int hash_of(struct coulomb_index *ix, const struct coulomb_row *row,
+                   uint64_t *hash)
 {
-    arena_reset(&ix->coll->client->scratch);
-    return value_hash(v, ix->coll->client->seed, &ix->coll->client->scratch, hash);
+    struct arena *arena = &ix->coll->client->scratch;
+    coulomb_value v;
+    int code;
+
+    arena_reset(arena);
+    code = index_value(ix, row, &v);
+    return code == COULOMB_OK ? value_hash(&v, ix->coll->client->seed, arena, hash)
+                              : code;
 }
 
 static void hash_place(struct hash_slot *slots, size_t mask, struct hash_slot item)
@@ -88,9 +108,8 @@ static int hash_grow(struct coulomb_index *ix)
 
 static int hash_insert(struct coulomb_index *ix, struct coulomb_row *row)
 {
-    coulomb_value v = row_at(row, (size_t)ix->column);
     struct hash_slot item = {.row = row};
-    int code = hash_of(ix, &v, &item.hash);
+    int code = hash_of(ix, row, &item.hash);
 
     if (code == COULOMB_OK)
         code = hash_grow(ix);
@@ -103,12 +122,11 @@ static int hash_insert(struct coulomb_index *ix, struct coulomb_row *row)
 
 static bool hash_remove(struct coulomb_index *ix, struct coulomb_row *row)
 {
-    coulomb_value v = row_at(row, (size_t)ix->column);
     size_t mask = ix->slot_count - 1;
     uint64_t hash;
     size_t i;
 
-    if (ix->slot_count == 0 || hash_of(ix, &v, &hash) != COULOMB_OK)
+    if (ix->slot_count == 0 || hash_of(ix, row, &hash) != COULOMB_OK)
         return false;
     for (i = hash & mask; ix->slots[i].row != row; i = (i + 1) & mask) {
         if (!ix->slots[i].row)
@@ -217,32 +235,59 @@ static void index_free(struct coulomb_index *ix)
 
     index_clear(ix);
     list_remove(&ix->link);
-    heap_free_str(h, ix->signature);
+    pool_fini(&ix->pool);
     heap_free(h, ix, sizeof(*ix));
 }
 
-static struct coulomb_index *index_make(struct coulomb_collection *coll, int column,
-                                        coulomb_index_type type)
+/* "column/pointer:type", in the index's pool. */
+static int index_sign(struct coulomb_index *ix)
 {
-    char signature[128];
+    const char *column =
+        ix->column >= 0 ? ix->coll->layout->columns[ix->column].name : "";
+    const char *pointer = ix->pointer ? ix->pointer->text : "";
+    const char *type = ix->type == COULOMB_INDEX_HASH ? "hash" : "ordered";
+    size_t n = strlen(column) + strlen(pointer) + strlen(type) + 2;
+
+    ix->signature = pool_alloc(&ix->pool, n);
+    if (!ix->signature)
+        return client_no_memory(ix->coll->client);
+    snprintf(ix->signature, n, "%s%s:%s", column, pointer, type);
+    return COULOMB_OK;
+}
+
+/* pointer NULL: of the column itself. Errors are set. */
+static int index_make(struct coulomb_collection *coll, int column, const char *pointer,
+                      coulomb_index_type type, struct coulomb_index **out)
+{
     struct coulomb_index *ix = heap_zalloc(coll->heap, sizeof(*ix));
+    struct pointer *p;
+    int code = COULOMB_OK;
 
     if (!ix)
-        return NULL;
+        return client_no_memory(coll->client);
     ix->coll = coll;
     ix->type = type;
     ix->column = column;
     ix->stale = true;
     list_init(&ix->link);
+    pool_init(&ix->pool, coll->heap);
     sorted_init(&ix->sorted, coll->heap, by_column, ix);
-    snprintf(signature, sizeof(signature), "%.100s:%s",
-             column >= 0 ? coll->layout->columns[column].name : "",
-             type == COULOMB_INDEX_HASH ? "hash" : "ordered");
-    ix->signature = heap_strdup(coll->heap, signature);
-    if (ix->signature && index_fresh(ix) == COULOMB_OK)
-        return ix;
-    index_free(ix);
-    return NULL;
+    if (pointer) {
+        p = pool_alloc(&ix->pool, sizeof(*p));
+        code = p ? json_column(coll, coll->layout->columns[column].name, pointer,
+                               &ix->pool, p)
+                 : client_no_memory(coll->client);
+        ix->pointer = p;
+    }
+    if (code == COULOMB_OK)
+        code = index_sign(ix);
+    if (code == COULOMB_OK)
+        code = index_fresh(ix);
+    if (code == COULOMB_OK)
+        *out = ix;
+    else
+        index_free(ix);
+    return code;
 }
 
 /* --- A collection's ---------------------------------------------------------------------------- */
@@ -285,9 +330,10 @@ struct sorted *order_at_hand(struct coulomb_collection *coll)
 
 struct sorted *order_get(struct coulomb_collection *coll)
 {
-    if (!coll->order)
-        coll->order = index_make(coll, -1, COULOMB_INDEX_ORDERED);
-    if (!coll->order || index_fresh(coll->order) != COULOMB_OK)
+    if (!coll->order &&
+        index_make(coll, -1, NULL, COULOMB_INDEX_ORDERED, &coll->order) != COULOMB_OK)
+        return NULL;
+    if (index_fresh(coll->order) != COULOMB_OK)
         return NULL;
     coll->order->unread = 0;
     return &coll->order->sorted;
@@ -300,8 +346,23 @@ static void index_event(struct coulomb_index *ix, coulomb_event_type type)
     event_emit(ix->coll, &event);
 }
 
-int coulomb_index_new(coulomb_collection *coll, const char *column,
-                      coulomb_index_type type, coulomb_index **out)
+struct coulomb_index *index_ordered(struct coulomb_collection *coll, int column,
+                                    int *code)
+{
+    *code = COULOMB_OK;
+    for (struct list *l = coll->indexes.next; l != &coll->indexes; l = l->next) {
+        struct coulomb_index *ix = LIST_ENTRY(l, struct coulomb_index, link);
+
+        if (ix->column == column && !ix->pointer && ix->type == COULOMB_INDEX_ORDERED) {
+            *code = index_fresh(ix);
+            return *code == COULOMB_OK ? ix : NULL;
+        }
+    }
+    return NULL;
+}
+
+int index_add(coulomb_collection *coll, const char *column, const char *pointer,
+              coulomb_index_type type, coulomb_index **out)
 {
     coulomb_client *c = coll->client;
     struct coulomb_index *ix;
@@ -316,15 +377,28 @@ int coulomb_index_new(coulomb_collection *coll, const char *column,
     if (type != COULOMB_INDEX_ORDERED && type != COULOMB_INDEX_HASH)
         return client_fail(c, COULOMB_E_COLLECTION_CONFIG, "%d is no type of index",
                            (int)type);
-    ix = index_make(coll, i, type);
-    if (!ix)
-        return client_no_memory(c);
+    code = index_make(coll, i, pointer, type, &ix);
+    if (code != COULOMB_OK)
+        return code;
     list_push(&coll->indexes, &ix->link);
     coll->index_count++;
     index_event(ix, COULOMB_EVENT_INDEX_ADDED);
     if (out)
         *out = ix;
     return COULOMB_OK;
+}
+
+int coulomb_index_new(coulomb_collection *coll, const char *column,
+                      coulomb_index_type type, coulomb_index **out)
+{
+    return index_add(coll, column, NULL, type, out);
+}
+
+int coulomb_index_new_json(coulomb_collection *coll, const char *column,
+                           const char *pointer, coulomb_index_type type,
+                           coulomb_index **out)
+{
+    return index_add(coll, column, pointer ? pointer : "(NULL)", type, out);
 }
 
 void coulomb_index_remove(coulomb_index *index)

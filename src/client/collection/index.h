@@ -14,6 +14,8 @@ struct coulomb_index {
     struct coulomb_collection *coll;
     coulomb_index_type type;
     int column; /* -1: the collection's order */
+    struct pool pool;
+    const struct pointer *pointer; /* into the json column; NULL: the column itself */
     char *signature;
     bool stale;    /* thrown away; to be made anew */
     size_t unread; /* the order's: changes since it was read */
@@ -30,7 +32,8 @@ int index_fresh(struct coulomb_index *ix);
 struct bound {
     const struct coulomb_index *ix;
     const coulomb_value *value;
-    bool after; /* equal rows count as before */
+    bool after;  /* equal rows count as before */
+    bool failed; /* memory was out: the place is wrong */
 };
 bool bound_before(const struct coulomb_row *row, void *arg);
 

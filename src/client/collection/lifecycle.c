@@ -70,6 +70,8 @@ int status_set(struct coulomb_collection *coll, coulomb_status to)
     event_emit(coll, &event);
     if (to == COULOMB_READY || to == COULOMB_ERROR || to == COULOMB_CLEANED_UP)
         ready_notify(coll);
+    if (to == COULOMB_READY && event.previous_status == COULOMB_ERROR)
+        subs_started(coll);
     return COULOMB_OK;
 }
 
@@ -118,6 +120,7 @@ static void session_end(struct coulomb_collection *coll, bool *failed)
         *failed = coll->adapter.stop(s, coll->options.adapter_arg) != 0;
     s->coll = NULL;
     coll->session = NULL;
+    subs_stopped(coll);
     coulomb_sync_release(s);
 }
 
@@ -150,8 +153,10 @@ int collection_wake(struct coulomb_collection *coll)
     if (coll->status != COULOMB_IDLE && coll->status != COULOMB_CLEANED_UP)
         return COULOMB_OK;
     code = session_begin(coll);
-    if (code == COULOMB_OK)
+    if (code == COULOMB_OK) {
         task_queue(&coll->start_task);
+        subs_started(coll);
+    }
     return code;
 }
 
@@ -185,8 +190,9 @@ static void layers_clear(struct coulomb_collection *coll)
     }
     ktab_fini(&coll->metas);
     meta_list_clear(coll, &coll->meta);
-    coll->persisting = 0;
-    coll->loads = 0;
+    /* Who persists still holds back nothing of what comes now. */
+    coll->persisting = coll->key_gates = 0;
+    coll->generation++;
 }
 
 static int touch_visible(struct coulomb_collection *coll, struct edit *e)
@@ -232,7 +238,6 @@ int coulomb_collection_cleanup(coulomb_collection *coll)
     indexes_reset(coll);
     edit_finish(&e);
     coll->visible = 0;
-    subs_truncated(coll);
     code = status_set(coll, COULOMB_CLEANED_UP);
     if (code == COULOMB_OK && failed)
         code = client_fail(coll->client, COULOMB_E_SYNC_CLEANUP,
@@ -313,6 +318,7 @@ int collection_make(coulomb_client *c, const coulomb_collection_options *options
     coll->heap = c->heap;
     coll->options = *options;
     coll->refs = coll->handles = 1;
+    coll->generation = 1;
     init_lists(coll);
     code = name_it(coll, options->id);
     if (code == COULOMB_OK) {
@@ -338,6 +344,7 @@ int coulomb_collection_new(coulomb_client *c, const coulomb_collection_options *
                            coulomb_collection **out)
 {
     coulomb_collection_options o;
+    coulomb_adapter adapter;
     coulomb_collection *coll;
     int code = client_enter(c);
 
@@ -349,12 +356,15 @@ int coulomb_collection_new(coulomb_client *c, const coulomb_collection_options *
     code = options_read(c, &o, sizeof(o), options, "coulomb_collection_new");
     if (code != COULOMB_OK)
         return code;
-    if (!o.adapter || !o.adapter->start)
+    code = options_read(c, &adapter, sizeof(adapter), o.adapter, "the adapter");
+    if (code != COULOMB_OK)
+        return code;
+    if (!adapter.start)
         return client_fail(
             c, COULOMB_E_COLLECTION_REQUIRES_SYNC,
             "a collection needs an adapter with a start function; without a "
             "server, make it with coulomb_local_new");
-    if (o.on_demand && !o.adapter->load_subset)
+    if (o.on_demand && !adapter.load_subset)
         return client_fail(c, COULOMB_E_COLLECTION_CONFIG,
                            "an on-demand collection needs an adapter with load_subset");
     if (o.get_key && o.key_column)
@@ -363,7 +373,7 @@ int coulomb_collection_new(coulomb_client *c, const coulomb_collection_options *
     code = collection_make(c, &o, &coll);
     if (code != COULOMB_OK)
         return code;
-    coll->adapter = *o.adapter;
+    coll->adapter = adapter;
     coll->has_adapter = true;
     if (o.start_sync)
         code = collection_wake(coll);
@@ -412,7 +422,9 @@ void collection_drop(struct coulomb_collection *coll)
     c->collection_count--;
     layout_release(coll->layout);
     heap_free(h, coll->events, EVENTS_MAX * sizeof(*coll->events));
+    blob_fini(h, &coll->exported);
     heap_free_str(h, coll->id);
+    attachment_free(h, coll->server);
     heap_free(h, coll, sizeof(*coll));
     client_release(c);
 }

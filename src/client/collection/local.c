@@ -133,6 +133,7 @@ static void unlink_mutation(struct mutation *m)
 {
     list_remove(&m->in_key);
     m->local = NULL;
+    m->gates = false;
 }
 
 void local_complete(struct coulomb_collection *coll, struct mutation *m, bool direct,

@@ -24,6 +24,13 @@ struct plan {
     size_t rows;          /* about */
 };
 
+/* Comparisons that an index could answer. */
+static bool indexable(const struct node *n)
+{
+    return n->column >= 0 && n->op != COULOMB_IS_NULL && n->op != COULOMB_IS_ABSENT &&
+           n->op != COULOMB_CONTAINS;
+}
+
 static struct coulomb_index *find_index(struct coulomb_collection *coll,
                                         const struct node *n)
 {
@@ -32,7 +39,7 @@ static struct coulomb_index *find_index(struct coulomb_collection *coll,
     for (struct list *l = coll->indexes.next; l != &coll->indexes; l = l->next) {
         struct coulomb_index *ix = LIST_ENTRY(l, struct coulomb_index, link);
 
-        if (ix->column != n->column)
+        if (ix->column != n->column || !pointer_same(ix->pointer, n->pointer))
             continue;
         if (ix->type == COULOMB_INDEX_ORDERED)
             found = ix;
@@ -42,10 +49,11 @@ static struct coulomb_index *find_index(struct coulomb_collection *coll,
     return found;
 }
 
-static void range_places(const struct range *r, struct place *from, struct place *to)
+/* COULOMB_E_MEMORY: the places are wrong. */
+static int range_places(const struct range *r, struct place *from, struct place *to)
 {
-    struct bound low = {r->ix, r->low, r->low_open};
-    struct bound high = {r->ix, r->high, !r->high_open};
+    struct bound low = {r->ix, r->low, r->low_open, false};
+    struct bound high = {r->ix, r->high, !r->high_open, false};
 
     *from = (struct place){0, 0};
     *to = sorted_end(&r->ix->sorted);
@@ -53,6 +61,7 @@ static void range_places(const struct range *r, struct place *from, struct place
         *from = sorted_seek(&r->ix->sorted, bound_before, &low);
     if (r->high)
         *to = sorted_seek(&r->ix->sorted, bound_before, &high);
+    return low.failed || high.failed ? COULOMB_E_MEMORY : COULOMB_OK;
 }
 
 static size_t range_rows(const struct range *r)
@@ -62,7 +71,8 @@ static size_t range_rows(const struct range *r)
 
     if (r->ix->type == COULOMB_INDEX_HASH)
         return 1;
-    range_places(r, &from, &to);
+    if (range_places(r, &from, &to) != COULOMB_OK)
+        return r->ix->sorted.count; /* an estimate only */
     return sorted_distance(&r->ix->sorted, from, to);
 }
 
@@ -72,7 +82,7 @@ static int plan_leaf(struct coulomb_collection *coll, const struct node *n,
     struct coulomb_index *ix = find_index(coll, n);
 
     *plan = (struct plan){NULL, 0};
-    if (!ix || n->op == COULOMB_IS_NULL || n->op == COULOMB_IS_ABSENT || n->count == 0)
+    if (!ix || !indexable(n) || n->count == 0)
         return COULOMB_OK;
     for (size_t i = 0; i < n->count; i++) {
         if (n->values[i].type == COULOMB_NULL || n->values[i].type == COULOMB_ABSENT)
@@ -159,20 +169,20 @@ static int plan_make(struct coulomb_collection *coll, const coulomb_expr *e,
         return COULOMB_E_MEMORY;
     for (size_t i = 0; i < e->count; i++) {
         switch (e->nodes[i].type) {
-        case NODE_COMPARE:
-        case NODE_IN:
+        case COULOMB_NODE_COMPARE:
+        case COULOMB_NODE_IN:
             if (plan_leaf(coll, &e->nodes[i], pool, &stack[top]) != COULOMB_OK)
                 return COULOMB_E_MEMORY;
             top++;
             break;
-        case NODE_NOT:
+        case COULOMB_NODE_NOT:
             stack[top - 1] = (struct plan){NULL, 0};
             break;
-        case NODE_AND:
+        case COULOMB_NODE_AND:
             top--;
             stack[top - 1] = plan_and(coll, stack[top - 1], stack[top]);
             break;
-        case NODE_OR:
+        case COULOMB_NODE_OR:
             top--;
             stack[top - 1] = plan_or(stack[top - 1], stack[top]);
             break;
@@ -223,7 +233,7 @@ static int collect(const struct range *r, struct found *f)
         }
         return code;
     }
-    range_places(r, &at, &to);
+    code = range_places(r, &at, &to);
     while (code == COULOMB_OK &&
            (at.chunk < to.chunk || (at.chunk == to.chunk && at.at < to.at))) {
         struct coulomb_row *row = sorted_next(&r->ix->sorted, &at);
@@ -290,18 +300,18 @@ int index_candidates(struct coulomb_collection *coll, const coulomb_expr *where,
 int index_auto(struct coulomb_collection *coll, const coulomb_expr *e)
 {
     for (size_t i = 0; e && i < e->count; i++) {
-        if (e->nodes[i].type == NODE_OR || e->nodes[i].type == NODE_NOT)
+        if (e->nodes[i].type == COULOMB_NODE_OR || e->nodes[i].type == COULOMB_NODE_NOT)
             return COULOMB_OK;
     }
     for (size_t i = 0; e && coll->options.auto_index && i < e->count; i++) {
         const struct node *n = &e->nodes[i];
         int code;
 
-        if (n->type == NODE_AND || n->column < 0 || n->op == COULOMB_IS_NULL ||
-            n->op == COULOMB_IS_ABSENT || find_index(coll, n))
+        if (n->type == COULOMB_NODE_AND || !indexable(n) || find_index(coll, n))
             continue;
-        code = coulomb_index_new(coll, coll->layout->columns[n->column].name,
-                                 COULOMB_INDEX_ORDERED, NULL);
+        code =
+            index_add(coll, coll->layout->columns[n->column].name,
+                      n->pointer ? n->pointer->text : NULL, COULOMB_INDEX_ORDERED, NULL);
         if (code != COULOMB_OK)
             return code;
     }

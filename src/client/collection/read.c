@@ -4,7 +4,6 @@
 
 #include "client/collection/collection.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 struct coulomb_result {
@@ -43,6 +42,22 @@ int coulomb_row_meta(const coulomb_collection *coll, coulomb_key key, coulomb_me
     return v.row != NULL;
 }
 
+static int each_compat(coulomb_collection *coll,
+                       int (*fn)(const coulomb_row *row, void *arg), void *arg)
+{
+    size_t bytes = (coll->visible + 1) * sizeof(struct coulomb_row *);
+    struct coulomb_row **rows = heap_alloc(coll->heap, bytes);
+    size_t count = 0;
+    int code = rows ? compat_rows(coll, rows, &count) : client_no_memory(coll->client);
+
+    coll->client->locked++;
+    for (size_t i = 0; i < count && code == 0; i++)
+        code = fn(rows[i], arg);
+    coll->client->locked--;
+    heap_free(coll->heap, rows, bytes);
+    return code;
+}
+
 int coulomb_each(coulomb_collection *coll, int (*fn)(const coulomb_row *row, void *arg),
                  void *arg)
 {
@@ -53,6 +68,8 @@ int coulomb_each(coulomb_collection *coll, int (*fn)(const coulomb_row *row, voi
 
     if (code != COULOMB_OK)
         return code;
+    if (coll->client->compat)
+        return each_compat(coll, fn, arg);
     order = order_get(coll);
     if (!order)
         return client_no_memory(coll->client);
@@ -108,9 +125,11 @@ static int by_order(struct sorter *s, const struct coulomb_row *a,
     return coulomb_key_compare(row_key(a), row_key(b));
 }
 
-/* Merge sort; the array has as much room again behind its rows. */
-static void sort_rows(struct sorter *s, struct coulomb_row **rows, size_t count)
+int sort_by_order(struct coulomb_collection *coll, const coulomb_order *order,
+                  const int *columns, size_t order_count, struct coulomb_row **rows,
+                  size_t count)
 {
+    struct sorter s = {coll, order, columns, order_count, false};
     struct coulomb_row **other = rows + count;
 
     for (size_t width = 1; width < count; width *= 2) {
@@ -121,25 +140,28 @@ static void sort_rows(struct sorter *s, struct coulomb_row **rows, size_t count)
             size_t b = mid;
 
             for (size_t k = begin; k < end; k++) {
-                bool left = b >= end || (a < mid && by_order(s, rows[a], rows[b]) <= 0);
+                bool left = b >= end || (a < mid && by_order(&s, rows[a], rows[b]) <= 0);
 
                 other[k] = left ? rows[a++] : rows[b++];
             }
         }
         memcpy(rows, other, count * sizeof(struct coulomb_row *));
     }
+    return s.failed ? client_no_memory(coll->client) : COULOMB_OK;
 }
 
-static bool wanted(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
-                   const struct coulomb_row *row)
+/* 1, 0, COULOMB_E_MEMORY. */
+static int wanted(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
+                  const struct coulomb_row *row)
 {
-    bool yes = true;
+    int yes = 1;
 
     if (o->where) {
         coulomb_key key = row_key(row);
         coulomb_meta meta = visible_get(coll, key, coll_hash(coll, key)).meta;
 
-        yes = expr_eval(o->where, row, meta, &coll->client->scratch) == 1;
+        yes = expr_eval(o->where, row, meta, &coll->client->scratch);
+        yes = yes < 0 ? yes : yes == 1;
     } else if (o->where_fn) {
         coll->client->locked++;
         yes = o->where_fn(row, o->where_arg) == 1;
@@ -148,15 +170,17 @@ static bool wanted(struct coulomb_collection *coll, const coulomb_snapshot_optio
     return yes;
 }
 
-static int order_columns(struct coulomb_collection *coll,
-                         const coulomb_snapshot_options *o, int *columns)
+int order_columns(struct coulomb_collection *coll, const coulomb_order *order,
+                  size_t count, int *columns)
 {
-    for (size_t i = 0; i < o->order_count; i++) {
-        columns[i] = layout_find(coll->layout, o->order[i].column);
+    if (count > ORDER_COLUMNS_MAX)
+        return client_fail(coll->client, COULOMB_E_LIMIT,
+                           "an order of more than %d columns", ORDER_COLUMNS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        columns[i] = layout_find(coll->layout, order[i].column);
         if (columns[i] < 0)
             return client_fail(coll->client, COULOMB_E_COLUMN, "%s has no column %s",
-                               coll->id,
-                               o->order[i].column ? o->order[i].column : "(NULL)");
+                               coll->id, order[i].column ? order[i].column : "(NULL)");
     }
     return COULOMB_OK;
 }
@@ -177,6 +201,10 @@ static int scan(struct coulomb_collection *coll, struct coulomb_row ***rows,
     *rows = heap_alloc(coll->heap, *cap * sizeof(struct coulomb_row *));
     if (!*rows)
         return client_no_memory(coll->client);
+    if (coll->client->compat) {
+        *ordered = true;
+        return compat_rows(coll, *rows, count);
+    }
     while (order && (row = sorted_next(order, &at)) != NULL)
         (*rows)[(*count)++] = row;
     while (!order && (ent = ktab_next(&coll->synced, &it)) != NULL) {
@@ -195,17 +223,21 @@ static int scan(struct coulomb_collection *coll, struct coulomb_row ***rows,
     return COULOMB_OK;
 }
 
-static void keep_wanted(struct coulomb_collection *coll,
-                        const coulomb_snapshot_options *o, struct coulomb_row **rows,
-                        size_t *count)
+static int keep_wanted(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
+                       struct coulomb_row **rows, size_t *count)
 {
     size_t n = 0;
 
     for (size_t i = 0; i < *count; i++) {
-        if (wanted(coll, o, rows[i]))
+        int yes = wanted(coll, o, rows[i]);
+
+        if (yes < 0)
+            return client_no_memory(coll->client);
+        if (yes)
             rows[n++] = rows[i];
     }
     *count = n;
+    return COULOMB_OK;
 }
 
 /* Offset and limit. */
@@ -220,8 +252,6 @@ static void cut(const coulomb_snapshot_options *o, struct coulomb_row **rows,
         *count = o->limit;
 }
 
-#define ORDER_COLUMNS_MAX 64
-
 static int check_options(struct coulomb_collection *coll,
                          const coulomb_snapshot_options *o)
 {
@@ -235,17 +265,13 @@ static int check_options(struct coulomb_collection *coll,
     if ((o->limit > 0 || o->offset > 0) && o->order_count == 0)
         return client_fail(c, COULOMB_E_LIMIT_NEEDS_ORDER,
                            "a limit or offset needs an order");
-    if (o->order_count > ORDER_COLUMNS_MAX)
-        return client_fail(c, COULOMB_E_LIMIT, "an order of more than %d columns",
-                           ORDER_COLUMNS_MAX);
     return COULOMB_OK;
 }
 
 int snapshot_rows(struct coulomb_collection *coll, const coulomb_snapshot_options *o,
                   struct coulomb_row ***rows, size_t *count, size_t *cap, bool *indexed)
 {
-    int columns[ORDER_COLUMNS_MAX];
-    struct sorter s = {coll, o->order, columns, o->order_count, false};
+    int columns[ORDER_COLUMNS_MAX] = {0};
     void *grown;
     bool ordered = false;
     int code = check_options(coll, o);
@@ -253,7 +279,7 @@ int snapshot_rows(struct coulomb_collection *coll, const coulomb_snapshot_option
     *rows = NULL;
     *count = *cap = 0;
     if (code == COULOMB_OK)
-        code = order_columns(coll, o, columns);
+        code = order_columns(coll, o->order, o->order_count, columns);
     if (code == COULOMB_OK)
         code = index_candidates(coll, o->where, rows, count, cap, indexed);
     if (code != COULOMB_OK)
@@ -264,16 +290,15 @@ int snapshot_rows(struct coulomb_collection *coll, const coulomb_snapshot_option
     if (!*indexed)
         code = scan(coll, rows, count, cap, &ordered);
     if (code == COULOMB_OK)
-        keep_wanted(coll, o, *rows, count);
+        code = keep_wanted(coll, o, *rows, count);
     if (code == COULOMB_OK && (!ordered || o->order_count > 0)) {
         grown = *rows;
         code = heap_grow(coll->heap, &grown, cap, *count * 2 + 1,
                          sizeof(struct coulomb_row *));
         *rows = grown;
-        if (code == COULOMB_OK)
-            sort_rows(&s, *rows, *count);
-        if (code != COULOMB_OK || s.failed)
-            code = client_no_memory(coll->client);
+        code = code == COULOMB_OK
+                   ? sort_by_order(coll, o->order, columns, o->order_count, *rows, *count)
+                   : client_no_memory(coll->client);
     }
     if (code != COULOMB_OK) {
         heap_free(coll->heap, *rows, *cap * sizeof(struct coulomb_row *));

@@ -192,6 +192,15 @@ struct coulomb_row *sorted_next(const struct sorted *s, struct place *p)
     return s->chunks[p->chunk]->rows[p->at++];
 }
 
+struct coulomb_row *sorted_before(const struct sorted *s, struct place p)
+{
+    if (p.at > 0)
+        return s->chunks[p.chunk]->rows[p.at - 1];
+    if (p.chunk == 0)
+        return NULL;
+    return s->chunks[p.chunk - 1]->rows[s->chunks[p.chunk - 1]->count - 1];
+}
+
 struct place sorted_end(const struct sorted *s)
 {
     return (struct place){s->chunk_count, 0};

@@ -46,6 +46,8 @@ struct place sorted_seek(const struct sorted *s,
                          void *arg);
 /* The row at a place, which moves on; NULL at the end. */
 struct coulomb_row *sorted_next(const struct sorted *s, struct place *p);
+/* The row before a place; NULL at the beginning. */
+struct coulomb_row *sorted_before(const struct sorted *s, struct place p);
 /* Behind the last row. */
 struct place sorted_end(const struct sorted *s);
 /* About how many rows lie between two places. */

@@ -29,7 +29,7 @@ coulomb_collection *coulomb_sync_collection(const coulomb_sync *sync)
     return sync->coll;
 }
 
-static int sync_enter(coulomb_sync *sync)
+int sync_enter(coulomb_sync *sync)
 {
     int code = client_enter(sync->client);
 
@@ -49,7 +49,7 @@ struct sync_tx *sync_open(const struct coulomb_collection *coll)
     return s->committed ? NULL : s;
 }
 
-static int open_for_write(coulomb_sync *sync, struct sync_tx **out)
+int sync_for_write(coulomb_sync *sync, struct sync_tx **out)
 {
     int code = sync_enter(sync);
 
@@ -72,23 +72,38 @@ static coulomb_key node_key(const void *item)
     return ((const struct row_meta *)item)->key;
 }
 
+struct sync_tx *sync_tx_new(struct coulomb_collection *coll)
+{
+    struct sync_tx *s = heap_zalloc(coll->heap, sizeof(*s));
+
+    if (!s) {
+        client_no_memory(coll->client);
+        return NULL;
+    }
+    list_init(&s->link);
+    list_init(&s->meta);
+    ktab_init(&s->deleted, coll->heap, node_key);
+    ktab_init(&s->keys, coll->heap, node_key);
+    return s;
+}
+
+void sync_tx_list(struct coulomb_collection *coll, struct sync_tx *s)
+{
+    list_push(&coll->sync_txs, &s->link);
+}
+
 int coulomb_sync_begin(coulomb_sync *sync, unsigned flags)
 {
     struct sync_tx *s;
-    struct heap *h;
     int code = sync_enter(sync);
 
     if (code != COULOMB_OK)
         return code;
-    h = sync->coll->heap;
-    s = heap_zalloc(h, sizeof(*s));
+    s = sync_tx_new(sync->coll);
     if (!s)
-        return client_no_memory(sync->client);
+        return COULOMB_E_MEMORY;
     s->immediate = (flags & COULOMB_SYNC_IMMEDIATE) != 0;
-    list_init(&s->meta);
-    ktab_init(&s->deleted, h, node_key);
-    ktab_init(&s->keys, h, node_key);
-    list_push(&sync->coll->sync_txs, &s->link);
+    sync_tx_list(sync->coll, s);
     return COULOMB_OK;
 }
 
@@ -114,7 +129,7 @@ static struct row_meta *node_new(struct heap *h, coulomb_key key, const void *by
     return NULL;
 }
 
-static void ops_clear(struct coulomb_collection *coll, struct sync_tx *s)
+void sync_tx_clear(struct coulomb_collection *coll, struct sync_tx *s)
 {
     for (size_t i = 0; i < s->count; i++)
         row_release(s->ops[i].row);
@@ -131,21 +146,10 @@ static void ops_clear(struct coulomb_collection *coll, struct sync_tx *s)
     ktab_fini(&s->keys);
 }
 
-void meta_list_clear(struct coulomb_collection *coll, struct list *l)
-{
-    while (!list_empty(l)) {
-        struct sync_meta *m = LIST_ENTRY(list_pop(l), struct sync_meta, link);
-
-        blob_fini(coll->heap, &m->name);
-        blob_fini(coll->heap, &m->value);
-        heap_free(coll->heap, m, sizeof(*m));
-    }
-}
-
 void sync_tx_free(struct coulomb_collection *coll, struct sync_tx *s)
 {
     list_remove(&s->link);
-    ops_clear(coll, s);
+    sync_tx_clear(coll, s);
     meta_list_clear(coll, &s->meta);
     heap_free(coll->heap, s->ops, s->cap * sizeof(*s->ops));
     heap_free(coll->heap, s->extras, s->extra_cap * sizeof(*s->extras));
@@ -161,10 +165,10 @@ void sync_abort(struct coulomb_collection *coll)
 }
 
 /* Adds an operation; takes row and node (which may be NULL) only on success. */
-static int stage(coulomb_sync *sync, struct sync_tx *s, enum sync_op_type type,
-                 struct coulomb_row *row, struct row_meta *node)
+static int stage(struct coulomb_collection *coll, struct sync_tx *s,
+                 enum sync_op_type type, struct coulomb_row *row, struct row_meta *node)
 {
-    struct heap *h = sync->coll->heap;
+    struct heap *h = coll->heap;
     void *ops = s->ops;
     void *extras = s->extras;
     int code = heap_grow(h, &ops, &s->cap, s->count + 1, sizeof(*s->ops));
@@ -177,13 +181,13 @@ static int stage(coulomb_sync *sync, struct sync_tx *s, enum sync_op_type type,
     if (code == COULOMB_OK && node && type == OP_DELETE)
         code = ktab_reserve(&s->deleted, 1);
     if (code != COULOMB_OK)
-        return client_no_memory(sync->client);
+        return client_no_memory(coll->client);
     s->ops[s->count] = (struct sync_op){.row = row, .type = (uint8_t)type};
     if (node) {
         s->extras[s->extra_count++] = node;
         s->ops[s->count].extra = (uint32_t)s->extra_count;
         if (type == OP_DELETE) {
-            uint32_t hash = coll_hash(sync->coll, node->key);
+            uint32_t hash = coll_hash(coll, node->key);
 
             if (!ktab_find(&s->deleted, node->key, hash))
                 ktab_put(&s->deleted, node, hash);
@@ -295,45 +299,53 @@ static int duplicate(struct coulomb_collection *coll, coulomb_key key)
     return code;
 }
 
+int sync_tx_row(struct coulomb_collection *coll, struct sync_tx *s,
+                enum sync_op_type type, struct coulomb_row *row, const void *metadata,
+                size_t len)
+{
+    struct row_meta *node = NULL;
+    int code;
+
+    if (metadata) {
+        node = node_new(coll->heap, row_key(row), metadata, len);
+        if (!node)
+            return client_no_memory(coll->client);
+    }
+    code = stage(coll, s, type, row, node);
+    if (code != COULOMB_OK && node)
+        node_free(coll->heap, node);
+    return code;
+}
+
+/* An insert meets no other row. */
+static int check_insert(struct coulomb_collection *coll, const struct coulomb_row *row)
+{
+    coulomb_key key = row_key(row);
+    const struct coulomb_row *met = row_met(coll, key, coll_hash(coll, key));
+    int equal = met ? row_equal(met, row, &coll->client->scratch) : 1;
+
+    if (equal < 0)
+        return client_no_memory(coll->client);
+    return equal ? COULOMB_OK : duplicate(coll, key);
+}
+
 static int sync_write(coulomb_sync *sync, enum sync_op_type type,
                       const coulomb_value *values, const void *metadata, size_t len)
 {
     struct sync_tx *s;
     struct coulomb_row *row;
-    struct coulomb_row *met;
-    struct row_meta *node = NULL;
-    coulomb_key key;
-    int code = open_for_write(sync, &s);
+    int code = sync_for_write(sync, &s);
 
-    if (code != COULOMB_OK)
-        return code;
-    code = row_make(sync->coll, values, &row);
-    if (code != COULOMB_OK)
-        return code;
-    key = row_key(row);
-    if (type == OP_INSERT) {
-        met = row_met(sync->coll, key, coll_hash(sync->coll, key));
-        if (met) {
-            int equal = row_equal(met, row, &sync->client->scratch);
-
-            if (equal < 0)
-                code = client_no_memory(sync->client);
-            else if (equal == 0)
-                code = duplicate(sync->coll, key);
-        }
-    }
-    if (code == COULOMB_OK && metadata) {
-        node = node_new(sync->coll->heap, key, metadata, len);
-        if (!node)
-            code = client_no_memory(sync->client);
-    }
     if (code == COULOMB_OK)
-        code = stage(sync, s, type, row, node);
-    if (code != COULOMB_OK) {
-        if (node)
-            node_free(sync->coll->heap, node);
+        code = row_make(sync->coll, values, &row);
+    if (code != COULOMB_OK)
+        return code;
+    if (type == OP_INSERT)
+        code = check_insert(sync->coll, row);
+    if (code == COULOMB_OK)
+        code = sync_tx_row(sync->coll, s, type, row, metadata, len);
+    if (code != COULOMB_OK)
         row_release(row);
-    }
     return code;
 }
 
@@ -349,44 +361,81 @@ int coulomb_sync_update(coulomb_sync *sync, const coulomb_value *values,
     return sync_write(sync, OP_UPDATE, values, metadata, len);
 }
 
-static int stage_key(coulomb_sync *sync, enum sync_op_type type, coulomb_key key,
-                     const void *value, size_t len)
+int sync_tx_key(struct coulomb_collection *coll, struct sync_tx *s,
+                enum sync_op_type type, coulomb_key key, const void *value, size_t len)
+{
+    struct row_meta *node = node_new(coll->heap, key, value, len);
+    int code;
+
+    if (!node)
+        return client_no_memory(coll->client);
+    code = stage(coll, s, type, NULL, node);
+    if (code != COULOMB_OK)
+        node_free(coll->heap, node);
+    return code;
+}
+
+int sync_stage_key(coulomb_sync *sync, enum sync_op_type type, coulomb_key key,
+                   const void *value, size_t len)
 {
     struct sync_tx *s;
-    struct row_meta *node;
-    int code = open_for_write(sync, &s);
+    int code = sync_for_write(sync, &s);
 
     if (code != COULOMB_OK)
         return code;
     if ((key.type != COULOMB_KEY_TEXT && key.type != COULOMB_KEY_INT64) ||
         key.text.len > COULOMB_KEY_MAX)
         return client_fail(sync->client, COULOMB_E_INVALID_KEY, "that is no key");
-    node = node_new(sync->coll->heap, key, value, len);
-    if (!node)
-        return client_no_memory(sync->client);
-    code = stage(sync, s, type, NULL, node);
-    if (code != COULOMB_OK)
-        node_free(sync->coll->heap, node);
-    return code;
+    return sync_tx_key(sync->coll, s, type, key, value, len);
 }
 
 int coulomb_sync_delete(coulomb_sync *sync, coulomb_key key)
 {
-    return stage_key(sync, OP_DELETE, key, NULL, 0);
+    return sync_stage_key(sync, OP_DELETE, key, NULL, 0);
+}
+
+void sync_tx_truncate(struct coulomb_collection *coll, struct sync_tx *s)
+{
+    s->truncate = true;
+    for (struct list *at = coll->kept.next; at != &coll->kept; at = at->next)
+        LIST_ENTRY(at, struct local, kept_link)->in_truncate = true;
 }
 
 int coulomb_sync_truncate(coulomb_sync *sync)
 {
     struct sync_tx *s;
-    int code = open_for_write(sync, &s);
+    int code = sync_for_write(sync, &s);
 
     if (code != COULOMB_OK)
         return code;
-    ops_clear(sync->coll, s);
-    s->truncate = true;
-    for (struct list *at = sync->coll->kept.next; at != &sync->coll->kept; at = at->next)
-        LIST_ENTRY(at, struct local, kept_link)->in_truncate = true;
+    sync_tx_clear(sync->coll, s);
+    sync_tx_truncate(sync->coll, s);
     return COULOMB_OK;
+}
+
+int sync_tx_commit(struct coulomb_collection *coll, struct sync_tx *s)
+{
+    int code;
+
+    s->committed = true;
+    code = sync_flush(coll);
+    if (code != COULOMB_OK)
+        s->committed = false; /* as it was; the caller may commit again */
+    return code;
+}
+
+void sync_passed(struct coulomb_collection *coll)
+{
+    struct sync_tx *s;
+
+    if (!coll->session || list_empty(&coll->kept))
+        return;
+    s = sync_tx_new(coll);
+    if (!s)
+        return;
+    sync_tx_list(coll, s);
+    if (sync_tx_commit(coll, s) != COULOMB_OK)
+        sync_tx_free(coll, s);
 }
 
 int coulomb_sync_commit(coulomb_sync *sync)
@@ -405,11 +454,7 @@ int coulomb_sync_commit(coulomb_sync *sync)
         return client_fail(sync->client, COULOMB_E_SYNC_TX_COMMITTED,
                            "the sync transaction of %s was committed before",
                            sync->coll->id);
-    s->committed = true;
-    code = sync_flush(sync->coll);
-    if (code != COULOMB_OK)
-        s->committed = false; /* as it was; the caller may commit again */
-    return code;
+    return sync_tx_commit(sync->coll, s);
 }
 
 int coulomb_sync_mark_ready(coulomb_sync *sync)
@@ -437,141 +482,4 @@ int coulomb_sync_mark_error(coulomb_sync *sync, int code, const char *message)
         error_set(&coll->error, code < 0 ? code : COULOMB_E_FAILED, "%s",
                   message ? message : coulomb_error_text(code));
     return entered;
-}
-
-/* --- Metadata --------------------------------------------------------------------------------- */
-
-int coulomb_sync_row_meta_set(coulomb_sync *sync, coulomb_key key, const void *value,
-                              size_t len)
-{
-    return stage_key(sync, OP_ROW_META, key, value, len);
-}
-
-/* What the open transaction has for the key: true when it decides. */
-static bool staged_meta(const struct sync_tx *s, coulomb_key key,
-                        const struct blob **value)
-{
-    *value = NULL;
-    for (size_t i = s->count; i-- > 0;) {
-        const struct sync_op *op = &s->ops[i];
-        const struct row_meta *node = op->extra > 0 ? s->extras[op->extra - 1] : NULL;
-        coulomb_key k;
-
-        if (op->row)
-            k = row_key(op->row);
-        else if (node)
-            k = node->key;
-        else
-            continue;
-        if (!key_equal(k, key) || (op->type == OP_UPDATE && !node))
-            continue;
-        *value = node ? &node->value : NULL;
-        return true;
-    }
-    return s->truncate;
-}
-
-int coulomb_sync_row_meta_get(coulomb_sync *sync, coulomb_key key, const void **value,
-                              size_t *len)
-{
-    const struct blob *b = NULL;
-    const struct sync_tx *s;
-    int code = sync_enter(sync);
-
-    *value = NULL;
-    *len = 0;
-    if (code != COULOMB_OK)
-        return code;
-    s = sync_open(sync->coll);
-    if (!s || !staged_meta(s, key, &b)) {
-        const struct row_meta *m =
-            ktab_get(&sync->coll->metas, key, coll_hash(sync->coll, key));
-
-        b = m ? &m->value : NULL;
-    }
-    if (b) {
-        *value = b->ptr;
-        *len = b->len;
-    }
-    return COULOMB_OK;
-}
-
-static struct sync_meta *meta_find(const struct list *l, const char *name)
-{
-    for (struct list *at = l->prev; at != l; at = at->prev) {
-        struct sync_meta *m = LIST_ENTRY(at, struct sync_meta, link);
-
-        if (strcmp(m->name.ptr, name) == 0)
-            return m;
-    }
-    return NULL;
-}
-
-int coulomb_sync_meta_set(coulomb_sync *sync, const char *name, const void *value,
-                          size_t len)
-{
-    struct sync_tx *s;
-    struct sync_meta *m;
-    struct heap *h;
-    int code = open_for_write(sync, &s);
-
-    if (code != COULOMB_OK)
-        return code;
-    h = sync->coll->heap;
-    m = heap_zalloc(h, sizeof(*m));
-    if (!m)
-        return client_no_memory(sync->client);
-    if (blob_set(h, &m->name, name, strlen(name)) != COULOMB_OK ||
-        blob_set(h, &m->value, value, len) != COULOMB_OK) {
-        blob_fini(h, &m->name);
-        heap_free(h, m, sizeof(*m));
-        return client_no_memory(sync->client);
-    }
-    list_push(&s->meta, &m->link);
-    return COULOMB_OK;
-}
-
-int coulomb_sync_meta_get(coulomb_sync *sync, const char *name, const void **value,
-                          size_t *len)
-{
-    const struct sync_meta *m = NULL;
-    const struct sync_tx *s;
-    int code = sync_enter(sync);
-
-    *value = NULL;
-    *len = 0;
-    if (code != COULOMB_OK)
-        return code;
-    s = sync_open(sync->coll);
-    if (s)
-        m = meta_find(&s->meta, name);
-    if (!m)
-        m = meta_find(&sync->coll->meta, name);
-    if (m) {
-        *value = m->value.ptr;
-        *len = m->value.len;
-    }
-    return COULOMB_OK;
-}
-
-int coulomb_sync_meta_each(coulomb_sync *sync, const char *prefix,
-                           int (*fn)(const char *name, const void *value, size_t len,
-                                     void *arg),
-                           void *arg)
-{
-    int code = sync_enter(sync);
-
-    if (code != COULOMB_OK)
-        return code;
-    for (struct list *at = sync->coll->meta.next; at != &sync->coll->meta && code == 0;
-         at = at->next) {
-        const struct sync_meta *m = LIST_ENTRY(at, struct sync_meta, link);
-
-        if (strncmp(m->name.ptr, prefix, strlen(prefix)) == 0) {
-            sync->client->locked++;
-            code = fn(m->name.ptr, m->value.ptr, m->value.len, arg);
-            sync->client->locked--;
-        }
-    }
-    return code;
 }

@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -37,44 +36,6 @@ static int io_fail(struct coulomb_collection *coll, const char *what, const char
 }
 
 /* --- Writing ---------------------------------------------------------------------------------- */
-
-static void put_value(struct buf *b, const coulomb_value *v, struct arena *arena)
-{
-    struct sql_value x;
-    struct err err;
-    struct buf text;
-    coulomb_type element = v->type == COULOMB_ARRAY ? v->v.array->element : COULOMB_NULL;
-    bool bare = v->type == COULOMB_INT64 || v->type == COULOMB_JSON ||
-                (v->type == COULOMB_DOUBLE && isfinite(v->v.f));
-
-    if (v->type == COULOMB_NULL) {
-        buf_puts(b, "null");
-        return;
-    }
-    if (v->type == COULOMB_BOOL) {
-        buf_puts(b, v->v.b ? "true" : "false");
-        return;
-    }
-    if (value_is_bytes(v->type) && v->type != COULOMB_BYTES) {
-        if (bare)
-            buf_put_slice(b, value_slice(v));
-        else
-            json_put_string(b, value_slice(v));
-        return;
-    }
-    buf_init(&text, FILE_MAX_BYTES);
-    if (value_to_sql(v, arena, &x, &err) == COULOMB_OK)
-        sql_value_out(value_sql_type(v->type, element), &x, &text);
-    else
-        text.failed = ERR_MEMORY;
-    if (text.failed != 0)
-        b->failed = text.failed;
-    else if (bare)
-        buf_put_slice(b, buf_slice(&text));
-    else
-        json_put_string(b, buf_slice(&text));
-    buf_fini(&text);
-}
 
 static void put_row(struct buf *b, const struct coulomb_row *row,
                     const struct blob *version, struct arena *arena)
@@ -105,7 +66,7 @@ static void put_row(struct buf *b, const struct coulomb_row *row,
         json_put_string(b, slice_of(row->layout->columns[i].name));
         buf_putc(b, ':');
         arena_reset(arena);
-        put_value(b, &v, arena);
+        value_put_json(b, &v, arena);
     }
     buf_puts(b, "}}");
 }
@@ -150,6 +111,29 @@ static int write_whole(int fd, const struct buf *b)
     return fsync(fd);
 }
 
+/* The new name is on the disk, too. */
+static int sync_folder(const struct file_kind *kind)
+{
+    char *slash = strrchr(kind->path, '/');
+    size_t len = slash ? (size_t)(slash - kind->path) : 0;
+    int fd;
+    int failed;
+
+    if (len > 0)
+        *slash = '\0';
+    fd = open(len > 0 ? kind->path
+              : slash ? "/"
+                      : ".",
+              O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (len > 0)
+        *slash = '/';
+    if (fd < 0)
+        return -1;
+    failed = fsync(fd);
+    close(fd);
+    return failed;
+}
+
 static int replace_file(struct coulomb_collection *coll, const struct buf *b)
 {
     const struct file_kind *kind = coll->kind;
@@ -166,6 +150,8 @@ static int replace_file(struct coulomb_collection *coll, const struct buf *b)
         code = io_fail(coll, "can't replace", kind->path);
     if (code != COULOMB_OK)
         unlink(kind->temp);
+    else if (sync_folder(kind) != 0)
+        code = io_fail(coll, "can't sync the folder of", kind->path);
     return code;
 }
 
@@ -178,7 +164,7 @@ static int file_save(struct coulomb_collection *coll, const coulomb_tx *tx)
     (void)tx;
     if (!s || sync_index_pending(coll) != COULOMB_OK)
         return client_no_memory(coll->client);
-    buf_init(&b, FILE_MAX_BYTES);
+    buf_init_from(&b, FILE_MAX_BYTES, &coll->heap->mem);
     put_all(coll, s, &b);
     if (b.failed == ERR_LIMIT)
         code =
@@ -378,8 +364,10 @@ static int load_text(struct coulomb_collection *coll, struct slice text)
     if (code != COULOMB_OK)
         return code;
     if (text.len > 0) {
-        json_reader_init(&l.reader, text);
+        json_reader_init_from(&l.reader, text, &coll->heap->mem);
         code = read_rows(&l);
+        if (l.reader.scratch.failed == ERR_MEMORY)
+            code = client_no_memory(coll->client); /* and not a corrupt file */
         json_reader_fini(&l.reader);
     }
     if (code == COULOMB_OK)
@@ -396,7 +384,7 @@ static int load(struct coulomb_collection *coll)
     struct buf b;
     int code;
 
-    buf_init(&b, FILE_MAX_BYTES);
+    buf_init_from(&b, FILE_MAX_BYTES, &coll->heap->mem);
     code = read_file(coll, &b);
     if (code == COULOMB_OK)
         code = load_text(coll, buf_slice(&b));

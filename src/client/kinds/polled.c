@@ -117,6 +117,18 @@ static coulomb_key row_key_of(const void *item)
     return row_key(item);
 }
 
+/* The row takes the place of what is under its key, also where it has no value. */
+static int replace_row(struct coulomb_collection *coll, const struct coulomb_row *row,
+                       coulomb_value *values)
+{
+    int code = coulomb_sync_delete(coll->session, row_key(row));
+
+    for (size_t i = 0; i < coll->layout->count; i++)
+        values[i] = row_at(row, i);
+    return code == COULOMB_OK ? coulomb_sync_insert(coll->session, values, NULL, 0)
+                              : code;
+}
+
 static int write_rows(struct coulomb_fetch *f, const struct ktab *fetched, bool queued)
 {
     struct coulomb_collection *coll = f->coll;
@@ -137,9 +149,7 @@ static int write_rows(struct coulomb_fetch *f, const struct ktab *fetched, bool 
             code = equal < 0 ? equal : COULOMB_OK;
             continue;
         }
-        for (size_t i = 0; i < coll->layout->count; i++)
-            values[i] = row_at(row, i);
-        code = coulomb_sync_update(coll->session, values, NULL, 0);
+        code = replace_row(coll, row, values);
     }
     heap_free(coll->heap, values, bytes);
     return code;

@@ -29,6 +29,14 @@ static void system_free(void *ptr, void *arg)
     free(ptr);
 }
 
+static void *heap_resize(void *ctx, void *ptr, size_t old_bytes, size_t new_bytes)
+{
+    if (new_bytes > 0)
+        return heap_realloc(ctx, ptr, old_bytes, new_bytes);
+    heap_free(ctx, ptr, old_bytes);
+    return NULL;
+}
+
 struct heap *heap_new(const coulomb_allocator *allocator)
 {
     coulomb_allocator a = {system_realloc, system_free, NULL};
@@ -38,7 +46,8 @@ struct heap *heap_new(const coulomb_allocator *allocator)
         a = *allocator;
     h = a.realloc_fn(NULL, sizeof(*h), a.arg);
     if (h)
-        *h = (struct heap){.allocator = a, .refs = 1, .bytes = sizeof(*h)};
+        *h = (struct heap){
+            .allocator = a, .refs = 1, .bytes = sizeof(*h), .mem = {heap_resize, h}};
     return h;
 }
 

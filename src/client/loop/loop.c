@@ -57,6 +57,7 @@ static void client_init(coulomb_client *c, struct heap *h,
         o->queued_changes_max > 0 ? o->queued_changes_max : QUEUED_CHANGES_DEFAULT;
     c->tx_mutations_max =
         o->tx_mutations_max > 0 ? o->tx_mutations_max : TX_MUTATIONS_DEFAULT;
+    c->compat = (o->flags & COULOMB_COMPAT_TANSTACK) != 0;
     c->seed = (uint64_t)(uintptr_t)c ^ (uint64_t)clock_mono_us() << 20;
     list_init(&c->tasks);
     list_init(&c->timers);
@@ -65,7 +66,8 @@ static void client_init(coulomb_client *c, struct heap *h,
     list_init(&c->transactions);
     list_init(&c->paced);
     list_init(&c->batches);
-    arena_init(&c->scratch, SCRATCH_MAX_BYTES);
+    list_init(&c->servers);
+    arena_init_from(&c->scratch, SCRATCH_MAX_BYTES, &h->mem);
     c->posts_end = &c->posts;
     c->fds[0] = c->fds[1] = -1;
 }

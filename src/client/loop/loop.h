@@ -75,6 +75,7 @@ struct coulomb_client {
     void *log_arg;
     size_t queued_changes_max;
     size_t tx_mutations_max;
+    bool compat;   /* COULOMB_COMPAT_TANSTACK */
     uint64_t seed; /* of hashes */
 
     struct list tasks;
@@ -95,6 +96,8 @@ struct coulomb_client {
     void (*net_close)(coulomb_client *c);
     struct shapes *shapes; /* what streams remember of shapes; NULL likewise */
     void (*shapes_free)(coulomb_client *c);
+    struct list servers; /* of server/ */
+    void (*servers_close)(coulomb_client *c);
     size_t collection_count;
     size_t tx_count;
     size_t sub_count;

@@ -40,6 +40,7 @@ struct work {
     size_t count;
     size_t cap;
     int64_t now_ms;
+    struct blob insert_meta; /* the adapter's, for every row */
 };
 
 /* --- Beginning and ending -------------------------------------------------------------------- */
@@ -66,7 +67,8 @@ static int direct_tx(struct work *w)
     static const char *const names[] = {"insert", "update", "delete"};
     int missing = 0;
     coulomb_tx_options o = {.persist = handler_of(w->coll, w->type, &missing),
-                            .persist_arg = w->coll->options.handler_arg};
+                            .persist_arg = w->coll->options.handler_arg,
+                            .gate_keys = w->coll->options.gate_keys};
     int code;
 
     if (!o.persist)
@@ -125,6 +127,10 @@ static int work_begin(struct work *w, coulomb_collection *coll, coulomb_change_t
         code = choose_tx(w);
     if (code != COULOMB_OK)
         return code;
+    if (type == COULOMB_INSERT)
+        code = adapter_insert_meta(coll, &w->insert_meta);
+    if (code != COULOMB_OK)
+        return code;
     w->now_ms = client_now(c);
     w->cap = count;
     w->items = heap_zalloc(c->heap, count * sizeof(*w->items));
@@ -151,6 +157,7 @@ static void work_abort(struct work *w)
     if (w->tx)
         tx_drop(w->tx);
     heap_free(w->client->heap, w->items, w->cap * sizeof(*w->items));
+    blob_fini(w->client->heap, &w->insert_meta);
 }
 
 static int fail_key(struct work *w, int code, coulomb_key key, const char *what)
@@ -263,7 +270,8 @@ static int mutation_new(struct work *w, struct coulomb_row *original,
 {
     struct heap *h = w->client->heap;
     struct mutation *m = heap_zalloc(h, sizeof(*m));
-    const struct row_meta *meta;
+    const struct row_meta *stored;
+    const struct blob *meta;
 
     if (!m) {
         row_release(original);
@@ -280,16 +288,16 @@ static int mutation_new(struct work *w, struct coulomb_row *original,
     m->changed = changed;
     m->type = w->type;
     m->optimistic = !w->options.not_optimistic;
-    m->id = ++w->client->last_id;
+    m->id = m->place = ++w->client->last_id;
     m->order = w->tx->order;
     m->created_ms = m->updated_ms = w->now_ms;
     m->key = row_key(modified ? modified : original);
     m->hash = coll_hash(w->coll, m->key);
-    meta = original ? ktab_get(&w->coll->metas, m->key, m->hash) : NULL;
+    stored = original ? ktab_get(&w->coll->metas, m->key, m->hash) : NULL;
+    meta = stored ? &stored->value : &w->insert_meta;
     if (blob_set(h, &m->metadata, w->options.metadata, w->options.metadata_len) !=
             COULOMB_OK ||
-        (meta && blob_set(h, &m->sync_metadata, meta->value.ptr, meta->value.len) !=
-                     COULOMB_OK)) {
+        blob_set(h, &m->sync_metadata, meta->ptr, meta->len) != COULOMB_OK) {
         mutation_free(w->client, m);
         return client_no_memory(w->client);
     }
@@ -340,15 +348,17 @@ static int merge(struct work *w, struct item *it)
         row_release(fresh->original);
         fresh->original = NULL;
         fresh->type = COULOMB_INSERT;
-    } else {
+    } else if (!w->client->compat || fresh->type != COULOMB_DELETE) {
         keep_original(fresh, old);
     }
     if (old->type != COULOMB_INSERT && fresh->type == COULOMB_INSERT) {
         fresh->type = COULOMB_UPDATE;
         heap_free(w->client->heap, fresh->changed, bits);
         fresh->changed = NULL;
+        blob_fini(w->client->heap, &fresh->sync_metadata); /* the old row's counts */
     }
     fresh->created_ms = old->created_ms;
+    fresh->place = old->place;
     return COULOMB_OK;
 }
 
@@ -389,14 +399,11 @@ static void inherit(struct blob *fresh, struct blob *old)
 static void replace(struct work *w, struct item *it)
 {
     struct mutation *old = it->existing;
-    struct coulomb_tx *tx = w->tx;
-    size_t i = tx->count;
 
     inherit(&it->fresh->metadata, &old->metadata);
     inherit(&it->fresh->sync_metadata, &old->sync_metadata);
-    while (i > 0 && tx->mutations[i - 1] != old)
-        i--;
-    tx->mutations[i - 1] = it->fresh;
+    it->fresh->at = old->at;
+    w->tx->mutations[old->at] = it->fresh;
     list_remove(&old->in_key);
     local_link(it->local, it->fresh);
     mutation_free(w->client, old);
@@ -418,6 +425,7 @@ static void apply(struct work *w)
             replace(w, it);
         } else {
             local_link(it->local, it->fresh);
+            it->fresh->at = w->tx->count;
             w->tx->mutations[w->tx->count++] = it->fresh;
         }
     }
@@ -445,6 +453,7 @@ static int work_end(struct work *w, int code, coulomb_tx **tx)
     if (w->own || w->count == 0)
         code = w->own ? coulomb_tx_commit(w->tx) : COULOMB_OK;
     heap_free(w->client->heap, w->items, w->cap * sizeof(*w->items));
+    blob_fini(w->client->heap, &w->insert_meta);
     if (tx)
         *tx = w->tx;
     else

@@ -71,6 +71,7 @@ int coulomb_action_run(coulomb_client *c, const coulomb_action *action, void *va
     o.no_autocommit = a.no_autocommit;
     o.metadata = a.metadata;
     o.metadata_len = a.metadata_len;
+    o.gate_keys = a.gate_keys;
     code = coulomb_tx_new(c, &o, &made);
     if (code != COULOMB_OK)
         return code;
@@ -141,8 +142,9 @@ static int throttle(struct coulomb_paced *p)
     if (open && p->options.leading)
         return fire(p);
     if (open && !timer_is_set(&p->timer) && p->options.trailing) {
-        /* The window begins with this call. */
-        timer_set(&p->timer, timer_after(p->client, p->options.wait_ms));
+        /* The window begins with this call; in TanStack DB it began long ago. */
+        timer_set(&p->timer,
+                  timer_after(p->client, p->client->compat ? 0 : p->options.wait_ms));
     } else if (!open && p->options.trailing && !timer_is_set(&p->timer)) {
         timer_set(&p->timer, p->last_ms + p->options.wait_ms);
     }
@@ -232,6 +234,7 @@ static int tx_for_call(struct coulomb_paced *p, struct coulomb_tx **out)
     o.no_autocommit = 1;
     o.metadata = p->metadata.ptr;
     o.metadata_len = p->metadata.len;
+    o.gate_keys = p->options.gate_keys;
     return coulomb_tx_new(p->client, &o, out);
 }
 

@@ -10,6 +10,7 @@ struct site {
     struct coulomb_collection *coll;
     struct edit edit;
     size_t persisting; /* of these transactions */
+    size_t key_gates;  /* likewise */
     bool applies;
 };
 
@@ -47,15 +48,19 @@ static int find_sites(struct settling *s)
         const struct coulomb_tx *tx = s->txs[i];
 
         for (size_t k = 0; k < tx->touched_count; k++) {
-            struct site *site = site_of(s, tx->touched[k]);
+            const struct touched *t = &tx->touched[k];
+            bool gates = t->gates_in == t->coll->generation;
+            struct site *site = site_of(s, t->coll);
 
             if (!site) {
                 site = &s->sites[s->site_count++];
-                site->coll = tx->touched[k];
+                site->coll = t->coll;
                 collection_hold(site->coll);
                 edit_begin(&site->edit, site->coll);
+                site->edit.settles = true;
             }
-            site->persisting += tx->state == COULOMB_TX_PERSISTING;
+            site->persisting += gates && !tx->gate_keys;
+            site->key_gates += gates && tx->gate_keys;
         }
     }
     return COULOMB_OK;
@@ -64,12 +69,9 @@ static int find_sites(struct settling *s)
 static int prepare_site(struct settling *s, struct site *site)
 {
     struct coulomb_collection *coll = site->coll;
-    size_t left =
-        coll->persisting -
-        (site->persisting < coll->persisting ? site->persisting : coll->persisting);
     int code = COULOMB_OK;
 
-    site->applies = sync_may_apply(coll, left);
+    site->applies = sync_choose(coll, coll->persisting - site->persisting);
     if (s->completed)
         code = sync_index_pending(coll);
     if (code == COULOMB_OK && site->applies)
@@ -77,10 +79,23 @@ static int prepare_site(struct settling *s, struct site *site)
     return code;
 }
 
+/* Whether these transactions' rows hold back sync. */
+static void set_gates(struct settling *s, bool closed)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        const struct coulomb_tx *tx = s->txs[i];
+        bool gates = closed && tx->gate_keys && tx->state == COULOMB_TX_PERSISTING;
+
+        for (size_t k = 0; k < tx->count; k++)
+            tx->mutations[k]->gates = gates;
+    }
+}
+
 static int prepare(struct settling *s)
 {
     int code = find_sites(s);
 
+    set_gates(s, false);
     for (size_t i = 0; i < s->count && code == COULOMB_OK; i++) {
         const struct coulomb_tx *tx = s->txs[i];
 
@@ -141,8 +156,8 @@ static void apply(struct settling *s)
         struct site *site = &s->sites[i];
         struct coulomb_collection *coll = site->coll;
 
-        coll->persisting -=
-            site->persisting < coll->persisting ? site->persisting : coll->persisting;
+        coll->persisting -= site->persisting;
+        coll->key_gates -= site->key_gates;
         if (site->applies)
             sync_apply(coll, &site->edit);
     }
@@ -164,6 +179,7 @@ int settle(coulomb_client *c, struct coulomb_tx **txs, size_t count, bool comple
     if (code == COULOMB_OK) {
         apply(&s);
     } else {
+        set_gates(&s, true);
         for (size_t i = 0; i < s.site_count; i++)
             edit_abort(&s.sites[i].edit);
         if (code == COULOMB_E_MEMORY)

@@ -34,7 +34,9 @@ int tx_make(coulomb_client *c, const coulomb_tx_options *o, struct coulomb_tx **
     tx->heap = c->heap;
     tx->refs = 1;
     tx->order = ++c->last_id;
+    tx->created_ms = client_now(c);
     tx->autocommit = !o->no_autocommit;
+    tx->gate_keys = o->gate_keys != 0;
     tx->persist = o->persist;
     tx->persist_arg = o->persist_arg;
     list_init(&tx->link);
@@ -106,13 +108,13 @@ void tx_drop(struct coulomb_tx *tx)
         mutation_free(c, tx->mutations[i]);
     heap_free(tx->heap, tx->mutations, tx->cap * sizeof(struct mutation *));
     for (size_t i = 0; i < tx->touched_count; i++)
-        collection_drop(tx->touched[i]);
-    heap_free(tx->heap, tx->touched,
-              tx->touched_cap * sizeof(struct coulomb_collection *));
+        collection_drop(tx->touched[i].coll);
+    heap_free(tx->heap, tx->touched, tx->touched_cap * sizeof(*tx->touched));
     blob_fini(tx->heap, &tx->metadata);
     heap_free_str(tx->heap, tx->id);
     if (tx->handler_of)
         collection_drop(tx->handler_of);
+    attachment_free(tx->heap, tx->refusal);
     heap_free(tx->heap, tx, sizeof(*tx));
     c->tx_count--;
     client_release(c);
@@ -141,15 +143,15 @@ static int touch_collection(struct coulomb_tx *tx, struct coulomb_collection *co
     int code;
 
     for (size_t i = 0; i < tx->touched_count; i++) {
-        if (tx->touched[i] == coll)
+        if (tx->touched[i].coll == coll)
             return COULOMB_OK;
     }
     code = heap_grow(tx->heap, &touched, &tx->touched_cap, tx->touched_count + 1,
-                     sizeof(struct coulomb_collection *));
+                     sizeof(*tx->touched));
     tx->touched = touched;
     if (code != COULOMB_OK)
         return code;
-    tx->touched[tx->touched_count++] = coll;
+    tx->touched[tx->touched_count++] = (struct touched){coll, 0};
     collection_hold(coll);
     return COULOMB_OK;
 }
@@ -187,10 +189,14 @@ void tx_compact(struct coulomb_tx *tx)
     size_t n = 0;
 
     for (size_t i = 0; i < tx->count; i++) {
-        if (tx->mutations[i]->tx)
-            tx->mutations[n++] = tx->mutations[i];
-        else
-            mutation_free(tx->client, tx->mutations[i]);
+        struct mutation *m = tx->mutations[i];
+
+        if (m->tx) {
+            m->at = n;
+            tx->mutations[n++] = m;
+        } else {
+            mutation_free(tx->client, m);
+        }
     }
     tx->count = n;
 }
@@ -199,10 +205,16 @@ void tx_compact(struct coulomb_tx *tx)
 
 static void gate(struct coulomb_tx *tx)
 {
-    for (size_t i = 0; i < tx->touched_count; i++)
-        tx->touched[i]->persisting++;
-    for (size_t i = 0; i < tx->count; i++)
+    for (size_t i = 0; i < tx->touched_count; i++) {
+        struct coulomb_collection *coll = tx->touched[i].coll;
+
+        tx->touched[i].gates_in = coll->generation;
+        *(tx->gate_keys ? &coll->key_gates : &coll->persisting) += 1;
+    }
+    for (size_t i = 0; i < tx->count; i++) {
         tx->mutations[i]->state = COULOMB_MUTATION_SENT;
+        tx->mutations[i]->gates = tx->gate_keys;
+    }
     tx_progress(tx);
 }
 
@@ -537,6 +549,16 @@ const char *coulomb_tx_id(const coulomb_tx *tx)
 coulomb_client *coulomb_tx_client(const coulomb_tx *tx)
 {
     return tx->client;
+}
+
+int64_t coulomb_tx_created_ms(const coulomb_tx *tx)
+{
+    return tx->created_ms;
+}
+
+uint64_t coulomb_tx_order(const coulomb_tx *tx)
+{
+    return tx->order;
 }
 
 const coulomb_error *coulomb_tx_error(const coulomb_tx *tx)

@@ -4,6 +4,13 @@
 
 #include "client/collection/collection.h"
 
+/* A collection that a transaction mutated. */
+struct touched {
+    struct coulomb_collection *coll; /* held */
+    uint64_t
+        gates_in; /* the generation of the collection whose sync it holds back; 0: none */
+};
+
 /* Owner: the client, while it is not settled; handles, ambient use and what collections keep of it
  * hold it besides.
  *
@@ -18,9 +25,11 @@ struct coulomb_tx {
     char *id;      /* as given, or NULL */
     char made[32]; /* else; written when it is asked for */
     uint64_t order;
+    int64_t created_ms;
     coulomb_tx_state state;
     bool autocommit;
     bool direct; /* made by one operation of a collection */
+    bool gate_keys;
     coulomb_persist_fn persist;
     void *persist_arg;
     struct coulomb_collection *handler_of; /* whose handler persist is; retained */
@@ -28,7 +37,7 @@ struct coulomb_tx {
     struct mutation **mutations;
     size_t count;
     size_t cap;
-    struct coulomb_collection **touched; /* each once: what settling looks at */
+    struct touched *touched; /* each collection once: what settling looks at */
     size_t touched_count;
     size_t touched_cap;
     coulomb_error error;
@@ -44,6 +53,7 @@ struct coulomb_tx {
     struct list progress;
     void (*on_end)(void *arg); /* of a paced function: settled, before listeners */
     void *on_end_arg;
+    struct attachment *refusal; /* the server's (server/); NULL */
 };
 
 int tx_make(coulomb_client *c, const coulomb_tx_options *o, struct coulomb_tx **out);

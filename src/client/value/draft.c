@@ -46,28 +46,6 @@ int draft_column(struct coulomb_draft *d, const char *name)
     return code;
 }
 
-static int copy_value(struct pool *p, coulomb_value *v)
-{
-    coulomb_array *a;
-    coulomb_value *items;
-
-    if (v->type != COULOMB_ARRAY)
-        return value_keep_bytes(p, v);
-    a = pool_alloc(p, sizeof(*a));
-    items = pool_alloc(p, (v->v.array->count + 1) * sizeof(*items));
-    if (!a || !items)
-        return COULOMB_E_MEMORY;
-    *a = *v->v.array;
-    for (size_t i = 0; i < a->count; i++) {
-        items[i] = v->v.array->items[i];
-        if (value_keep_bytes(p, &items[i]) != COULOMB_OK)
-            return COULOMB_E_MEMORY;
-    }
-    a->items = items;
-    v->v.array = a;
-    return COULOMB_OK;
-}
-
 static int input_fail(struct coulomb_draft *d, int code, const struct column *col,
                       const struct err *err)
 {
@@ -96,7 +74,7 @@ int draft_put(struct coulomb_draft *d, size_t column, const coulomb_value *v)
     if (code == COULOMB_OK)
         code = value_equal(&fresh, &old, &c->scratch, &equal);
     if (code == COULOMB_OK)
-        code = copy_value(&d->pool, &fresh);
+        code = value_keep(&d->pool, &fresh);
     if (code != COULOMB_OK)
         return code == COULOMB_E_MEMORY ? client_no_memory(c) : code;
     d->values[column] = equal ? old : fresh;
@@ -151,7 +129,7 @@ int coulomb_draft_set_input(coulomb_draft *d, const char *column, const char *te
     if (i < 0)
         return i;
     col = &d->layout->columns[i];
-    arena_init(&arena, VALUE_BYTES_MAX);
+    arena_init_from(&arena, VALUE_BYTES_MAX, &c->heap->mem);
     code = sql_value_in(value_sql_type(col->type, col->element), slice_make(text, len),
                         &arena, &x, &err);
     if (code != 0)

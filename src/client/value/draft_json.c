@@ -3,14 +3,15 @@
  * it is changed, and the tree is printed again: edits cost the document's size, which a draft
  * written by a person's action can afford, and the result has Postgres's normal form.
  *
- * Pointers are walked in a loop. Members of a container that changes are copied into a fresh
- * array in the arena, never edited in place.
+ * Members of a container that changes are copied into a fresh array in the arena, never edited in
+ * place.
  */
 
 #include "client/value/draft.h"
 
 #include <string.h>
 
+#include "client/value/pointer.h"
 #include "sql/jsonb.h"
 
 struct path {
@@ -19,54 +20,6 @@ struct path {
     struct jsonb_node *parent; /* NULL: the pointer is "" */
     struct slice last;         /* unescaped */
 };
-
-/* The next token of a pointer, unescaped (~1 is /, ~0 is ~); false: malformed or no memory. */
-static bool next_token(struct arena *arena, const char **at, struct slice *token)
-{
-    const char *end;
-    char *to;
-    size_t n = 0;
-
-    if (**at != '/')
-        return false;
-    ++*at;
-    end = strchr(*at, '/');
-    if (!end)
-        end = *at + strlen(*at);
-    to = arena_alloc(arena, (size_t)(end - *at) + 1);
-    if (!to)
-        return false;
-    for (const char *p = *at; p < end; p++) {
-        char ch = *p;
-
-        if (ch == '~') {
-            p++;
-            if (p >= end || (*p != '0' && *p != '1'))
-                return false;
-            ch = *p == '0' ? '~' : '/';
-        }
-        to[n++] = ch;
-    }
-    *token = slice_make(to, n);
-    *at = end;
-    return true;
-}
-
-/* An index without leading zeros, or "-" for the length. */
-static bool list_index(const struct jsonb_node *list, struct slice token, size_t *index)
-{
-    uint64_t n;
-
-    if (slice_eq(token, SLICE_LIT("-"))) {
-        *index = list->count;
-        return true;
-    }
-    if (token.len == 0 || (token.len > 1 && token.ptr[0] == '0') ||
-        !slice_to_u64(token, &n) || n > list->count)
-        return false;
-    *index = (size_t)n;
-    return true;
-}
 
 /* The place of a member among its siblings, which lie ordered; or where it would be. */
 static bool find_member(const struct jsonb_node *object, struct slice key, size_t *index)
@@ -92,7 +45,8 @@ static struct jsonb_node *child_of(struct jsonb_node *node, struct slice token)
 
     if (node->kind == JSONB_OBJECT)
         return find_member(node, token, &i) ? &node->items[i] : NULL;
-    if (node->kind == JSONB_ARRAY && list_index(node, token, &i) && i < node->count)
+    if (node->kind == JSONB_ARRAY && pointer_index(token, node->count, &i) &&
+        i < node->count)
         return &node->items[i];
     return NULL;
 }
@@ -100,7 +54,7 @@ static struct jsonb_node *child_of(struct jsonb_node *node, struct slice token)
 static int bad_path(struct coulomb_draft *d, const char *column, const char *pointer)
 {
     return client_fail(d->client, COULOMB_E_PATH, "column %s has nothing at \"%s\"",
-                       column, pointer);
+                       column, pointer ? pointer : "(NULL)");
 }
 
 /* Parses the column and walks to the container of what the pointer names. */
@@ -110,9 +64,10 @@ static int path_open(struct path *p, struct coulomb_draft *d, int column,
     const coulomb_value *v = &d->values[column];
     const char *name = d->layout->columns[column].name;
     struct slice text = SLICE_LIT("{}");
-    const char *at = pointer;
     struct jsonb_node *node = &p->root;
+    struct pointer way;
     struct err err;
+    int code;
 
     if (d->layout->columns[column].type != COULOMB_JSON)
         return client_fail(d->client, COULOMB_E_TYPE, "column %s is %s, not json", name,
@@ -121,18 +76,18 @@ static int path_open(struct path *p, struct coulomb_draft *d, int column,
         text = value_slice(v);
     if (jsonb_parse(text, &p->arena, &p->root, &err) != 0)
         return client_no_memory(d->client); /* rows hold only json that parses */
+    code = pointer_parse(pointer, &d->pool, &way);
+    if (code != COULOMB_OK)
+        return code == COULOMB_E_MEMORY ? client_no_memory(d->client)
+                                        : bad_path(d, name, pointer);
     p->parent = NULL;
-    while (*at != '\0') {
-        if (p->parent) {
+    for (size_t i = 0; i < way.count; i++) {
+        if (p->parent)
             node = child_of(p->parent, p->last);
-            if (!node)
-                return bad_path(d, name, pointer);
-        }
-        if (!next_token(&p->arena, &at, &p->last))
-            return bad_path(d, name, pointer);
-        if (jsonb_scalar(node))
+        if (!node || jsonb_scalar(node))
             return bad_path(d, name, pointer);
         p->parent = node;
+        p->last = way.tokens[i];
     }
     return COULOMB_OK;
 }
@@ -162,7 +117,7 @@ static int node_put(struct path *p, const struct jsonb_node *value, bool *found)
     if (to->kind == JSONB_OBJECT) {
         there = find_member(to, p->last, &i);
     } else {
-        *found = list_index(to, p->last, &i);
+        *found = pointer_index(p->last, to->count, &i);
         there = i < to->count;
     }
     if (!*found)
@@ -206,7 +161,7 @@ static int path_write(struct path *p, struct coulomb_draft *d, int column)
     coulomb_value v;
     int code;
 
-    buf_init(&b, VALUE_BYTES_MAX);
+    buf_init_from(&b, VALUE_BYTES_MAX, &d->client->heap->mem);
     jsonb_print(&p->root, &b);
     v = coulomb_bytes_of(COULOMB_JSON, b.ptr, b.len);
     code = b.failed ? client_no_memory(d->client) : draft_put(d, (size_t)column, &v);
@@ -227,7 +182,7 @@ int coulomb_draft_json_set(coulomb_draft *d, const char *column, const char *poi
     if (i < 0)
         return i;
     memset(&p, 0, sizeof(p));
-    arena_init(&p.arena, VALUE_BYTES_MAX);
+    arena_init_from(&p.arena, VALUE_BYTES_MAX, &d->client->heap->mem);
     code = path_open(&p, d, i, pointer);
     if (code == COULOMB_OK) {
         code = jsonb_parse(slice_of(json), &p.arena, &value, &err);
@@ -255,7 +210,7 @@ int coulomb_draft_json_unset(coulomb_draft *d, const char *column, const char *p
     if (i < 0)
         return i;
     memset(&p, 0, sizeof(p));
-    arena_init(&p.arena, VALUE_BYTES_MAX);
+    arena_init_from(&p.arena, VALUE_BYTES_MAX, &d->client->heap->mem);
     code = path_open(&p, d, i, pointer);
     if (code == COULOMB_OK && node_remove(&p, &found) != COULOMB_OK)
         code = client_no_memory(d->client);

@@ -429,7 +429,7 @@ int row_build(struct layout *l, const coulomb_value *values, const coulomb_key *
 
         memset(&made, 0, sizeof(made));
         if (v->type == COULOMB_UUID) {
-            int code = coulomb_value_print(v, text, sizeof(text), NULL);
+            int code = value_print(v, &l->heap->mem, text, sizeof(text), NULL);
 
             if (code != COULOMB_OK)
                 return code;
@@ -777,7 +777,7 @@ int coulomb_row_equal(const coulomb_row *a, const coulomb_row *b)
     struct arena arena;
     int equal;
 
-    arena_init(&arena, 64u * 1024 * 1024);
+    arena_init_from(&arena, COMPARE_MAX_BYTES, a ? &a->layout->heap->mem : NULL);
     equal = row_equal(a, b, &arena);
     arena_fini(&arena);
     return equal;

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COMPARE_MAX_BYTES (256u * 1024 * 1024)
+#include "sql/jsonb.h"
 
 int value_code(int err_code)
 {
@@ -181,7 +181,7 @@ static int print_to_arena(struct sql_type type, const struct sql_value *v,
     struct buf b;
     int code = COULOMB_E_MEMORY;
 
-    buf_init(&b, VALUE_BYTES_MAX);
+    buf_init_from(&b, VALUE_BYTES_MAX, arena->mem);
     sql_value_out(type, v, &b);
     if (b.failed == 0) {
         out->ptr = arena_dup(arena, buf_slice(&b));
@@ -307,7 +307,7 @@ static int numeric_of(const coulomb_value *v, struct arena *arena, struct sql_va
     } else {
         /* Shortest digits that read back: as the cast from float8 to numeric would not do, but
          * exact for every number that a program wrote. */
-        code = coulomb_value_print(v, text, sizeof(text), &len);
+        code = value_print(v, arena->mem, text, sizeof(text), &len);
         if (code != COULOMB_OK)
             return code;
         s = slice_make(text, len);
@@ -355,13 +355,36 @@ static int sign(int n)
     return (n > 0) - (n < 0);
 }
 
-int value_compare(const coulomb_value *a, const coulomb_value *b, struct arena *arena,
-                  int *order)
+static int parse_json(const coulomb_value *v, struct arena *arena,
+                      struct jsonb_node *root)
+{
+    struct err err;
+    int code = jsonb_parse(value_slice(v), arena, root, &err);
+
+    return code == 0 ? COULOMB_OK : value_code(code);
+}
+
+static int compare_json(const coulomb_value *a, const coulomb_value *b,
+                        struct arena *arena, int *order)
+{
+    struct jsonb_node x;
+    struct jsonb_node y;
+    int code = parse_json(a, arena, &x);
+
+    if (code == COULOMB_OK)
+        code = parse_json(b, arena, &y);
+    if (code == COULOMB_OK)
+        *order = sign(jsonb_cmp_roots(&x, &y));
+    return code;
+}
+
+/* Anything but arrays. */
+static int compare_scalars(const coulomb_value *a, const coulomb_value *b,
+                           struct arena *arena, int *order)
 {
     struct sql_value x;
     struct sql_value y;
     struct err err;
-    coulomb_type element = COULOMB_NULL;
     int code;
 
     *order = cmp_i64(rank_of(a->type), rank_of(b->type));
@@ -374,18 +397,62 @@ int value_compare(const coulomb_value *a, const coulomb_value *b, struct arena *
     }
     if (value_is_bytes(a->type) && slice_eq(value_slice(a), value_slice(b)))
         return COULOMB_OK;
-    if (a->type == COULOMB_ARRAY) {
-        element = a->v.array->element;
-        *order = cmp_i64(rank_of(element), rank_of(b->v.array->element));
-        if (*order != 0)
-            return COULOMB_OK;
-    }
-    code = value_to_sql(a, arena, &x, &err);
+    if (a->type == COULOMB_JSON)
+        return compare_json(a, b, arena, order);
+    code = scalar_to_sql(a, arena, &x, &err);
     if (code == COULOMB_OK)
-        code = value_to_sql(b, arena, &y, &err);
+        code = scalar_to_sql(b, arena, &y, &err);
     if (code == COULOMB_OK)
-        *order = sign(sql_value_cmp(value_sql_type(a->type, element), &x, &y));
+        *order = sign(sql_value_cmp(value_sql_type(a->type, COULOMB_NULL), &x, &y));
     return code;
+}
+
+static int array_dims(const coulomb_array *a)
+{
+    return a->dims > 1 ? a->dims : a->count > 0;
+}
+
+static bool item_valid(const coulomb_array *a, size_t i)
+{
+    return a->items[i].type == COULOMB_NULL || a->items[i].type == a->element;
+}
+
+/* As Postgres: by elements, of which null is the greatest, then how many there are, then the shape. */
+static int compare_arrays(const coulomb_array *a, const coulomb_array *b,
+                          struct arena *arena, int *order)
+{
+    if (!array_shape_valid(a) || !array_shape_valid(b))
+        return COULOMB_E_INVALID_TEXT;
+    *order = cmp_i64(rank_of(a->element), rank_of(b->element));
+    for (size_t i = 0; *order == 0 && i < a->count && i < b->count; i++) {
+        const coulomb_value *x = &a->items[i];
+        const coulomb_value *y = &b->items[i];
+        int code = COULOMB_OK;
+
+        if (!item_valid(a, i) || !item_valid(b, i))
+            code = COULOMB_E_INVALID_TEXT;
+        else if (x->type == COULOMB_NULL || y->type == COULOMB_NULL)
+            *order = (x->type == COULOMB_NULL) - (y->type == COULOMB_NULL);
+        else
+            code = compare_scalars(x, y, arena, order);
+        if (code != COULOMB_OK)
+            return code;
+    }
+    if (*order == 0)
+        *order = (a->count > b->count) - (a->count < b->count);
+    if (*order == 0)
+        *order = cmp_i64(array_dims(a), array_dims(b));
+    for (int i = 0; *order == 0 && i < array_dims(a) && a->dims > 1; i++)
+        *order = cmp_i64(a->lengths[i], b->lengths[i]);
+    return COULOMB_OK;
+}
+
+int value_compare(const coulomb_value *a, const coulomb_value *b, struct arena *arena,
+                  int *order)
+{
+    if (a->type == COULOMB_ARRAY && b->type == COULOMB_ARRAY)
+        return compare_arrays(a->v.array, b->v.array, arena, order);
+    return compare_scalars(a, b, arena, order);
 }
 
 int value_keep_bytes(struct pool *pool, coulomb_value *v)
@@ -400,6 +467,28 @@ int value_keep_bytes(struct pool *pool, coulomb_value *v)
     if (v->v.s.len > 0)
         memcpy(copy, v->v.s.ptr, v->v.s.len);
     v->v.s.ptr = copy;
+    return COULOMB_OK;
+}
+
+int value_keep(struct pool *pool, coulomb_value *v)
+{
+    coulomb_array *a;
+    coulomb_value *items;
+
+    if (v->type != COULOMB_ARRAY)
+        return value_keep_bytes(pool, v);
+    a = pool_alloc(pool, sizeof(*a));
+    items = pool_alloc(pool, (v->v.array->count + 1) * sizeof(*items));
+    if (!a || !items)
+        return COULOMB_E_MEMORY;
+    *a = *v->v.array;
+    for (size_t i = 0; i < a->count; i++) {
+        items[i] = v->v.array->items[i];
+        if (value_keep_bytes(pool, &items[i]) != COULOMB_OK)
+            return COULOMB_E_MEMORY;
+    }
+    a->items = items;
+    v->v.array = a;
     return COULOMB_OK;
 }
 
@@ -424,17 +513,25 @@ int coulomb_value_compare(const coulomb_value *a, const coulomb_value *b, int *o
     return code;
 }
 
-int value_hash(const coulomb_value *v, uint64_t seed, struct arena *arena, uint64_t *hash)
+static int hash_scalar(const coulomb_value *v, uint64_t seed, struct arena *arena,
+                       uint64_t *hash)
 {
     coulomb_value whole;
+    struct jsonb_node root;
     struct sql_value x;
     struct err err;
     coulomb_type type = v->type;
     int code;
 
-    if (type == COULOMB_ABSENT || type == COULOMB_NULL) {
-        *hash = seed + (uint64_t)type;
+    seed += (uint64_t)rank_of(type);
+    *hash = seed;
+    if (type == COULOMB_ABSENT || type == COULOMB_NULL)
         return COULOMB_OK;
+    if (type == COULOMB_JSON) {
+        code = parse_json(v, arena, &root);
+        if (code == COULOMB_OK)
+            *hash = jsonb_hash(&root, seed);
+        return code;
     }
     if (value_is_number(type)) {
         if (type == COULOMB_DOUBLE && v->v.f == trunc(v->v.f) && fabs(v->v.f) < 9e15) {
@@ -444,13 +541,22 @@ int value_hash(const coulomb_value *v, uint64_t seed, struct arena *arena, uint6
         code = numeric_of(v, arena, &x);
         type = COULOMB_NUMERIC;
     } else {
-        code = value_to_sql(v, arena, &x, &err);
+        code = scalar_to_sql(v, arena, &x, &err);
     }
     if (code == COULOMB_OK)
-        *hash = sql_value_hash(value_sql_type(type, type == COULOMB_ARRAY
-                                                        ? v->v.array->element
-                                                        : COULOMB_NULL),
-                               &x, seed + (uint64_t)rank_of(type));
+        *hash = sql_value_hash(value_sql_type(type, COULOMB_NULL), &x, seed);
+    return code;
+}
+
+int value_hash(const coulomb_value *v, uint64_t seed, struct arena *arena, uint64_t *hash)
+{
+    int code = COULOMB_OK;
+
+    if (v->type != COULOMB_ARRAY)
+        return hash_scalar(v, seed, arena, hash);
+    *hash = seed + (uint64_t)v->v.array->count;
+    for (size_t i = 0; i < v->v.array->count && code == COULOMB_OK; i++)
+        code = hash_scalar(&v->v.array->items[i], *hash, arena, hash);
     return code;
 }
 
@@ -473,14 +579,15 @@ static int print_value(const coulomb_value *v, struct arena *arena, struct buf *
     return code;
 }
 
-int coulomb_value_print(const coulomb_value *v, char *buf, size_t cap, size_t *len)
+int value_print(const coulomb_value *v, const struct mem *mem, char *text, size_t cap,
+                size_t *len)
 {
     struct arena arena;
     struct buf b;
     int code;
 
-    arena_init(&arena, COMPARE_MAX_BYTES);
-    buf_init(&b, VALUE_BYTES_MAX);
+    arena_init_from(&arena, COMPARE_MAX_BYTES, mem);
+    buf_init_from(&b, VALUE_BYTES_MAX, mem);
     code = print_value(v, &arena, &b);
     if (code == COULOMB_OK) {
         if (len)
@@ -489,13 +596,18 @@ int coulomb_value_print(const coulomb_value *v, char *buf, size_t cap, size_t *l
             size_t n = b.len < cap ? b.len : cap - 1;
 
             if (n > 0)
-                memcpy(buf, b.ptr, n);
-            buf[n] = '\0';
+                memcpy(text, b.ptr, n);
+            text[n] = '\0';
         }
     }
     buf_fini(&b);
     arena_fini(&arena);
     return code;
+}
+
+int coulomb_value_print(const coulomb_value *v, char *buf, size_t cap, size_t *len)
+{
+    return value_print(v, NULL, buf, cap, len);
 }
 
 int value_normal(const coulomb_value *v, struct arena *arena, coulomb_value *out,

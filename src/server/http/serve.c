@@ -191,7 +191,7 @@ static bool look(struct shape_request *r)
         return false;
     }
     r->permit = admission_swap(&http->admission, r->permit);
-    uint64_t last = shapes_last_lsn(http->config.shapes);
+    uint64_t last = shapes_seen_lsn(http->config.shapes);
     shapelog_extent(log, &extent);
     bool ahead = r->offset_kind != OFFSET_KIND_NOW && !r->after.before_all &&
                  offset_cmp(extent.latest, r->after) < 0;

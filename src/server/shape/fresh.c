@@ -18,8 +18,7 @@
 
 #define PROBE_PERIOD_MS 1000
 
-/* Everything before it is published, or concerns nobody. */
-static uint64_t published_lsn(const struct sequencer *q)
+uint64_t fresh_published_lsn(const struct sequencer *q)
 {
     bool between = !q->txn_open && !q->unpublished && list_empty(&q->committed);
     return between && q->wal_end > q->published_end ? q->wal_end : q->published_end;
@@ -39,7 +38,7 @@ void fresh_published(struct sequencer *q)
 
 void fresh_look(struct sequencer *q)
 {
-    if (q->awaited_ms == 0 || published_lsn(q) < q->awaited_lsn)
+    if (q->awaited_ms == 0 || fresh_published_lsn(q) < q->awaited_lsn)
         return;
     fresh_as_of(q, q->awaited_ms);
     q->awaited_ms = 0;
@@ -72,7 +71,7 @@ void fresh_probe_if_due(struct sequencer *q, int64_t now_ms)
 
 void fresh_probed(struct sequencer *q, const struct mail_probed *m)
 {
-    uint64_t published = published_lsn(q);
+    uint64_t published = fresh_published_lsn(q);
     q->probe_running = false;
     shapes_set_refusal(&q->shapes, m->wal_lsn == 0 ? m->err.message : "");
     if (m->wal_lsn == 0)

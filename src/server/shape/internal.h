@@ -39,6 +39,8 @@ struct shapes {
     atomic_int_fast64_t heard_ms; /* last word of the stream; monotonic */
     atomic_int_fast64_t asked_ms; /* last answer of the pool's; 0: none since it began */
     atomic_uint_fast64_t last_lsn;
+    atomic_uint_fast64_t
+        seen_lsn; /* nothing below it is to come; never less than last_lsn */
     pthread_mutex_t detail_lock;
     char detail[SHAPES_DETAIL_MAX];
     char refusal[SHAPES_DETAIL_MAX]; /* why the pool has no answer */
@@ -501,6 +503,8 @@ int origin_check(struct sequencer *q, const struct sequencer_attach *attach,
 int origin_repeated(struct sequencer *q, uint64_t lsn, struct err *err);
 
 /* fresh.c: as of when what is served is known to be all there was. */
+/* Everything before it is published, or concerns nobody. */
+uint64_t fresh_published_lsn(const struct sequencer *q);
 void fresh_published(struct sequencer *q);
 void fresh_look(struct sequencer *q);
 void fresh_probe_if_due(struct sequencer *q, int64_t now_ms);

@@ -29,6 +29,7 @@ static void forget_positions(struct sequencer *q)
     q->wal_end = q->durable_lsn = 0;
     q->repeat_lsn = 0;
     atomic_store(&q->shapes.last_lsn, 0);
+    atomic_store(&q->shapes.seen_lsn, 0);
     memset(q->recent, 0, RECENT_XIDS * sizeof *q->recent);
     q->txn_ordinal = 0;
     q->checkpoint_stale = q->checkpoint_running;

@@ -277,6 +277,18 @@ void sequencer_streaming(struct sequencer *q)
     shapes_set_service(&q->shapes, SHAPES_ACTIVE, "");
 }
 
+/* Who wrote waits for this, also when the transaction was none of a shape's: between transactions it is
+ * where the stream has read to. While the slot repeats what it sent before it stands still. */
+static void note_seen(struct sequencer *q)
+{
+    uint64_t lsn = fresh_published_lsn(q);
+    uint64_t last = atomic_load(&q->shapes.last_lsn);
+
+    lsn = lsn > last ? lsn : last;
+    if (lsn > atomic_load(&q->shapes.seen_lsn))
+        atomic_store(&q->shapes.seen_lsn, lsn);
+}
+
 static void note_caught_up(struct sequencer *q)
 {
     if (atomic_load(&q->shapes.caught_up))
@@ -300,6 +312,7 @@ void sequencer_wal_end(struct sequencer *q, uint64_t lsn)
 {
     if (lsn > q->wal_end)
         q->wal_end = lsn;
+    note_seen(q);
 }
 
 /* --- Publication and checkpoints --- */
@@ -388,6 +401,7 @@ static int publish(struct sequencer *q, int64_t now_ms, struct err *err)
     q->unpublished = false;
     q->published_end = q->processed_end;
     atomic_store(&q->shapes.last_lsn, q->processed_lsn);
+    note_seen(q);
     fresh_published(q);
     obs_time(q->config.obs, OBS_H_LIVE_US, clock_mono_us() - q->oldest_commit_us);
     return 0;

@@ -132,9 +132,9 @@ bool shapes_caught_up(const struct shapes *s)
     return atomic_load(&s->caught_up);
 }
 
-uint64_t shapes_last_lsn(const struct shapes *s)
+uint64_t shapes_seen_lsn(const struct shapes *s)
 {
-    return atomic_load(&s->last_lsn);
+    return atomic_load(&s->seen_lsn);
 }
 
 void shapes_notify_all(struct shapes *s)

@@ -55,8 +55,9 @@ enum shapes_contact shapes_contact(const struct shapes *s);
 /* After a (re)start the slot repeats what was not durable: false until that is over.
  * Requests beyond the log's end are held meanwhile, never refused (design idea 1). */
 bool shapes_caught_up(const struct shapes *s);
-/* Commit LSN of the last transaction that was processed and published; 0: none yet. */
-uint64_t shapes_last_lsn(const struct shapes *s);
+/* All transactions that were committed before that LSN are published: at least the commit LSN of the
+ * last one; between transactions, where the stream has read to. 0: none yet. */
+uint64_t shapes_seen_lsn(const struct shapes *s);
 
 /* --- Finding. Any thread. Retained, or NULL. --- */
 

@@ -57,7 +57,9 @@ export class Bindings {
             this.hard.set(name, value);
         }
         const recorded = this.recorded.get(name);
-        if (recorded !== undefined && !name.startsWith('cursor')) this.file.set(recorded, value);
+        if (recorded === undefined || name.startsWith('cursor')) return;
+        // A last seen LSN may lie behind the commit that it was in the recording.
+        if (!soft || !this.file.has(recorded)) this.file.set(recorded, value);
     }
 
     get(name: string): string | undefined {

@@ -41,6 +41,7 @@ class Collection {
     private readonly seen = new Set<string>();
     private answered = -1n;
     private delivered = -1n;
+    private events = false;
 
     constructor(url: string, options: { method?: 'GET' | 'POST'; offset?: string; liveSse?: boolean }) {
         this.sse = options.liveSse ?? false;
@@ -58,13 +59,14 @@ class Collection {
                 const response = await fetch(input, init);
                 const offset = response.headers.get('electric-offset');
                 if (isStream && offset) this.answered = rank(offset);
+                if (isStream) this.events = response.headers.get('content-type')?.includes('event-stream') ?? false;
                 return response;
             },
         });
         this.stream.subscribe((messages) => {
             const last = (messages.at(-1)?.headers ?? {}) as any;
             if (last.control !== 'subset-end') this.delivered = this.answered;
-            if (last.control === 'up-to-date' && options.liveSse) {
+            if (last.control === 'up-to-date' && this.events) {
                 this.delivered = rank(`${last.global_last_seen_lsn}_0`);
             }
             for (const message of messages) {

@@ -91,6 +91,25 @@ static void every_type_goes_in_and_out(void **state)
     world_close(w);
 }
 
+static void text_that_is_too_long_is_cut(void **state)
+{
+    coulomb_value v = coulomb_text("12345");
+    char text[8];
+    size_t len;
+
+    (void)state;
+    for (size_t cap = 0; cap < sizeof(text); cap++) {
+        memset(text, '#', sizeof(text));
+        len = 0;
+        OK(coulomb_value_print(&v, text, cap, &len));
+        assert_int_equal(len, 5);
+        for (size_t i = cap; i < sizeof(text); i++)
+            assert_int_equal(text[i], '#'); /* nothing beyond */
+        if (cap > 0)
+            assert_int_equal(strlen(text), cap > 5 ? 5 : cap - 1);
+    }
+}
+
 static int bad_text(coulomb_draft *d, size_t index, void *arg)
 {
     (void)index;
@@ -309,6 +328,178 @@ static void g4_a_list_as_before_is_no_change(void **state)
     edit_row(reversed_twice, 0, "a", "{c,a,b}");
 }
 
+static coulomb_value pair(coulomb_array *a, coulomb_value items[2], int64_t x, int64_t y)
+{
+    items[0] = coulomb_int(x);
+    items[1] = coulomb_int(y);
+    *a = (coulomb_array){.element = COULOMB_INT64, .dims = 1, .count = 2, .items = items};
+    return coulomb_array_value(a);
+}
+
+static void list_is(coulomb_draft *d, const char *want)
+{
+    coulomb_value v = coulomb_draft_get(d, "ai");
+    char text[128];
+
+    OK(coulomb_value_print(&v, text, sizeof(text), NULL));
+    assert_string_equal(text, want);
+}
+
+/* Arrays of two dimensions are lists of lists. */
+static int tables(coulomb_draft *d)
+{
+    coulomb_array arrays[3];
+    coulomb_value items[3][2];
+    coulomb_value rows[3] = {pair(&arrays[0], items[0], 5, 6),
+                             pair(&arrays[1], items[1], 1, 2),
+                             pair(&arrays[2], items[2], 1, 1)};
+    coulomb_value cube;
+    coulomb_array table;
+    size_t at[2] = {1, 0};
+
+    OK(coulomb_draft_array_push(d, "ai", rows[0])); /* it was absent */
+    list_is(d, "{{5,6}}");
+    OK(coulomb_draft_array_splice(d, "ai", 1, 0, rows + 1, 2));
+    list_is(d, "{{5,6},{1,2},{1,1}}");
+    OK(coulomb_draft_array_set(d, "ai", at, 2, coulomb_int(9)));
+    list_is(d, "{{5,6},{9,2},{1,1}}");
+    OK(coulomb_draft_array_reverse(d, "ai"));
+    list_is(d, "{{1,1},{9,2},{5,6}}");
+    OK(coulomb_draft_array_sort(d, "ai"));
+    list_is(d, "{{1,1},{5,6},{9,2}}");
+    OK(coulomb_draft_array_splice(d, "ai", 0, 2, rows, 1));
+    list_is(d, "{{5,6},{9,2}}");
+    table = *coulomb_draft_get(d, "ai").v.array;
+    cube = coulomb_array_value(&table);
+    /* What does not fit, also when there is more of it than of what it would replace. */
+    assert_int_equal(coulomb_draft_array_push(d, "ai", cube), COULOMB_E_TYPE);
+    assert_int_equal(coulomb_draft_array_push(d, "ai", coulomb_int(1)), COULOMB_E_TYPE);
+    rows[1] = rows[2] = coulomb_int(3);
+    assert_int_equal(coulomb_draft_array_splice(d, "ai", 1, 0, rows, 3), COULOMB_E_TYPE);
+    arrays[0].count = 1;
+    assert_int_equal(coulomb_draft_array_push(d, "ai", rows[0]), COULOMB_E_TYPE);
+    at[1] = 2;
+    assert_int_equal(coulomb_draft_array_set(d, "ai", at, 2, coulomb_int(9)),
+                     COULOMB_E_ARGUMENT);
+    assert_int_equal(coulomb_draft_array_set(d, "ai", at, 1, coulomb_int(9)),
+                     COULOMB_E_ARGUMENT);
+    list_is(d, "{{5,6},{9,2}}");
+    OK(coulomb_draft_array_splice(d, "ai", 0, 2, NULL, 0));
+    list_is(d, "{}");
+    OK(coulomb_draft_array_push(d, "ai", cube));
+    list_is(d, "{{{5,6},{9,2}}}");
+    OK(coulomb_draft_array_splice(d, "ai", 0, 1, NULL, 0));
+    OK(coulomb_draft_array_push(d, "ai", coulomb_int(7)));
+    assert_int_equal(coulomb_draft_array_push(d, "ai", cube), COULOMB_E_TYPE);
+    at[0] = 0;
+    OK(coulomb_draft_array_set(d, "ai", at, 1, coulomb_null()));
+    list_is(d, "{NULL}");
+    assert_int_equal(coulomb_draft_array_set(d, "a", at, 1, coulomb_text("first")),
+                     COULOMB_OK);
+    return coulomb_draft_array_set(d, "a", at, 1, coulomb_text("c"));
+}
+
+static void g4_lists_of_lists(void **state)
+{
+    (void)state;
+    edit_row(tables, 1, "ai", "{NULL}");
+}
+
+static void json_at(const char *json, const char *pointer, int code, coulomb_type type,
+                    const char *want)
+{
+    coulomb_value v = coulomb_json(json);
+    coulomb_type got = COULOMB_ARRAY;
+    char text[64] = "";
+    size_t len = 0;
+
+    assert_int_equal(coulomb_json_get(&v, pointer, &got, text, sizeof(text), &len), code);
+    if (code != COULOMB_OK)
+        return;
+    assert_int_equal(got, type);
+    assert_string_equal(text, want);
+    assert_int_equal(len, strlen(want));
+}
+
+static void json_is_read_by_pointer(void **state)
+{
+    static const char doc[] =
+        "{\"a\": {\"b\": [1, \"x\\n\\u00e4\", {\"c\": null}]}, \"e/f\": true, "
+        "\"~\": 1.50, \"\": \"plain\"}";
+    coulomb_value text = coulomb_text("{}");
+    coulomb_type type;
+
+    (void)state;
+    json_at(doc, "/a/b/0", COULOMB_OK, COULOMB_NUMERIC, "1");
+    json_at(doc, "/a/b/1", COULOMB_OK, COULOMB_TEXT, "x\n\303\244");
+    json_at(doc, "/a/b/2", COULOMB_OK, COULOMB_JSON, "{\"c\": null}");
+    json_at(doc, "/a/b/2/c", COULOMB_OK, COULOMB_NULL, "");
+    json_at(doc, "/a/b/3", COULOMB_OK, COULOMB_ABSENT, "");
+    json_at(doc, "/a/b/-", COULOMB_OK, COULOMB_ABSENT, "");
+    json_at(doc, "/a/b/01", COULOMB_OK, COULOMB_ABSENT, "");
+    json_at(doc, "/a/b/x", COULOMB_OK, COULOMB_ABSENT, "");
+    json_at(doc, "/a/b/0/c", COULOMB_OK, COULOMB_ABSENT, "");
+    json_at(doc, "/a/z", COULOMB_OK, COULOMB_ABSENT, "");
+    json_at(doc, "/e~1f", COULOMB_OK, COULOMB_BOOL, "t");
+    json_at(doc, "/~0", COULOMB_OK, COULOMB_NUMERIC, "1.50");
+    json_at(doc, "/", COULOMB_OK, COULOMB_TEXT, "plain");
+    json_at("[[1], [2]]", "/1", COULOMB_OK, COULOMB_JSON, "[2]");
+    json_at("[[1], [2]]", "", COULOMB_OK, COULOMB_JSON, "[[1], [2]]");
+    json_at("7", "", COULOMB_OK, COULOMB_NUMERIC, "7");
+    json_at("7", "/a", COULOMB_OK, COULOMB_ABSENT, "");
+    json_at(doc, "a", COULOMB_E_PATH, COULOMB_ABSENT, "");
+    json_at(doc, "/~2", COULOMB_E_PATH, COULOMB_ABSENT, "");
+    json_at(doc, "/~", COULOMB_E_PATH, COULOMB_ABSENT, "");
+    json_at("{\"a\": ", "/a", COULOMB_E_INVALID_TEXT, COULOMB_ABSENT, "");
+    json_at("", "", COULOMB_E_INVALID_TEXT, COULOMB_ABSENT, "");
+    assert_int_equal(coulomb_json_get(&text, "", &type, NULL, 0, NULL), COULOMB_E_TYPE);
+}
+
+enum { MANY = 100 };
+
+static int by_number(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a;
+    int64_t y = *(const int64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Lists of every length up to a hundred, sorted and reversed. */
+static int many(coulomb_draft *d)
+{
+    coulomb_value items[MANY];
+    int64_t numbers[MANY];
+
+    for (size_t n = 1; n <= MANY; n++) {
+        const coulomb_array *a;
+        size_t before = n > 1 ? n - 1 : 0;
+
+        for (size_t i = 0; i < n; i++) {
+            numbers[i] = (int64_t)((i * 37 + n * 11) % 23);
+            items[i] = coulomb_int(numbers[i]);
+        }
+        OK(coulomb_draft_array_splice(d, "ai", 0, before, items, n));
+        OK(coulomb_draft_array_sort(d, "ai"));
+        qsort(numbers, n, sizeof(numbers[0]), by_number);
+        a = coulomb_draft_get(d, "ai").v.array;
+        assert_int_equal(a->count, n);
+        for (size_t i = 0; i < n; i++)
+            assert_int_equal(a->items[i].v.i, numbers[i]);
+        OK(coulomb_draft_array_reverse(d, "ai"));
+        a = coulomb_draft_get(d, "ai").v.array;
+        for (size_t i = 0; i < n; i++)
+            assert_int_equal(a->items[i].v.i, numbers[n - 1 - i]);
+    }
+    return coulomb_draft_unset(d, "ai");
+}
+
+static void g4_long_lists(void **state)
+{
+    (void)state;
+    edit_row(many, 0, "ai", "");
+}
+
 static int members(coulomb_draft *d)
 {
     OK(coulomb_draft_json_unset(d, "j", "/p/q"));
@@ -417,6 +608,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_goes_in_and_out),
+        cmocka_unit_test(text_that_is_too_long_is_cut),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(values_are_in_one_order),
         cmocka_unit_test(g1_the_same_value_is_no_change),
@@ -424,6 +616,9 @@ int main(void)
         cmocka_unit_test(g3_setting_back_is_no_change),
         cmocka_unit_test(g4_lists),
         cmocka_unit_test(g4_a_list_as_before_is_no_change),
+        cmocka_unit_test(g4_lists_of_lists),
+        cmocka_unit_test(g4_long_lists),
+        cmocka_unit_test(json_is_read_by_pointer),
         cmocka_unit_test(g5_members_are_added_and_removed),
         cmocka_unit_test(g6_the_rest_is_of_one_piece),
         cmocka_unit_test(g7_unset_is_a_change),

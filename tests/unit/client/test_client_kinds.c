@@ -224,6 +224,32 @@ static void w2_a_write_that_fails_fails_the_transaction(void **state)
     world_close(w);
 }
 
+/* The file can't be replaced: nothing is left beside it. */
+static void w2_a_write_that_fails_leaves_nothing_behind(void **state)
+{
+    struct place p = temp_place();
+    struct world *w = world_open();
+    char beside[112];
+    coulomb_tx *tx;
+
+    (void)state;
+    use_file(w, p.path);
+    assert_int_equal(mkdir(p.path, 0700), 0);
+    OK(insert(w, 1, 1, NULL, &tx));
+    poll_all(w);
+    assert_int_equal(coulomb_tx_error(tx)->code, COULOMB_E_IO);
+    assert_false(coulomb_has(w->coll, coulomb_key_int(1)));
+    snprintf(beside, sizeof(beside), "%s.new", p.path);
+    assert_int_equal(access(beside, F_OK), -1);
+    assert_int_equal(rmdir(p.path), 0);
+    OK(insert(w, 1, 1, NULL, NULL)); /* now it can */
+    poll_all(w);
+    assert_int_equal(access(p.path, F_OK), 0);
+    coulomb_tx_release(tx);
+    world_close(w);
+    remove_place(&p);
+}
+
 static int accept(coulomb_tx *tx, coulomb_collection *coll, coulomb_completion *done,
                   void *arg)
 {
@@ -278,6 +304,7 @@ static struct {
     int64_t rows[8]; /* qty by id; -1: not there */
     int later;
     int fails;
+    int bare; /* no names */
 } server;
 
 static void serve(coulomb_fetch *fetch)
@@ -287,7 +314,7 @@ static void serve(coulomb_fetch *fetch)
 
         if (server.rows[i] < 0)
             continue;
-        row_values(values, i, "x", server.rows[i]);
+        row_values(values, i, server.bare ? NULL : "x", server.rows[i]);
         OK(coulomb_fetch_row(fetch, values));
     }
     coulomb_fetch_done(fetch, server.fails ? COULOMB_E_IO : COULOMB_OK,
@@ -350,6 +377,29 @@ static void w4_what_differs_is_what_changes(void **state)
     world_close(w);
 }
 
+/* A column that the server has no value for any more goes. */
+static void w4_rows_are_replaced_whole(void **state)
+{
+    struct world *w = world_open();
+
+    (void)state;
+    use_polled(w, 0, 0, 0);
+    server.rows[1] = 10;
+    watch(w, COULOMB_INITIAL_ROWS);
+    server.bare = 1;
+    OK(coulomb_polled_refetch(w->coll));
+    poll_all(w);
+    assert_int_equal(w->heard.count, 1);
+    expect(w, 0, COULOMB_UPDATE, 1, 10);
+    assert_int_equal(
+        coulomb_row_get(coulomb_get(w->coll, coulomb_key_int(1)), "name").type,
+        COULOMB_ABSENT);
+    OK(coulomb_polled_refetch(w->coll));
+    poll_all(w);
+    assert_int_equal(w->heard.batches, 1);
+    world_close(w);
+}
+
 static void w4_the_transaction_settles_with_the_fetch(void **state)
 {
     struct world *w = world_open();
@@ -372,6 +422,36 @@ static void w4_the_transaction_settles_with_the_fetch(void **state)
     assert_int_equal(w->heard.count, 2);
     expect(w, 1, COULOMB_UPDATE, 1, 6);
     coulomb_tx_release(tx);
+    world_close(w);
+}
+
+/* Answers that wait behind a transaction are counted with: each is of all rows. */
+static void w4_answers_that_wait_are_of_all_rows(void **state)
+{
+    struct world *w = world_open();
+
+    (void)state;
+    use_polled(w, 0, 0, 0);
+    server.rows[1] = 10;
+    server.rows[2] = 20;
+    watch(w, COULOMB_INITIAL_ROWS);
+    OK(insert(w, 7, 7, NULL, NULL));
+    poll_all(w);
+    server.rows[1] = 11;
+    server.rows[3] = 30;
+    OK(coulomb_polled_refetch(w->coll));
+    poll_all(w);
+    server.rows[4] = 40;
+    OK(coulomb_polled_refetch(w->coll));
+    poll_all(w);
+    assert_int_equal(qty(w, 3), -2); /* held back */
+    server.rows[2] = server.rows[3] = server.rows[4] = -1;
+    OK(coulomb_polled_refetch(w->coll));
+    poll_all(w);
+    answer(w, 0, COULOMB_OK);
+    poll_all(w);
+    assert_int_equal(coulomb_size(w->coll), 1);
+    assert_int_equal(qty(w, 1), 11);
     world_close(w);
 }
 
@@ -468,6 +548,30 @@ static void w4_errors_and_retries(void **state)
     world_close(w);
 }
 
+/* Each run of failures has its retries. */
+static void w4_retries_begin_anew(void **state)
+{
+    struct world *w = world_open();
+
+    (void)state;
+    use_polled(w, 100000, 1, 0);
+    watch(w, COULOMB_INITIAL_ROWS);
+    for (size_t round = 0; round < 2; round++) {
+        size_t before = server.fetches;
+
+        server.fails = 1;
+        pass(w, 100000);
+        assert_int_equal(server.fetches, before + 1);
+        pass(w, 1000);
+        assert_int_equal(server.fetches, before + 2);
+        server.fails = 0;
+        pass(w, 100000);
+        assert_int_equal(server.fetches, before + 3);
+        assert_int_equal(coulomb_polled_errors(w->coll, NULL), 0);
+    }
+    world_close(w);
+}
+
 static void w4_intervals_deferring_and_clean_up(void **state)
 {
     struct world *w = world_open();
@@ -509,12 +613,16 @@ int main(void)
         cmocka_unit_test(w1_another_process_changes_the_file),
         cmocka_unit_test(w2_rapid_mutations_and_keys_of_two_types),
         cmocka_unit_test(w2_a_write_that_fails_fails_the_transaction),
+        cmocka_unit_test(w2_a_write_that_fails_leaves_nothing_behind),
         cmocka_unit_test(w3_an_explicit_transaction_is_accepted),
         cmocka_unit_test(w4_what_differs_is_what_changes),
+        cmocka_unit_test(w4_rows_are_replaced_whole),
         cmocka_unit_test(w4_the_transaction_settles_with_the_fetch),
+        cmocka_unit_test(w4_answers_that_wait_are_of_all_rows),
         cmocka_unit_test(w4_without_refetch),
         cmocka_unit_test(w4_direct_writes),
         cmocka_unit_test(w4_errors_and_retries),
+        cmocka_unit_test(w4_retries_begin_anew),
         cmocka_unit_test(w4_intervals_deferring_and_clean_up),
     };
 

@@ -86,6 +86,28 @@ static void f4_an_idle_collection_is_cleaned_up(void **state)
     world_close(w);
 }
 
+static void f4_never_means_never(void **state)
+{
+    struct world *w = world_open();
+    coulomb_collection_options co = world_options(w);
+
+    (void)state;
+    co.gc_time_ms = COULOMB_NEVER;
+    coulomb_collection_release(w->coll);
+    OK(coulomb_collection_new(w->c, &co, &w->coll));
+    poll_all(w);
+    assert_int_equal(coulomb_next_deadline(w->c), INT64_MAX);
+    co.gc_time_ms = 50;
+    coulomb_collection_release(w->coll);
+    OK(coulomb_collection_new(w->c, &co, &w->coll));
+    poll_all(w);
+    pass(w, 49);
+    assert_int_equal(coulomb_collection_status(w->coll), COULOMB_LOADING);
+    pass(w, 1);
+    assert_int_equal(coulomb_collection_status(w->coll), COULOMB_CLEANED_UP);
+    world_close(w);
+}
+
 struct ready {
     size_t calls;
     int code;
@@ -122,6 +144,44 @@ static void f5_preloads(void **state)
     assert_int_equal(a.code, COULOMB_OK);
     assert_int_equal(w->starts, 1);
     world_close(w);
+}
+
+static int refuse_to_start(coulomb_sync *sync, void *arg)
+{
+    (void)sync;
+    return *(int *)arg;
+}
+
+static void f5_an_adapter_that_does_not_start(void **state)
+{
+    static const coulomb_adapter refusing = {.size = sizeof(coulomb_adapter),
+                                             .start = refuse_to_start};
+    static const int codes[][2] = {{COULOMB_E_IO, COULOMB_E_IO}, {7, COULOMB_E_FAILED}};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct world *w = world_open();
+        coulomb_collection_options co = world_options(w);
+        struct ready a = {0, 0};
+        int code = codes[i][0];
+
+        co.adapter = &refusing;
+        co.adapter_arg = &code;
+        coulomb_collection_release(w->coll);
+        OK(coulomb_collection_new(w->c, &co, &w->coll));
+        OK(coulomb_collection_preload(w->coll, on_ready, &a, NULL));
+        poll_all(w);
+        assert_int_equal(coulomb_collection_status(w->coll), COULOMB_ERROR);
+        assert_int_equal(coulomb_collection_error(w->coll)->code, codes[i][1]);
+        assert_non_null(strstr(coulomb_collection_error(w->coll)->message, "items"));
+        assert_int_equal(a.code, codes[i][1]);
+        code = 0; /* cleaned up, it may be tried again */
+        OK(coulomb_collection_cleanup(w->coll));
+        OK(coulomb_collection_start(w->coll));
+        poll_all(w);
+        assert_int_equal(coulomb_collection_status(w->coll), COULOMB_LOADING);
+        world_close(w);
+    }
 }
 
 static void f6_preloads_are_answered_once_also_by_clean_up(void **state)
@@ -260,7 +320,10 @@ static int load(coulomb_sync *sync, const coulomb_subset *s, coulomb_completion 
     return COULOMB_PENDING;
 }
 
-static const coulomb_adapter loading_adapter = {world_start, world_stop, load, NULL};
+static const coulomb_adapter loading_adapter = {.size = sizeof(coulomb_adapter),
+                                                .start = world_start,
+                                                .stop = world_stop,
+                                                .load_subset = load};
 
 static void f12_loading_until_all_are_settled(void **state)
 {
@@ -273,6 +336,7 @@ static void f12_loading_until_all_are_settled(void **state)
     (void)state;
     load_count = 0;
     co.adapter = &loading_adapter;
+    co.on_demand = 1;
     OK(coulomb_collection_new(w->c, &co, &coll));
     coulomb_options_init(&o, sizeof(o));
     o.initial = COULOMB_INITIAL_ROWS;
@@ -332,6 +396,9 @@ static void f13_f14_validation(void **state)
     assert_int_equal(coulomb_issue_count(w->c), 1);
     assert_string_equal(coulomb_issue_message(w->c, 0, &column), "must not be negative");
     assert_string_equal(column, "qty");
+    assert_int_equal(insert(w, 2, -1, NULL, NULL), COULOMB_E_SCHEMA);
+    assert_int_equal(coulomb_issue_count(w->c), 1);
+    assert_string_equal(coulomb_last_error(w->c)->column, "qty");
     assert_int_equal(set_qty(w, 1, 666, NULL, NULL), COULOMB_E_SCHEMA_ASYNC);
     assert_int_equal(qty(w, 1), 5);
     poll_all(w);
@@ -608,6 +675,34 @@ static void closing_inside_a_poll(void **state)
     free(w);
 }
 
+static void note_post(coulomb_client *c, void *arg)
+{
+    (void)c;
+    ++*(int *)arg;
+}
+
+static void a_poll_says_whether_there_was_anything(void **state)
+{
+    struct world *w = world_open();
+    int posts = 0;
+
+    (void)state;
+    poll_all(w);
+    assert_int_equal(coulomb_poll(w->c), 0);
+    OK(coulomb_post(w->c, note_post, &posts));
+    assert_true(coulomb_pending(w->c));
+    assert_true(coulomb_poll(w->c) > 0);
+    assert_int_equal(posts, 1);
+    assert_int_equal(coulomb_poll(w->c), 0);
+    OK(insert(w, 1, 1, NULL, NULL)); /* a handler is called */
+    assert_true(coulomb_poll(w->c) > 0);
+    assert_int_equal(w->handled, 1);
+    w->now_ms += 300000; /* a timer */
+    assert_true(coulomb_poll(w->c) > 0);
+    assert_int_equal(coulomb_collection_status(w->coll), COULOMB_CLEANED_UP);
+    world_close(w);
+}
+
 static void queued_changes_have_a_limit(void **state)
 {
     struct world *w = calloc(1, sizeof(*w));
@@ -640,7 +735,9 @@ int main(void)
         cmocka_unit_test(f2_after_clean_up_it_starts_again),
         cmocka_unit_test(f3_counting_subscribers),
         cmocka_unit_test(f4_an_idle_collection_is_cleaned_up),
+        cmocka_unit_test(f4_never_means_never),
         cmocka_unit_test(f5_preloads),
+        cmocka_unit_test(f5_an_adapter_that_does_not_start),
         cmocka_unit_test(f6_preloads_are_answered_once_also_by_clean_up),
         cmocka_unit_test(f7_a_stop_that_fails_cleans_up_nevertheless),
         cmocka_unit_test(f8_an_older_session_is_not_heard),
@@ -657,6 +754,7 @@ int main(void)
         cmocka_unit_test(functional_arguments_may_not_call_the_client),
         cmocka_unit_test(a_bug_poisons_its_client_only),
         cmocka_unit_test(closing_inside_a_poll),
+        cmocka_unit_test(a_poll_says_whether_there_was_anything),
         cmocka_unit_test(queued_changes_have_a_limit),
     };
 

@@ -184,6 +184,121 @@ static void b7_the_queue_goes_on_after_an_error(void **state)
     world_close(w);
 }
 
+static void b3_leading_alone_leaves_the_rest_to_the_next_burst(void **state)
+{
+    struct world *w = world_open();
+    coulomb_paced_options o = pace(COULOMB_DEBOUNCE, 100);
+    coulomb_paced *p;
+
+    (void)state;
+    o.leading = 1;
+    p = paced(w, o);
+    call(p, w, 1, 1);
+    call(p, w, 2, 1);
+    pass(w, 1000);
+    assert_int_equal(w->handled, 1);
+    assert_int_equal(qty(w, 2), 1); /* seen, and not committed */
+    call(p, w, 3, 1);
+    poll_all(w);
+    assert_int_equal(w->handled, 2);
+    assert_int_equal(coulomb_tx_count(w->last_tx), 2);
+    coulomb_paced_free(p);
+    world_close(w);
+}
+
+static void b4_a_throttle_that_leads_alone(void **state)
+{
+    struct world *w = world_open();
+    coulomb_paced_options o = pace(COULOMB_THROTTLE, 100);
+    coulomb_paced *p;
+
+    (void)state;
+    o.leading = 1;
+    p = paced(w, o);
+    call(p, w, 1, 1);
+    pass(w, 50);
+    call(p, w, 2, 1);
+    pass(w, 1000);
+    assert_int_equal(w->handled, 1);
+    call(p, w, 3, 1);
+    poll_all(w);
+    assert_int_equal(w->handled, 2);
+    assert_int_equal(coulomb_tx_count(w->last_tx), 2);
+    coulomb_paced_free(p);
+    world_close(w);
+}
+
+/* The order in which five calls are committed; the first is taken at once. */
+static void queue_order(int to_front, int from_back, const int64_t want[5])
+{
+    struct world *w = world_open();
+    coulomb_paced_options o = pace(COULOMB_QUEUE, 0);
+    coulomb_paced *p;
+
+    o.add_to_front = to_front;
+    o.take_from_back = from_back;
+    p = paced(w, o);
+    for (int64_t i = 1; i <= 5; i++)
+        call(p, w, i, 1);
+    for (size_t i = 0; i < 5; i++) {
+        coulomb_mutation m;
+
+        poll_all(w);
+        assert_int_equal(w->handled, i + 1);
+        OK(coulomb_tx_mutation(w->last_tx, 0, &m));
+        assert_int_equal(m.key.i, want[i]);
+        answer(w, i, COULOMB_OK);
+    }
+    coulomb_paced_free(p);
+    world_close(w);
+}
+
+static void b6_front_and_back(void **state)
+{
+    static const int64_t fifo[] = {1, 2, 3, 4, 5};
+    static const int64_t lifo[] = {1, 5, 4, 3, 2};
+
+    (void)state;
+    queue_order(0, 0, fifo);
+    queue_order(1, 0, lifo);
+    queue_order(0, 1, lifo);
+    queue_order(1, 1, fifo);
+}
+
+/* Freeing commits nothing and takes nothing back. */
+static void freeing_stops(void **state)
+{
+    static const coulomb_strategy strategies[] = {COULOMB_DEBOUNCE, COULOMB_THROTTLE,
+                                                  COULOMB_QUEUE};
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct world *w = world_open();
+        coulomb_paced_options o = pace(strategies[i], 100);
+        struct vars v = {w, 1, 1};
+        coulomb_paced *p;
+        coulomb_tx *tx;
+
+        o.trailing = 1;
+        p = paced(w, o);
+        OK(coulomb_paced_call(p, &v, &tx));
+        if (strategies[i] == COULOMB_QUEUE) { /* the first was taken; one more waits */
+            coulomb_tx_release(tx);
+            v.id = 2;
+            OK(coulomb_paced_call(p, &v, &tx));
+        }
+        coulomb_paced_free(p);
+        pass(w, 1000);
+        assert_int_equal(w->handled, strategies[i] == COULOMB_QUEUE);
+        assert_int_equal(coulomb_tx_status(tx), COULOMB_TX_PENDING);
+        assert_int_equal(qty(w, v.id), 1);
+        OK(coulomb_tx_rollback(tx));
+        assert_int_equal(qty(w, v.id), -2);
+        coulomb_tx_release(tx);
+        world_close(w);
+    }
+}
+
 static void b8_a_failed_call_is_taken_back(void **state)
 {
     struct world *w = world_open();
@@ -228,6 +343,10 @@ int main(void)
         cmocka_unit_test(b5_throttle_without_leading_waits_from_the_first_call),
         cmocka_unit_test(b6_the_queue_is_strictly_in_order),
         cmocka_unit_test(b7_the_queue_goes_on_after_an_error),
+        cmocka_unit_test(b3_leading_alone_leaves_the_rest_to_the_next_burst),
+        cmocka_unit_test(b4_a_throttle_that_leads_alone),
+        cmocka_unit_test(b6_front_and_back),
+        cmocka_unit_test(freeing_stops),
         cmocka_unit_test(b8_a_failed_call_is_taken_back),
         cmocka_unit_test(b9_same_keys_merge_and_others_gather),
     };

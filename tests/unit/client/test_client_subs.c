@@ -52,6 +52,176 @@ static void e1_initial_rows_on_request_only(void **state)
     world_close(w);
 }
 
+static void e1_the_first_rows_in_an_order(void **state)
+{
+    struct world *w = world_open();
+    coulomb_order order[2] = {{"qty", 1, 0}, {"nope", 0, 0}};
+    coulomb_sub_options o;
+
+    (void)state;
+    for (int64_t i = 0; i < 6; i++)
+        synced(w, i, i / 2);
+    coulomb_options_init(&o, sizeof(o));
+    o.initial = COULOMB_INITIAL_ROWS;
+    o.limit = 3;
+    assert_int_equal(coulomb_subscribe(w->coll, &o, hear, &w->heard, &w->sub),
+                     COULOMB_E_LIMIT_NEEDS_ORDER);
+    o.order = order;
+    o.order_count = 2;
+    assert_int_equal(coulomb_subscribe(w->coll, &o, hear, &w->heard, &w->sub),
+                     COULOMB_E_COLUMN);
+    o.order_count = 1;
+    subscribe(w, &o);
+    assert_int_equal(w->heard.count, 3);
+    expect(w, 0, COULOMB_INSERT, 4, 2);
+    expect(w, 1, COULOMB_INSERT, 5, 2);
+    expect(w, 2, COULOMB_INSERT, 2, 1);
+    commit_row(w, 2, 7); /* it was sent */
+    commit_row(w, 0, 7); /* it was not */
+    poll_all(w);
+    expect(w, 3, COULOMB_UPDATE, 2, 7);
+    expect(w, 4, COULOMB_INSERT, 0, 7);
+    world_close(w);
+}
+
+static void e1_what_was_before_is_not_heard(void **state)
+{
+    (void)state;
+    for (int unfiltered = 0; unfiltered < 2; unfiltered++) {
+        struct world *w = world_open();
+        coulomb_sub *other;
+        coulomb_sub_options o;
+
+        OK(coulomb_subscribe(w->coll, NULL, hear, &w->heard, &other)); /* makes batches */
+        synced(w, 1, 1);
+        memset(&w->heard, 0, sizeof(w->heard));
+        coulomb_unsubscribe(other);
+        coulomb_options_init(&o, sizeof(o));
+        o.initial = unfiltered ? COULOMB_INITIAL_UNFILTERED : COULOMB_INITIAL_NONE;
+        subscribe(w, &o);
+        assert_int_equal(w->heard.batches, 0);
+        world_close(w);
+    }
+}
+
+/* Keys that are text are the subscription's own copies. */
+static void e1_text_keys_are_kept(void **state)
+{
+    struct world *w = world_open();
+    coulomb_collection_options co = world_options(w);
+    coulomb_value v[3];
+
+    (void)state;
+    co.key_column = "name";
+    coulomb_collection_release(w->coll);
+    OK(coulomb_collection_new(w->c, &co, &w->coll));
+    poll_all(w);
+    OK(coulomb_subscribe(w->coll, NULL, hear, &w->heard, &w->sub));
+    for (int round = 0; round < 3; round++) {
+        char name[64];
+
+        memset(&w->heard, 0, sizeof(w->heard));
+        snprintf(name, sizeof(name), "a key of some length, number %d", round);
+        for (int64_t q = 0; q < 2; q++) {
+            row_values(v, 1, name, q);
+            OK(coulomb_sync_begin(w->sync, 0));
+            OK(coulomb_sync_update(w->sync, v, NULL, 0));
+            OK(coulomb_sync_commit(w->sync));
+        }
+        OK(coulomb_sync_begin(w->sync, 0));
+        OK(coulomb_sync_delete(w->sync, coulomb_key_text(name)));
+        OK(coulomb_sync_commit(w->sync));
+        poll_all(w);
+        assert_int_equal(w->heard.count, 3);
+        assert_int_equal(w->heard.items[0].type, COULOMB_INSERT);
+        assert_int_equal(w->heard.items[1].type, COULOMB_UPDATE);
+        assert_int_equal(w->heard.items[2].type, COULOMB_DELETE);
+    }
+    world_close(w);
+}
+
+static void revisions_count_batches(void **state)
+{
+    struct world *w = world_open();
+    uint64_t before = coulomb_revision(w->coll);
+
+    (void)state;
+    synced(w, 1, 1); /* nobody watches */
+    assert_int_equal(coulomb_revision(w->coll), before + 1);
+    OK(set_qty(w, 1, 2, NULL, NULL));
+    assert_int_equal(coulomb_revision(w->coll), before + 2);
+    watch(w, COULOMB_INITIAL_ROWS);
+    OK(insert(w, 2, 2, NULL, NULL));
+    assert_int_equal(coulomb_revision(w->coll), before + 3);
+    world_close(w);
+}
+
+/* The handler of the second call runs in the poll in which the first one's answer is taken. */
+static void answer_second_when_asked(struct world *w)
+{
+    poll_all(w);
+    assert_int_equal(w->open_count, 2);
+    answer(w, 1, COULOMB_OK);
+    poll_all(w);
+}
+
+/* More changes wait than were allowed: the call is refused whole, and works after a poll. */
+static void changes_that_wait_are_bounded(void **state)
+{
+    coulomb_client_options o;
+    struct world *w = calloc(1, sizeof(*w));
+    coulomb_collection_options co;
+    coulomb_field id[2] = {{"id", coulomb_int(10)}, {"id", coulomb_int(11)}};
+    coulomb_item items[2] = {{&id[0], 1}, {&id[1], 1}};
+    coulomb_tx *tx;
+    coulomb_mutate_options m;
+
+    (void)state;
+    assert_non_null(w);
+    coulomb_options_init(&o, sizeof(o));
+    o.allocator = (coulomb_allocator){world_realloc, world_free, &w->heap};
+    o.queued_changes_max = 3;
+    o.tx_mutations_max = 2;
+    OK(coulomb_client_open(&o, &w->c));
+    co = world_options(w);
+    OK(coulomb_collection_new(w->c, &co, &w->coll));
+    poll_all(w);
+    watch(w, COULOMB_INITIAL_ROWS);
+    OK(coulomb_sync_begin(w->sync, 0));
+    for (int64_t i = 0; i < 4; i++)
+        OK(sync_row(w, i, "x", 1));
+    assert_int_equal(coulomb_sync_commit(w->sync), COULOMB_E_LIMIT);
+    assert_int_equal(coulomb_size(w->coll), 0);
+    OK(coulomb_sync_delete(w->sync, coulomb_key_int(9)));
+    assert_int_equal(coulomb_sync_commit(w->sync),
+                     COULOMB_E_LIMIT); /* it is open still */
+    coulomb_unsubscribe(w->sub);
+    w->sub = NULL;
+    OK(coulomb_sync_commit(w->sync)); /* nobody waits for them */
+    watch(w, COULOMB_INITIAL_ROWS);
+    w->answer = COULOMB_PENDING;
+    OK(coulomb_insert_many(w->coll, items, 2, NULL, NULL));
+    poll_all(w);
+    for (int64_t i = 20; i < 26; i++)
+        synced(w, i, 1); /* held back: six changes at once when the answer comes */
+    OK(insert(w, 40, 1, NULL, NULL));
+    answer(w, 0, COULOMB_OK); /* one waits: the answer is tried again */
+    assert_false(coulomb_has(w->coll, coulomb_key_int(20)));
+    answer_second_when_asked(w);
+    assert_true(coulomb_has(w->coll, coulomb_key_int(25)));
+    tx = explicit_tx(w);
+    m = in_tx(tx);
+    OK(insert(w, 30, 1, &m, NULL));
+    OK(insert(w, 31, 1, &m, NULL));
+    assert_int_equal(insert(w, 32, 1, &m, NULL), COULOMB_E_LIMIT);
+    assert_int_equal(coulomb_tx_count(tx), 2);
+    assert_int_equal(coulomb_tx_rollback(tx), COULOMB_E_LIMIT);
+    poll_all(w);
+    OK(coulomb_tx_rollback(tx));
+    coulomb_tx_release(tx);
+    world_close(w);
+}
+
 static void e2_only_differences_are_heard(void **state)
 {
     struct world *w = world_open();
@@ -114,6 +284,32 @@ static int always(const coulomb_row *row, void *arg)
     (void)row;
     (void)arg;
     return 1;
+}
+
+static void e4_subscriptions_are_counted_and_outlive_their_client(void **state)
+{
+    struct world *w = world_open();
+    coulomb_stats stats = {.size = sizeof(stats)};
+    coulomb_sub_options o;
+    coulomb_sub *subs[2];
+
+    (void)state;
+    coulomb_options_init(&o, sizeof(o));
+    o.initial = COULOMB_INITIAL_ROWS;
+    for (int i = 0; i < 2; i++)
+        OK(coulomb_subscribe(w->coll, &o, hear, &w->heard, &subs[i]));
+    coulomb_client_stats(w->c, &stats);
+    assert_int_equal(stats.subscriptions, 2);
+    poll_all(w);
+    coulomb_unsubscribe(subs[0]);
+    coulomb_client_stats(w->c, &stats);
+    assert_int_equal(stats.subscriptions, 1);
+    coulomb_sync_release(w->sync);
+    coulomb_collection_release(w->coll);
+    coulomb_client_close(w->c);
+    coulomb_unsubscribe(subs[1]);
+    assert_int_equal(w->heap.live, 0);
+    free(w);
 }
 
 static void e5_a_condition_is_given_once(void **state)
@@ -252,9 +448,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(e1_initial_rows_on_request_only),
+        cmocka_unit_test(e1_the_first_rows_in_an_order),
+        cmocka_unit_test(e1_what_was_before_is_not_heard),
+        cmocka_unit_test(e1_text_keys_are_kept),
+        cmocka_unit_test(revisions_count_batches),
+        cmocka_unit_test(changes_that_wait_are_bounded),
         cmocka_unit_test(e2_only_differences_are_heard),
         cmocka_unit_test(e3_entering_and_leaving_a_condition),
         cmocka_unit_test(e4_nothing_after_unsubscribe),
+        cmocka_unit_test(e4_subscriptions_are_counted_and_outlive_their_client),
         cmocka_unit_test(e5_a_condition_is_given_once),
         cmocka_unit_test(e6_e13_filtered_ones_hear_while_loading_and_ready),
         cmocka_unit_test(e9_a_failed_transaction_leaves_no_local_origin),

@@ -254,8 +254,23 @@ static void c14_metadata_alone_makes_a_transaction(void **state)
     OK(coulomb_sync_meta_each(w->sync, "b:", count_meta, names));
     assert_string_equal(names, "b:1b:2");
     OK(coulomb_sync_begin(w->sync, 0));
+    OK(coulomb_sync_meta_set(w->sync, "b:1", "new", 3));
+    OK(coulomb_sync_meta_get(w->sync, "b:1", &value,
+                             &len)); /* what is staged comes first */
+    assert_memory_equal(value, "new", 3);
     OK(coulomb_sync_meta_set(w->sync, "c", NULL, 0));
+    OK(coulomb_sync_meta_set(w->sync, "a", "x", 1));
+    OK(coulomb_sync_meta_set(w->sync, "d", "x", 1));
+    OK(coulomb_sync_meta_set(w->sync, "d", NULL, 0)); /* the last one counts */
+    names[0] = '\0';
+    OK(coulomb_sync_meta_each(w->sync, "", count_meta, names));
+    assert_string_equal(names, "ab:1b:2");
     OK(coulomb_sync_commit(w->sync));
+    OK(coulomb_sync_meta_get(w->sync, "b:1", &value, &len));
+    assert_memory_equal(value, "new", 3);
+    names[0] = '\0';
+    OK(coulomb_sync_meta_each(w->sync, "", count_meta, names));
+    assert_string_equal(names, "ab:1b:2");
     OK(coulomb_sync_meta_get(w->sync, "c", &value, &len));
     assert_null(value);
     world_close(w);
@@ -396,6 +411,28 @@ static void timeline_2_an_explicit_one_ends_with_its_answer(void **state)
     world_close(w);
 }
 
+/* Over each other: what is seen, step by step, as section 2.5 of the specification has it. */
+static void timeline_1_and_4_an_echo_and_another_field(void **state)
+{
+    struct world *w = world_open();
+    coulomb_field name = {"name", coulomb_text("mine")};
+    coulomb_str text;
+
+    (void)state;
+    synced(w, 1, 1);
+    OK(coulomb_set(w->coll, coulomb_key_int(1), &name, 1, NULL, NULL));
+    poll_all(w);
+    OK(coulomb_sync_begin(w->sync, 0));
+    OK(sync_patch(w, 1, 9)); /* a field that is not ours */
+    OK(coulomb_sync_commit(w->sync));
+    assert_int_equal(qty(w, 1), 1); /* ours is the row as it was */
+    answer(w, 0, COULOMB_OK);
+    assert_int_equal(qty(w, 1), 9);
+    text = coulomb_row_text(coulomb_get(w->coll, coulomb_key_int(1)), "name");
+    assert_memory_equal(text.ptr, "x", 1); /* until our own echo comes */
+    world_close(w);
+}
+
 /* --- D: truncate --------------------------------------------------------------------------------- */
 
 static void truncate_with(struct world *w, int64_t id, int64_t q)
@@ -428,6 +465,21 @@ static void d1_d2_deletes_then_inserts_in_one_batch(void **state)
     assert_int_equal(w->heard.items[1].type, COULOMB_DELETE);
     expect(w, 2, COULOMB_INSERT, 2, 2);
     assert_int_equal(qty(w, 9), -2);
+    assert_int_equal(coulomb_collection_status(w->coll), COULOMB_READY);
+    world_close(w);
+}
+
+static void d1_rows_go_though_nobody_watches(void **state)
+{
+    struct world *w = world_open();
+
+    (void)state;
+    synced(w, 1, 1);
+    synced(w, 2, 2);
+    truncate_with(w, 2, 5);
+    assert_int_equal(coulomb_size(w->coll), 1);
+    assert_int_equal(qty(w, 1), -2);
+    assert_int_equal(qty(w, 2), 5);
     assert_int_equal(coulomb_collection_status(w->coll), COULOMB_READY);
     world_close(w);
 }
@@ -613,7 +665,11 @@ static void unload(coulomb_sync *sync, const coulomb_subset *s, void *arg)
     subset.unloads++;
 }
 
-static const coulomb_adapter loading_adapter = {world_start, world_stop, load, unload};
+static const coulomb_adapter loading_adapter = {.size = sizeof(coulomb_adapter),
+                                                .start = world_start,
+                                                .stop = world_stop,
+                                                .load_subset = load,
+                                                .unload_subset = unload};
 
 static void use_loading(struct world *w, coulomb_collection **plain)
 {
@@ -705,8 +761,10 @@ int main(void)
         cmocka_unit_test(c17_an_insert_of_the_same_row_is_an_update),
         cmocka_unit_test(c18_reads_see_the_overlay),
         cmocka_unit_test(timeline_3_a_direct_change_lasts_until_the_next_sync),
+        cmocka_unit_test(timeline_1_and_4_an_echo_and_another_field),
         cmocka_unit_test(timeline_2_an_explicit_one_ends_with_its_answer),
         cmocka_unit_test(d1_d2_deletes_then_inserts_in_one_batch),
+        cmocka_unit_test(d1_rows_go_though_nobody_watches),
         cmocka_unit_test(d3_of_an_empty_collection_nothing_is_heard),
         cmocka_unit_test(d4_an_optimistic_update_stays_over_the_servers_row),
         cmocka_unit_test(d5_d7_what_is_deleted_here_stays_deleted),

@@ -49,6 +49,9 @@ static void a3_after_the_end_each_call_has_its_error(void **state)
     assert_int_equal(coulomb_tx_rollback(tx), COULOMB_E_TX_COMPLETED_ROLLBACK);
     OK(coulomb_tx_rollback(failed));
     assert_int_equal(coulomb_tx_commit(failed), COULOMB_E_TX_NOT_PENDING_COMMIT);
+    assert_int_equal(coulomb_tx_mutate(failed, do_nothing, NULL),
+                     COULOMB_E_TX_NOT_PENDING_MUTATE);
+    OK(coulomb_tx_rollback(failed)); /* it is already */
     coulomb_tx_release(tx);
     coulomb_tx_release(failed);
     world_close(w);
@@ -566,9 +569,17 @@ static void a18_duplicates_are_refused_whole(void **state)
     world_close(w);
 }
 
+static int other_name(coulomb_draft *d, size_t index, void *arg)
+{
+    (void)index;
+    (void)arg;
+    return coulomb_draft_set(d, "name", coulomb_text("other"));
+}
+
 static void a19_unknown_keys_are_refused(void **state)
 {
     struct world *w = world_open();
+    coulomb_key none = coulomb_key_int(1);
 
     (void)state;
     assert_int_equal(set_qty(w, 1, 1, NULL, NULL), COULOMB_E_UPDATE_KEY_NOT_FOUND);
@@ -577,6 +588,10 @@ static void a19_unknown_keys_are_refused(void **state)
                      COULOMB_E_NO_KEYS_DELETE);
     assert_int_equal(coulomb_update(w->coll, coulomb_key_int(1), NULL, NULL, NULL, NULL),
                      COULOMB_E_MISSING_UPDATE_ARGUMENT);
+    assert_int_equal(coulomb_update_many(w->coll, NULL, 1, other_name, NULL, NULL, NULL),
+                     COULOMB_E_MISSING_UPDATE_ARGUMENT);
+    assert_int_equal(coulomb_update_many(w->coll, &none, 0, other_name, NULL, NULL, NULL),
+                     COULOMB_E_NO_KEYS_UPDATE);
     world_close(w);
 }
 
@@ -785,6 +800,130 @@ static void a26_an_update_of_nothing_is_completed_and_empty(void **state)
     world_close(w);
 }
 
+static void on_progress(coulomb_tx *tx, void *arg)
+{
+    char *states = arg;
+    coulomb_mutation m;
+
+    OK(coulomb_tx_mutation(tx, 0, &m));
+    states[strlen(states)] = (char)('0' + m.state);
+}
+
+static void every_step_of_a_mutation_is_told(void **state)
+{
+    struct world *w = world_open();
+    coulomb_tx *tx = explicit_tx(w);
+    coulomb_mutate_options o = in_tx(tx);
+    char states[8] = "";
+    char ended[8] = "";
+    coulomb_token token;
+
+    (void)state;
+    OK(insert(w, 1, 1, &o, NULL));
+    OK(coulomb_tx_on_progress(tx, on_progress, states, NULL));
+    OK(coulomb_tx_on_progress(tx, on_progress, ended, &token));
+    poll_all(w);
+    assert_string_equal(states, ""); /* nothing moved */
+    OK(coulomb_tx_commit(tx));
+    poll_all(w);
+    assert_string_equal(states, "1");
+    coulomb_off(w->c, token);
+    synced(w, 1, 1); /* waits: what is kept then is named by it */
+    answer(w, 0, COULOMB_OK);
+    poll_all(w);
+    assert_string_equal(states, "13"); /* both steps came in one poll */
+    assert_string_equal(ended, "1");
+    coulomb_tx_release(tx);
+    world_close(w);
+}
+
+/* What is over leaves nothing behind, neither transactions nor memory. */
+static void nothing_is_left_of_what_is_over(void **state)
+{
+    struct world *w = world_open();
+    coulomb_stats before = {.size = sizeof(before)};
+    coulomb_stats after = {.size = sizeof(after)};
+
+    (void)state;
+    for (int round = 0; round < 20; round++) {
+        coulomb_tx *tx = explicit_tx(w);
+        coulomb_mutate_options o = in_tx(tx);
+
+        OK(insert(w, 1, round, NULL, NULL));
+        OK(insert(w, 2, round, NULL, NULL));
+        OK(insert(w, 3, round, &o, NULL));
+        OK(erase(w, 3, &o, NULL));
+        OK(insert(w, 4, round, &o, NULL));
+        OK(coulomb_tx_rollback(tx));
+        coulomb_tx_release(tx);
+        poll_all(w);
+        answer(w, 0, COULOMB_OK);
+        answer(w, 1, COULOMB_E_FAILED);
+        w->open_count = 0;
+        synced(w, 1, round);
+        OK(coulomb_sync_begin(w->sync, 0));
+        OK(coulomb_sync_delete(w->sync, coulomb_key_int(1)));
+        OK(coulomb_sync_commit(w->sync));
+        poll_all(w);
+        coulomb_client_stats(w->c, &after);
+        assert_int_equal(after.transactions, 0);
+        assert_int_equal(after.rows, 0);
+        assert_int_equal(after.queued_changes, 0);
+        if (round == 9)
+            before = after;
+        else if (round > 9)
+            assert_int_equal(after.bytes, before.bytes);
+    }
+    world_close(w);
+}
+
+static void transactions_have_time_and_order(void **state)
+{
+    struct world *w = world_open();
+    coulomb_tx *first = explicit_tx(w);
+    coulomb_tx *second;
+
+    (void)state;
+    w->now_ms += 5;
+    second = explicit_tx(w);
+    assert_int_equal(coulomb_tx_created_ms(second), coulomb_tx_created_ms(first) + 5);
+    assert_true(coulomb_tx_order(second) > coulomb_tx_order(first));
+    OK(coulomb_tx_rollback(first));
+    OK(coulomb_tx_rollback(second));
+    coulomb_tx_release(first);
+    coulomb_tx_release(second);
+    world_close(w);
+}
+
+/* Each of many mutations is merged in its place, whatever vanished before it. */
+static void many_merges_keep_their_places(void **state)
+{
+    struct world *w = world_open();
+    coulomb_tx *tx = explicit_tx(w);
+    coulomb_mutate_options o = in_tx(tx);
+    coulomb_mutation m;
+    uint64_t last = 0;
+
+    (void)state;
+    for (int64_t i = 0; i < 50; i++)
+        OK(insert(w, i, 0, &o, NULL));
+    for (int64_t i = 0; i < 50; i += 2)
+        OK(erase(w, i, &o, NULL));
+    for (int64_t i = 49; i > 0; i -= 2)
+        OK(set_qty(w, i, i, &o, NULL));
+    assert_int_equal(coulomb_tx_count(tx), 25);
+    for (size_t i = 0; i < 25; i++) {
+        OK(coulomb_tx_mutation(tx, i, &m));
+        assert_int_equal(m.key.i, 2 * (int64_t)i + 1);
+        assert_true(m.id > 0 && m.id != last);
+        last = m.id;
+        assert_int_equal(coulomb_row_int(m.modified, "qty", -1), m.key.i);
+    }
+    OK(coulomb_tx_rollback(tx));
+    coulomb_tx_release(tx);
+    world_close(w);
+}
+
 static void states_of_a_mutation(void **state)
 {
     struct world *w = world_open();
@@ -844,6 +983,10 @@ int main(void)
         cmocka_unit_test(a25_metadata_reaches_the_handler),
         cmocka_unit_test(a26_an_update_of_nothing_is_completed_and_empty),
         cmocka_unit_test(states_of_a_mutation),
+        cmocka_unit_test(every_step_of_a_mutation_is_told),
+        cmocka_unit_test(nothing_is_left_of_what_is_over),
+        cmocka_unit_test(transactions_have_time_and_order),
+        cmocka_unit_test(many_merges_keep_their_places),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -87,7 +87,7 @@ bool shapes_caught_up(const struct shapes *s)
     return atomic_load(&s->caught_up);
 }
 
-uint64_t shapes_last_lsn(const struct shapes *s)
+uint64_t shapes_seen_lsn(const struct shapes *s)
 {
     return atomic_load(&s->last_lsn);
 }
