@@ -224,7 +224,7 @@ COULOMB_API const char *coulomb_error_text(int code);
  * coulomb_value_compare, coulomb_value_print and coulomb_json_get, has its scratch from malloc
  * and frees it before it returns.) realloc_fn(NULL, n) is an allocation; n is never 0. Both functions
  * are called by whoever calls coulomb_post(), and by the client's I/O thread once something reads from
- * a server; libcurl's memory comes from malloc. */
+ * a server; so they have to be safe for threads. libcurl's memory comes from malloc. */
 typedef struct coulomb_allocator {
     void *(*realloc_fn)(void *ptr, size_t size, void *arg);
     void (*free_fn)(void *ptr, void *arg);

@@ -107,6 +107,7 @@ static struct result read_all(struct heap *h, enum reader_frame frame,
     list = reader_take(&r);
     for (struct segment *s = list; s; s = s->next) {
         ASSERT(s->count <= SEGMENT_MESSAGES_MAX);
+        ASSERT(segment_unpack(s) == COULOMB_OK);
         for (size_t i = 0; i < s->count; i++)
             add_message(&res, s, &s->messages[i]);
     }

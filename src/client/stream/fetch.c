@@ -13,6 +13,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define HELD_FACTOR 4
+
 /* --- The I/O thread ------------------------------------------------------------------------------------ */
 
 static char *copy_header(struct fetch *f, const struct net_head *head, const char *name,
@@ -171,6 +173,14 @@ static bool hold_back(struct fetch *f)
     return hold;
 }
 
+/* What the messages of an answer, or of a group of events, may take before it is whole. */
+static size_t held_max(const struct fetch *f)
+{
+    size_t base = f->frame == READER_EVENTS ? f->buffered_max : f->bytes_max;
+
+    return base < SIZE_MAX / HELD_FACTOR ? base * HELD_FACTOR : SIZE_MAX;
+}
+
 static enum net_verdict on_body(struct slice bytes, void *arg)
 {
     struct fetch *f = arg;
@@ -186,7 +196,7 @@ static enum net_verdict on_body(struct slice bytes, void *arg)
     code = reader_feed(&f->reader, bytes);
     groups = reader_take_groups(&f->reader);
     give(f, groups);
-    if (code == COULOMB_OK && f->reader.bytes > 2 * f->bytes_max)
+    if (code == COULOMB_OK && f->reader.bytes > held_max(f))
         code = COULOMB_E_LIMIT;
     f->code = code;
     if (groups)

@@ -494,11 +494,68 @@ static size_t find_column(struct reader *r, struct slice name, size_t place)
     return at;
 }
 
-static int read_row(struct reader *r, struct json_reader *j, const coulomb_value **out)
+/* The columns of a row, each into dense, or without it into the reader's cells; the reader being behind
+ * its "{". */
+static int read_cells(struct reader *r, struct json_reader *j, coulomb_value *dense)
+{
+    enum json_event e;
+
+    r->cell_count = 0;
+    for (size_t place = 0; (e = json_next(j)) == JSON_NAME; place++) {
+        size_t at = find_column(r, j->text, place);
+        coulomb_value *out;
+        int code = COULOMB_OK;
+
+        if (at == SIZE_MAX) {
+            code = json_skip(j, JSON_NAME) ? COULOMB_OK : refuse_json(r, j);
+        } else {
+            out = dense ? &dense[at] : reader_cell(r, at);
+            code = out ? read_cell(r, j, &r->schema->columns[at], out) : COULOMB_E_MEMORY;
+        }
+        if (code != COULOMB_OK)
+            return code;
+    }
+    return e == JSON_OBJECT_END ? COULOMB_OK : refuse_json(r, j);
+}
+
+/* One value for each column, all absent. NULL: no memory. */
+static coulomb_value *absent_row(struct reader *r)
+{
+    size_t bytes = (r->schema ? r->schema->count : 0) * sizeof(coulomb_value);
+    coulomb_value *values = reader_alloc(r, bytes);
+
+    if (values)
+        memset(values, 0, bytes);
+    return values;
+}
+
+/* The reader's cells as they are. */
+static int pack_row(struct reader *r, const coulomb_value **out, bool *packed)
+{
+    size_t bytes = r->cell_count * sizeof(r->cells[0]);
+    struct packed_row *row = reader_alloc(r, sizeof(*row) + bytes);
+
+    if (!row)
+        return COULOMB_E_MEMORY;
+    row->count = r->cell_count;
+    if (bytes > 0)
+        memcpy(row->cells, r->cells, bytes);
+    *out = (const void *)row;
+    *packed = true;
+    return COULOMB_OK;
+}
+
+static bool is_wide(const struct reader *r)
+{
+    return r->schema && r->schema->count >= READER_WIDE;
+}
+
+static int read_row(struct reader *r, struct json_reader *j, const coulomb_value **out,
+                    bool *packed)
 {
     enum json_event e = json_next(j);
-    coulomb_value *values;
-    size_t bytes;
+    coulomb_value *values = NULL;
+    int code;
 
     if (e == JSON_NULL)
         return COULOMB_OK;
@@ -507,24 +564,19 @@ static int read_row(struct reader *r, struct json_reader *j, const coulomb_value
                                : reader_refuse(r, "a message's value is no object");
     if (!r->schema)
         return reader_refuse(r, "a row came before the shape's columns were told");
-    bytes = r->schema->count * sizeof(*values);
-    values = reader_alloc(r, bytes);
-    if (!values)
-        return COULOMB_E_MEMORY;
-    memset(values, 0, bytes); /* all absent */
-    for (size_t place = 0; (e = json_next(j)) == JSON_NAME; place++) {
-        size_t at = find_column(r, j->text, place);
-        int code = COULOMB_OK;
-
-        if (at == SIZE_MAX)
-            code = json_skip(j, JSON_NAME) ? COULOMB_OK : refuse_json(r, j);
-        else
-            code = read_cell(r, j, &r->schema->columns[at], &values[at]);
-        if (code != COULOMB_OK)
-            return code;
+    if (!is_wide(r)) {
+        values = absent_row(r);
+        if (!values)
+            return COULOMB_E_MEMORY;
     }
+    code = read_cells(r, j, values);
+    if (code != COULOMB_OK)
+        return code;
+    *packed = false; /* of a member that is there twice the last one counts */
+    if (!values)
+        return pack_row(r, out, packed);
     *out = values;
-    return e == JSON_OBJECT_END ? COULOMB_OK : refuse_json(r, j);
+    return COULOMB_OK;
 }
 
 static int read_key(struct reader *r, struct json_reader *j, struct stream_message *m)
@@ -540,13 +592,11 @@ static int read_key(struct reader *r, struct json_reader *j, struct stream_messa
 /* A change has a key and a row, absent columns and all. */
 static int complete(struct reader *r, struct stream_message *m)
 {
-    size_t bytes;
-    coulomb_value *none;
-
     if (!m->headers)
         return reader_refuse(r, "a message without headers");
     if (!stream_is_change(m)) {
         m->values = m->old_values = NULL;
+        m->packed = m->old_packed = false;
         m->key = (coulomb_str){NULL, 0};
         return COULOMB_OK;
     }
@@ -554,13 +604,11 @@ static int complete(struct reader *r, struct stream_message *m)
         return reader_refuse(r, "a change without a key");
     if (m->values)
         return COULOMB_OK;
-    bytes = r->schema ? r->schema->count * sizeof(*none) : 0;
-    none = reader_alloc(r, bytes);
-    if (!none)
-        return COULOMB_E_MEMORY;
-    memset(none, 0, bytes);
-    m->values = none;
-    return COULOMB_OK;
+    r->cell_count = 0;
+    if (is_wide(r))
+        return pack_row(r, &m->values, &m->packed);
+    m->values = absent_row(r);
+    return m->values ? COULOMB_OK : COULOMB_E_MEMORY;
 }
 
 int message_read(struct reader *r, struct json_reader *j)
@@ -576,9 +624,9 @@ int message_read(struct reader *r, struct json_reader *j)
         if (slice_eq(j->text, SLICE_LIT("key")))
             code = read_key(r, j, m);
         else if (slice_eq(j->text, SLICE_LIT("value")))
-            code = read_row(r, j, &m->values);
+            code = read_row(r, j, &m->values, &m->packed);
         else if (slice_eq(j->text, SLICE_LIT("old_value")))
-            code = read_row(r, j, &m->old_values);
+            code = read_row(r, j, &m->old_values, &m->old_packed);
         else if (slice_eq(j->text, SLICE_LIT("headers")))
             code = read_headers(r, j, m, &unknown);
         else

@@ -69,6 +69,8 @@ struct stream_headers {
 
 struct stream_message {
     enum stream_kind kind;
+    bool packed; /* the reader's own: values, old_values are to be unpacked yet */
+    bool old_packed;
     coulomb_str key; /* the protocol's key, opaque; empty but for changes */
     /* One for each of the stream's columns, in their order, absent where the message has none;
      * old_values is NULL when there are none at all (replica=default). NULL but for changes. */

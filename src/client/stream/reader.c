@@ -47,6 +47,7 @@ void reader_fini(struct reader *r)
     buf_fini(&r->body);
     arena_fini(&r->scratch);
     heap_shared_free(r->heap, r->known);
+    heap_shared_free(r->heap, r->cells);
 }
 
 int reader_refuse(struct reader *r, const char *format, ...)
@@ -78,6 +79,77 @@ void segments_free(struct segment *list)
         heap_shared_free(s->heap, s->messages);
         heap_shared_free(s->heap, s);
     }
+}
+
+/* Of rows of so many columns, unpacked, a segment has no more than it may. */
+static size_t messages_max(const struct reader *r)
+{
+    size_t columns = r->schema ? r->schema->count : 0;
+
+    if (columns < READER_WIDE)
+        return SEGMENT_MESSAGES_MAX;
+    return columns < SEGMENT_CELLS_MAX / SEGMENT_MESSAGES_MAX
+               ? SEGMENT_MESSAGES_MAX
+               : SEGMENT_CELLS_MAX / columns;
+}
+
+/* The values behind *to, which take as many of *dense as there are columns. */
+static void unpack_row(const struct schema *schema, const coulomb_value **to,
+                       coulomb_value **dense)
+{
+    const struct packed_row *row = (const void *)*to;
+    coulomb_value *values = *dense;
+
+    memset(values, 0, schema->count * sizeof(*values)); /* all absent */
+    for (size_t i = 0; i < row->count; i++)
+        values[row->cells[i].column] = row->cells[i].value;
+    *to = values;
+    *dense += schema->count;
+}
+
+int segment_unpack(struct segment *s)
+{
+    coulomb_value *dense;
+    struct slab *b;
+    size_t rows = 0;
+    size_t bytes;
+
+    for (size_t i = 0; i < s->count; i++)
+        rows += (size_t)s->messages[i].packed + s->messages[i].old_packed;
+    if (rows == 0)
+        return COULOMB_OK;
+    bytes = rows * s->schema->count * sizeof(*dense);
+    b = heap_shared(s->heap, NULL, sizeof(*b) + bytes);
+    if (!b)
+        return COULOMB_E_MEMORY;
+    *b = (struct slab){.next = s->slabs, .used = bytes, .size = bytes};
+    s->slabs = b;
+    dense = (coulomb_value *)(void *)(b + 1);
+    for (size_t i = 0; i < s->count; i++) {
+        struct stream_message *m = &s->messages[i];
+
+        if (m->packed)
+            unpack_row(s->schema, &m->values, &dense);
+        if (m->old_packed)
+            unpack_row(s->schema, &m->old_values, &dense);
+        m->packed = m->old_packed = false;
+    }
+    return COULOMB_OK;
+}
+
+coulomb_value *reader_cell(struct reader *r, size_t column)
+{
+    if (r->cell_count == r->cell_cap) {
+        size_t cap = r->cell_cap > 0 ? r->cell_cap * 2 : 16;
+        struct packed_cell *grown = heap_shared(r->heap, r->cells, cap * sizeof(*grown));
+
+        if (!grown)
+            return NULL;
+        r->cells = grown;
+        r->cell_cap = cap;
+    }
+    r->cells[r->cell_count].column = column;
+    return &r->cells[r->cell_count++].value;
 }
 
 static bool segment_begin(struct reader *r)
@@ -134,7 +206,7 @@ struct stream_message *reader_message(struct reader *r)
 {
     struct segment *s = r->current;
 
-    if (!s || s->count == SEGMENT_MESSAGES_MAX || s->bytes >= SEGMENT_BYTES_MAX) {
+    if (!s || s->count >= messages_max(r) || s->bytes >= SEGMENT_BYTES_MAX) {
         if (!segment_begin(r))
             return NULL;
         s = r->current;

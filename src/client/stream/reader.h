@@ -14,10 +14,23 @@
 #include "json/json.h"
 
 #define SEGMENT_MESSAGES_MAX 1024
+#define READER_WIDE          32     /* columns, from which on rows are packed */
+#define SEGMENT_CELLS_MAX    200000 /* of wide tables */
 #define READER_ORDER         64
 #define SEGMENT_BYTES_MAX    (1u << 20) /* no message is begun beyond */
 
 struct slab; /* a block of a segment's memory */
+
+struct packed_cell {
+    size_t column;
+    coulomb_value value;
+};
+
+/* What values points to when a message is packed. */
+struct packed_row {
+    size_t count;
+    struct packed_cell cells[];
+};
 
 struct segment {
     struct segment *next;
@@ -30,6 +43,9 @@ struct segment {
     struct stream_message *messages;
 };
 
+/* Rows of wide tables are kept packed, since a change has few of their columns: before a segment is
+ * delivered they are unpacked. COULOMB_E_MEMORY: nothing happened. */
+int segment_unpack(struct segment *s);
 /* The list is freed. */
 void segments_free(struct segment *list);
 
@@ -60,6 +76,10 @@ struct reader {
     size_t known_cap;
     const struct stream_headers *known_headers;
     enum stream_kind known_kind;
+    /* Of a wide table's row that is being read. */
+    struct packed_cell *cells;
+    size_t cell_count;
+    size_t cell_cap;
     uint16_t order[READER_ORDER]; /* which column came at that place of the last row */
     bool ends_up_to_date;         /* the last message is an up-to-date */
     char why[200];                /* after COULOMB_E_PROTOCOL */
@@ -81,6 +101,9 @@ struct segment *reader_take_groups(struct reader *r);
 
 /* --- Within (message.c, cell.c) --- */
 
+/* One column more of the row that is being read, whose cells begin again with cell_count 0. NULL: no
+ * memory. */
+coulomb_value *reader_cell(struct reader *r, size_t column);
 /* Memory of the current segment, aligned to 8; NULL: none. */
 void *reader_alloc(struct reader *r, size_t n);
 /* Room for one message more. NULL: no memory. */

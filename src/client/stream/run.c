@@ -316,6 +316,9 @@ static int deliver(struct shape_stream *s)
         s->work++;
         return COULOMB_OK;
     }
+    code = segment_unpack(g);
+    if (code != COULOMB_OK)
+        return code;
     if (!s->filtered) {
         filter(s, g);
         s->filtered = true;

@@ -118,9 +118,11 @@ struct stream_options {
     int64_t
         live_timeout_ms; /* a live request silent for that long is made again; 0: 45 s;
                                     <0: never */
-    size_t answer_bytes_max;   /* 0: 1 GiB */
-    size_t buffered_bytes_max; /* undelivered, of server-sent events; 0: 16 MiB */
-    unsigned prefetch;         /* answers fetched ahead while not up to date; 0: 2 */
+    size_t answer_bytes_max; /* 0: 1 GiB */
+    size_t
+        buffered_bytes_max; /* undelivered, of server-sent events; 0: 16 MiB. What comes at once
+                                  and takes four times that is read by long answers */
+    unsigned prefetch; /* answers fetched ahead while not up to date; 0: 2 */
     bool no_prefetch;
     const char *ca_file;
 

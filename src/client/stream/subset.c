@@ -567,7 +567,10 @@ static int give_beside(struct subset *u)
                              .column_count = g->schema ? g->schema->count : 0};
     stream_rows_fn *rows = u->rows;
     void *arg = u->arg;
+    int code = segment_unpack(g);
 
+    if (code != COULOMB_OK)
+        return code;
     u->list = g->next;
     g->next = NULL;
     s->work++;

@@ -218,7 +218,7 @@ static void more_than_may_be_held_comes_in_parts(void **state)
     static char big[6000];
     size_t n = 0;
 
-    o.answer_bytes_max = 2000;
+    o.buffered_bytes_max = 1000;
     begin_live(w, &o);
     open_events(w, "0_inf");
     for (int i = 0; i < 20; i++)

@@ -305,6 +305,59 @@ static void segments_have_an_end(void **state)
     assert_int_equal(counts[0] + counts[1] + counts[2], 2100);
 }
 
+/* A change of a wide table has few of its columns: until it is delivered it takes no more. */
+static void rows_of_wide_tables_are_packed(void **state)
+{
+    struct world *w = *state;
+    static char columns[100000];
+    static char text[400000];
+    size_t n = 0;
+    size_t bytes = 0;
+    size_t messages = 0;
+    const char *why;
+
+    for (int i = 0; i < 1000; i++)
+        n += (size_t)snprintf(columns + n, sizeof(columns) - n,
+                              "%c\"c%d\":{\"type\":\"int4\"}", i > 0 ? ',' : '{', i);
+    snprintf(columns + n, sizeof(columns) - n, "}");
+    schema_release(w->schema);
+    w->schema = schema_parse(w->heap, slice_of(columns), NULL, &why);
+    assert_non_null(w->schema);
+    n = 0;
+    for (int i = 0; i < 1000; i++)
+        n += (size_t)snprintf(
+            text + n, sizeof(text) - n,
+            "%c{\"key\":\"k\",\"value\":{\"c0\":\"1\",\"c999\":\"%d\",\"c0\":"
+            "\"%d\"},\"old_value\":{\"c7\":null},\"headers\":{\"operation\":"
+            "\"update\"}}",
+            i > 0 ? ',' : '[', i, i);
+    snprintf(text + n, sizeof(text) - n,
+             ",{\"key\":\"k\",\"headers\":{\"operation\":\"delete\"}}]");
+    OK(read_all(w, READER_ARRAY, text));
+    for (struct segment *s = w->list; s; s = s->next)
+        bytes += s->bytes;
+    assert_true(bytes < 1000000); /* of 48 MB */
+    for (struct segment *s = w->list; s; s = s->next) {
+        assert_true(s->count <= SEGMENT_CELLS_MAX / 1000);
+        OK(segment_unpack(s));
+        OK(segment_unpack(s)); /* once is enough */
+        for (size_t i = 0; i < s->count; i++, messages++) {
+            const struct stream_message *m = &s->messages[i];
+            bool last = messages == 1000;
+
+            assert_int_equal(m->values[0].type, last ? COULOMB_ABSENT : COULOMB_INT64);
+            assert_int_equal(m->values[500].type, COULOMB_ABSENT);
+            if (last)
+                continue;
+            assert_int_equal(m->values[0].v.i, messages);
+            assert_int_equal(m->values[999].v.i, messages);
+            assert_int_equal(m->old_values[7].type, COULOMB_NULL);
+            assert_int_equal(m->old_values[8].type, COULOMB_ABSENT);
+        }
+    }
+    assert_int_equal(messages, 1001);
+}
+
 static void a_subset(void **state)
 {
     struct world *w = *state;
@@ -428,6 +481,7 @@ int main(void)
         TEST(messages_that_are_refused),
         TEST(rows_of_a_snapshot_share_their_headers),
         TEST(segments_have_an_end),
+        TEST(rows_of_wide_tables_are_packed),
         TEST(a_subset),
         TEST(lines_of_event_streams),
         TEST(an_event_over_the_maximum),
