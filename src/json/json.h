@@ -88,6 +88,9 @@ struct json_splitter {
 
 /* max_bytes: of one element. */
 void json_splitter_init(struct json_splitter *s, size_t max_bytes);
+/* With memory from mem (NULL: malloc). */
+void json_splitter_init_from(struct json_splitter *s, size_t max_bytes,
+                             const struct mem *mem);
 void json_splitter_fini(struct json_splitter *s);
 /* Takes from the front of *input what it gives out or keeps. */
 enum json_split json_split(struct json_splitter *s, struct slice *input,

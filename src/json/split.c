@@ -23,11 +23,17 @@ enum split_state {
     BROKEN
 };
 
-void json_splitter_init(struct json_splitter *s, size_t max_bytes)
+void json_splitter_init_from(struct json_splitter *s, size_t max_bytes,
+                             const struct mem *mem)
 {
     memset(s, 0, sizeof(*s));
-    buf_init(&s->pending, max_bytes);
+    buf_init_from(&s->pending, max_bytes, mem);
     s->state = BEFORE;
+}
+
+void json_splitter_init(struct json_splitter *s, size_t max_bytes)
+{
+    json_splitter_init_from(s, max_bytes, NULL);
 }
 
 void json_splitter_fini(struct json_splitter *s)

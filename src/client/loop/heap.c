@@ -37,6 +37,15 @@ static void *heap_resize(void *ctx, void *ptr, size_t old_bytes, size_t new_byte
     return NULL;
 }
 
+static void *shared_resize(void *ctx, void *ptr, size_t old_bytes, size_t new_bytes)
+{
+    (void)old_bytes;
+    if (new_bytes > 0)
+        return heap_shared(ctx, ptr, new_bytes);
+    heap_shared_free(ctx, ptr);
+    return NULL;
+}
+
 struct heap *heap_new(const coulomb_allocator *allocator)
 {
     coulomb_allocator a = {system_realloc, system_free, NULL};
@@ -46,8 +55,11 @@ struct heap *heap_new(const coulomb_allocator *allocator)
         a = *allocator;
     h = a.realloc_fn(NULL, sizeof(*h), a.arg);
     if (h)
-        *h = (struct heap){
-            .allocator = a, .refs = 1, .bytes = sizeof(*h), .mem = {heap_resize, h}};
+        *h = (struct heap){.allocator = a,
+                           .refs = 1,
+                           .bytes = sizeof(*h),
+                           .mem = {heap_resize, h},
+                           .shared = {shared_resize, h}};
     return h;
 }
 

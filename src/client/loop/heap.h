@@ -13,7 +13,8 @@ struct heap {
     size_t refs;
     size_t bytes;
     size_t rows;
-    struct mem mem; /* the same memory, for arenas and buffers */
+    struct mem mem;    /* the same memory, for arenas and buffers */
+    struct mem shared; /* likewise that of heap_shared */
 };
 
 /* NULL: no memory. One reference. */

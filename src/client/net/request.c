@@ -259,7 +259,7 @@ static int put_headers(struct net_request *r, const struct net_options *o,
             *detail = "a header's name or value has characters that headers can't have";
             return COULOMB_E_ARGUMENT;
         }
-        buf_init(&line, SIZE_MAX / 4);
+        buf_init_from(&line, SIZE_MAX / 4, &r->net->client->heap->shared);
         buf_puts(&line, h->name);
         /* "name:" alone would have curl leave the header out. */
         buf_puts(&line, h->value[0] != '\0' ? ": " : ";");

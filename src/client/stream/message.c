@@ -716,7 +716,7 @@ int subset_read(struct reader *r, struct slice text)
     bool has_data = false;
     int code = COULOMB_OK;
 
-    json_reader_init(&j, text);
+    json_reader_init_from(&j, text, &r->heap->shared);
     if ((e = json_next(&j)) != JSON_OBJECT_BEGIN)
         code = e == JSON_ERROR ? refuse_json(r, &j)
                                : reader_refuse(r, "a subset's answer is no JSON object");

@@ -32,10 +32,10 @@ void reader_init(struct reader *r, struct heap *h, enum reader_frame frame,
     r->frame = frame;
     r->schema = schema_retain(schema);
     r->tail = &r->head;
-    json_splitter_init(&r->splitter, max_bytes);
-    sse_init(&r->sse, max_bytes);
-    buf_init(&r->body, max_bytes);
-    arena_init(&r->scratch, SCRATCH_MAX_BYTES);
+    json_splitter_init_from(&r->splitter, max_bytes, &h->shared);
+    sse_init(&r->sse, max_bytes, &h->shared);
+    buf_init_from(&r->body, max_bytes, &h->shared);
+    arena_init_from(&r->scratch, SCRATCH_MAX_BYTES, &h->shared);
 }
 
 void reader_fini(struct reader *r)
@@ -270,7 +270,7 @@ static int read_text(struct reader *r, struct slice text)
     struct json_reader j;
     int code;
 
-    json_reader_init(&j, text);
+    json_reader_init_from(&j, text, &r->heap->shared);
     if (json_next(&j) != JSON_OBJECT_BEGIN)
         code = reader_refuse(r, "a message is not a JSON object");
     else

@@ -532,7 +532,7 @@ static int next_request(struct shape_stream *s)
             return COULOMB_OK;
         }
     }
-    buf_init(&p.text, SIZE_MAX / 4);
+    buf_init_from(&p.text, SIZE_MAX / 4, &s->heap->mem);
     enter_replay(s);
     code = make_plan(s, &p);
     if (code == COULOMB_OK && !use_ahead(s, &p))
@@ -582,7 +582,7 @@ static int chain(struct shape_stream *s, struct fetch *f, const struct answer *a
         .expired = shapes_expired(s->client, slice_make(s->key.ptr, s->key.len)),
         .params = p.set.params,
         .param_count = p.set.param_count};
-    buf_init(&p.text, SIZE_MAX / 4);
+    buf_init_from(&p.text, SIZE_MAX / 4, &s->heap->mem);
     code = url_make(s, &p.url, &p.text);
     if (code == COULOMB_OK && strcmp(p.text.ptr, f->url) != 0)
         code = start_fetch(s, &p, a->schema);

@@ -5,7 +5,6 @@
 
 #include "client/stream/schema.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "json/json.h"
@@ -200,13 +199,13 @@ static bool complete_column(struct schema *s, struct slice name, const struct to
 }
 
 /* Whether the text is a schema, and of how many columns. */
-static bool count_columns(struct slice header, size_t *count)
+static bool count_columns(struct heap *h, struct slice header, size_t *count)
 {
     struct json_reader r;
     bool ok;
 
     *count = 0;
-    json_reader_init(&r, header);
+    json_reader_init_from(&r, header, &h->shared);
     ok = json_next(&r) == JSON_OBJECT_BEGIN;
     while (ok && json_next(&r) == JSON_NAME) {
         struct told t;
@@ -246,22 +245,22 @@ struct schema *schema_parse(struct heap *h, struct slice header,
     bool ok = true;
 
     *why = not_a_schema;
-    if (!count_columns(header, &count))
+    if (!count_columns(h, header, &count))
         return NULL;
     *why = NULL;
     s = typed ? copy_schema(h, typed) : schema_alloc(h, count);
     if (!s)
         return NULL;
-    json_reader_init(&r, header);
+    json_reader_init_from(&r, header, &h->shared);
     json_next(&r);
     while (ok && json_next(&r) == JSON_NAME) {
         struct told t;
-        char *name = slice_dup(r.text);
+        char *name = copy_text(h, r.text);
 
         ok = name && json_next(&r) == JSON_OBJECT_BEGIN && read_told(&r, &t) &&
              (typed ? complete_column(s, slice_of(name), &t)
                     : add_column(s, slice_of(name), &t));
-        free(name);
+        heap_shared_free(h, name);
     }
     json_reader_fini(&r);
     if (ok)

@@ -9,11 +9,11 @@
 
 #define KEEP_BYTES 65536
 
-void sse_init(struct sse *s, size_t max_bytes)
+void sse_init(struct sse *s, size_t max_bytes, const struct mem *mem)
 {
     memset(s, 0, sizeof(*s));
-    buf_init(&s->line, max_bytes);
-    buf_init(&s->data, max_bytes);
+    buf_init_from(&s->line, max_bytes, mem);
+    buf_init_from(&s->data, max_bytes, mem);
 }
 
 void sse_fini(struct sse *s)

@@ -21,8 +21,8 @@ struct sse {
     bool begun;    /* past a BOM */
 };
 
-/* max_bytes: of one event. */
-void sse_init(struct sse *s, size_t max_bytes);
+/* max_bytes: of one event. Memory from mem, NULL: malloc. */
+void sse_init(struct sse *s, size_t max_bytes, const struct mem *mem);
 void sse_fini(struct sse *s);
 /* Takes bytes off the front of *input up to the end of an event with data: true, and *data has it,
  * until the next call. False: all is taken and no event is complete, or s->line.failed or

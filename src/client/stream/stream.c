@@ -60,7 +60,7 @@ static int set_columns(struct shape_stream *s, const struct stream_options *o)
 
     if (o->column_count == 0)
         return COULOMB_OK;
-    buf_init(&b, COLUMNS_BYTES_MAX);
+    buf_init_from(&b, COLUMNS_BYTES_MAX, &s->heap->mem);
     for (size_t i = 0; i < o->column_count; i++) {
         buf_puts(&b, i > 0 ? ",\"" : "\"");
         for (const char *p = o->columns[i]; *p; p++) {
@@ -221,7 +221,7 @@ int shape_stream_new(coulomb_client *c, const struct stream_options *options,
     task_init(&s->task, c, stream_run);
     timer_init(&s->timer, c, stream_timer);
     credentials_waiter_init(&s->waiter);
-    buf_init(&s->key, SIZE_MAX / 4);
+    buf_init_from(&s->key, SIZE_MAX / 4, &s->heap->mem);
     copy_numbers(s, options);
     code = copy_texts(s, options);
     if (code == COULOMB_OK)

@@ -41,7 +41,7 @@ static int make_body(struct subset *u, const struct stream_subset *o)
     struct buf b;
     int code;
 
-    buf_init(&b, BODY_BYTES_MAX);
+    buf_init_from(&b, BODY_BYTES_MAX, &h->mem);
     buf_puts(&b, "{\"where\":");
     json_put_string(&b, slice_of(o->where ? o->where : "true"));
     if (o->param_count > 0) {
@@ -81,7 +81,7 @@ static int make_query(struct subset *u, const struct stream_subset *o)
     if (code == COULOMB_OK && o->param_count > 0) {
         struct buf b;
 
-        buf_init(&b, BODY_BYTES_MAX);
+        buf_init_from(&b, BODY_BYTES_MAX, &h->mem);
         put_params(&b, o);
         buf_putc(&b, '\0');
         code = b.failed ? COULOMB_E_MEMORY
@@ -393,7 +393,7 @@ static int ask(struct subset *u)
     r.params = set.params;
     r.param_count = set.param_count;
     r.expired = shapes_expired(s->client, slice_make(s->key.ptr, s->key.len));
-    buf_init(&url, SIZE_MAX / 4);
+    buf_init_from(&url, SIZE_MAX / 4, &s->heap->mem);
     code = url_make(s, &r, &url);
     if (code == COULOMB_OK)
         code = start(u, &set, url.ptr);

@@ -163,7 +163,7 @@ static void pairs_init(struct pairs *p, const struct shape_stream *s)
     const char *query = strchr(s->url, '?');
 
     *p = (struct pairs){.heap = s->heap};
-    buf_init(&p->text, URL_BYTES_MAX);
+    buf_init_from(&p->text, URL_BYTES_MAX, &p->heap->mem);
     if (query)
         put_query(p, query + 1);
     put_fields(p, s->shape.items, s->shape.count);

@@ -3,35 +3,6 @@
 
 #include "support/streamclient.h"
 
-/* Scratch memory comes from malloc: that of these three files counts, and fails, with the rest. */
-static struct net_heap *counted;
-
-static bool scratch_fails(void)
-{
-    if (!counted || atomic_fetch_add(&counted->calls, 1) + 1 != counted->fail_at)
-        return false;
-    atomic_store(&counted->failed, true);
-    return true;
-}
-
-__attribute__((unused)) static void *scratch_malloc(size_t n)
-{
-    return scratch_fails() ? NULL : malloc(n);
-}
-
-__attribute__((unused)) static void *scratch_realloc(void *ptr, size_t n)
-{
-    return scratch_fails() ? NULL : realloc(ptr, n);
-}
-
-#define malloc(n)       scratch_malloc(n)
-#define realloc(ptr, n) scratch_realloc((ptr), (n))
-#include "base/arena.c"
-#include "base/buf.c"
-#include "base/slice.c"
-#undef malloc
-#undef realloc
-
 #define REPLY_TO_DATE(w, match, lsn, row)                                                \
     reply_log(w, match, "h1", lsn "_0",                                                  \
               SCHEMA "electric-cursor: 9\r\nelectric-up-to-date: \r\n",                  \
@@ -142,12 +113,10 @@ static void every_allocation_may_fail(void **state)
         atomic_store(&w->heap.calls, 0);
         atomic_store(&w->heap.failed, false);
         w->heap.fail_at = n;
-        counted = &w->heap;
         code = scenario(w, &o);
         shape_stream_release(w->s);
         if (w->c)
             coulomb_client_close(w->c);
-        counted = NULL;
         w->s = NULL;
         w->c = NULL;
         failed = atomic_load(&w->heap.failed);

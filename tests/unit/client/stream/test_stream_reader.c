@@ -389,7 +389,7 @@ static void events(const char *text, const char *expected)
         struct sse s;
         struct buf all;
 
-        sse_init(&s, 1000);
+        sse_init(&s, 1000, NULL);
         buf_init(&all, 1000);
         for (size_t at = 0; at < strlen(text); at += piece) {
             size_t left = strlen(text) - at;
@@ -431,7 +431,7 @@ static void an_event_over_the_maximum(void **state)
     struct slice data;
 
     (void)state;
-    sse_init(&s, 8);
+    sse_init(&s, 8, NULL);
     assert_false(sse_next(&s, &in, &data));
     assert_true(s.line.failed != 0);
     sse_fini(&s);
