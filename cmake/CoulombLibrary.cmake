@@ -1,7 +1,7 @@
 # libcoulomb, shared and static, from the modules of src/client and what they use of base, json and
 # sql; its headers, pkg-config file and CMake package.
 
-set(COULOMB_CLIENT_MODULES loop value collection tx kinds net stream electric)
+set(COULOMB_CLIENT_MODULES loop value collection tx kinds net stream electric server)
 set(client_objects $<TARGET_OBJECTS:coulomb_client>)
 foreach(module IN LISTS COULOMB_CLIENT_MODULES)
     list(APPEND client_objects $<TARGET_OBJECTS:coulomb_client_${module}>)

@@ -36,7 +36,7 @@ endfunction()
 # that tests from outside drive.
 function(coulomb_test_programs)
     file(GLOB files CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/support/programs/*.c")
-    foreach(file IN LISTS files)
+    foreach(file IN LISTS files ITEMS "${CMAKE_SOURCE_DIR}/examples/chat.c")
         get_filename_component(name "${file}" NAME_WE)
         add_executable(${name} "${file}")
         target_link_libraries(${name} PRIVATE coulomb_options coulomb_client)

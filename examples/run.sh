@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# examples/run.sh APP [--data-dir DIR] [--port N] [--page-port N]: an example on a Postgres of its
-# own, from a clean clone to a page in the browser. APP is a folder of examples: qa, or
-# write-patterns/web. Ctrl-C stops all of it; the data stay.
+# examples/run.sh APP [--data-dir DIR] [--port N] [--page-port N] [--api-url URL]: an example on a
+# Postgres of its own, from a clean clone to a page in the browser. APP is a folder of examples: qa, or
+# write-patterns/web. Ctrl-C stops all of it; the data stay. A program that is killed is started
+# again after three seconds: kill them, and see what the page does.
 #
 # An app's folder has schema.sql, routes.json, app.sh (its settings and further programs), its
 # locked packages and build.sh.
@@ -16,12 +17,14 @@ name=${app//\//-}
 data_dir=
 port=
 page_port=
+api_url=
 while [ $# -gt 0 ]; do
     case $1 in
     --data-dir) data_dir=${2:?--data-dir needs a folder} ;;
     --port) port=${2:?--port needs a number} ;;
     --page-port) page_port=${2:?--page-port needs a number} ;;
-    *) die "unknown argument '$1'; there are --data-dir, --port and --page-port" ;;
+    --api-url) api_url=${2:?--api-url needs the URL of the proxy in front of the server} ;;
+    *) die "unknown argument '$1'; there are --data-dir, --port, --page-port and --api-url" ;;
     esac
     shift 2
 done
@@ -88,18 +91,37 @@ free_port() {
 # shellcheck source=/dev/null
 . "$app_dir/app.sh"
 
-started=()
+RESTART_S=3
+declare -A name_of=() # by process id: what runs
+declare -A command_of started_at
+exec 8<> <(:) # esbuild serves until the end of its input, which this pipe never has
+# program NAME COMMAND [ARG…]: starts it; NAME.log has what it says, NAME.pid its process id.
+program() {
+    local name=$1
+    shift
+    command_of[$name]=${*@Q}
+    started_at[$name]=$SECONDS
+    "$@" <&8 >>"$name.log" 2>&1 9>&- &
+    name_of[$!]=$name
+    echo $! >"$name.pid"
+}
 # shellcheck disable=SC2317  # called by the trap
 stop() {
     local pid
     trap '' INT TERM # a second Ctrl-C must not leave half of it running
-    for pid in "${started[@]}"; do
+    for pid in "${!name_of[@]}"; do
         kill "$pid" 2>/dev/null || true
     done
-    for pid in "${started[@]}"; do
+    for pid in "${!name_of[@]}"; do
         wait "$pid" 2>/dev/null || true
     done
+    rm -f "$data_dir"/*.pid
     "${as_owner[@]}" "$bin/pg_ctl" -D "$data_dir/data" -m fast -w stop >/dev/null 2>&1 9>&- || true
+}
+# failed NAME: it ended, and would do so again.
+failed() {
+    tail -n 5 "$data_dir/$1.log" >&2
+    die "the $1 has ended (the whole log: $data_dir/$1.log)"
 }
 trap stop EXIT
 trap 'exit 0' INT TERM
@@ -114,6 +136,8 @@ if [ ! -d data ]; then
         --locale=C.UTF-8 --pwfile=password >initdb.log 2>&1 || die "initdb failed: see $data_dir/initdb.log"
     "${as_owner[@]}" mv data.new data
 fi
+# One that outlived its run, which was killed.
+"${as_owner[@]}" "$bin/pg_ctl" -D data -m fast -w stop >/dev/null 2>&1 9>&- || true
 # On a socket only, in a folder that nobody else can enter.
 "${as_owner[@]}" "$bin/pg_ctl" -D data -l "$data_dir/postgres.log" -w -s start 9>&- \
     -o "-c listen_addresses='' -c unix_socket_directories='$data_dir' -c wal_level=logical" ||
@@ -130,35 +154,47 @@ export DATABASE_URL="postgresql://postgres:$PGPASSWORD@/app?host=$data_dir"
 export ELECTRIC_STORAGE_DIR=$data_dir/shapes ELECTRIC_PORT=$port COULOMB_LISTEN=127.0.0.1
 export COULOMB_ROUTES_FILE=$app_dir/routes.json
 app_settings
-"$COULOMB_BIN" serve >server.log 2>&1 9>&- &
-started+=($!)
-server=$!
+rm -f server.log worker.log page.log
+program server "$COULOMB_BIN" serve
+server=$(cat server.pid)
 app_programs
-ended() {
-    tail -n 5 "$data_dir/server.log" >&2
-    die "the server has ended (the whole log: $data_dir/server.log)"
-}
 for _ in $(seq 300); do
-    kill -0 "$server" 2>/dev/null || ended
+    kill -0 "$server" 2>/dev/null || failed server
     ! grep -q 'event=replica.streaming' server.log || break
     sleep 0.1
 done
 # With --port 0 the server has chosen.
 port=$(sed -n 's/.*event=http.listening .*port=\([0-9]*\).*/\1/p' server.log | tail -n 1)
-printf 'window.API_URL = "http://127.0.0.1:%s"\n' "$port" >"$app_dir/dist/config.js"
-exec 8<> <(:) # esbuild serves until the end of its input, which this pipe never has
-"$app_dir/node_modules/@esbuild/linux-x64/bin/esbuild" --servedir="$app_dir/dist" \
-    --serve="127.0.0.1:$page_port" --log-level=error <&8 9>&- &
-started+=($!)
+export ELECTRIC_PORT=$port
+printf 'window.API_URL = "%s"\n' "${api_url:-http://127.0.0.1:$port}" >"$app_dir/dist/config.js"
+program page "$app_dir/node_modules/@esbuild/linux-x64/bin/esbuild" --servedir="$app_dir/dist" \
+    --serve="127.0.0.1:$page_port" --log-level=error
 
 cat <<END
 
   The page:    http://127.0.0.1:$page_port/
-  The server:  http://127.0.0.1:$port (its log: $data_dir/server.log)
+  The server:  http://127.0.0.1:$port
   The tables:  PGPASSWORD=$PGPASSWORD psql -h '$data_dir' -U postgres app
+  The logs:    $(cd "$data_dir" && printf '%s ' "$data_dir"/*.log)
 
-Ctrl-C stops all of it. The data stay in $data_dir.
+To see what the page does without the server:
+
+  kill -9 \$(cat '$data_dir/server.pid')      (it is started again after $RESTART_S seconds)
+
+Ctrl-C stops all of it. The data stay in $data_dir; remove that to begin anew.
 
 END
-wait -n || true
-die "one of the programs has ended: see the logs in $data_dir"
+while sleep 1; do
+    for pid in "${!name_of[@]}"; do
+        ! kill -0 "$pid" 2>/dev/null || continue
+        name=${name_of[$pid]}
+        unset "name_of[$pid]"
+        if [ $((SECONDS - started_at[$name])) -le "$RESTART_S" ]; then
+            failed "$name"
+        fi
+        say "the $name has ended; it is started again in $RESTART_S seconds"
+        sleep "$RESTART_S"
+        eval "program $name ${command_of[$name]}"
+        say "the $name is started again"
+    done
+done

@@ -6,7 +6,7 @@
 
 generate() {
     printf '# Reference of libcoulomb\n\nMade from the headers by `scripts/reference.sh`; change those.\n'
-    for name in base client value sync collection tx kinds credentials electric; do
+    for name in base client value sync collection tx kinds credentials electric server; do
         printf '\n## coulomb/%s.h\n\n' "$name"
         awk '
             function flush_code() {

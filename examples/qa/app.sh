@@ -10,6 +10,5 @@ app_settings() {
 }
 
 app_programs() {
-    "$(dirname "$COULOMB_BIN")/examples/qa/qa-worker" >worker.log 2>&1 9>&- &
-    started+=($!)
+    program worker "$(dirname "$COULOMB_BIN")/examples/qa/qa-worker"
 }

@@ -112,7 +112,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM conversations c WHERE c.id = conversation AND c.owner = me()) THEN
         RAISE EXCEPTION 'This conversation is not yours' USING ERRCODE = 'PT403';
     END IF;
-    IF length(trim(content)) NOT BETWEEN 1 AND 2000 THEN
+    IF content !~ '\S' OR length(trim(content)) > 2000 THEN
         RAISE EXCEPTION 'A question has 1 to 2000 characters';
     END IF;
     INSERT INTO messages (id, conversation_id, role, status, content, question_id, created_at) VALUES

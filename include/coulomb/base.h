@@ -181,6 +181,7 @@ COULOMB_API void coulomb_options_init(void *options, size_t size);
     X(RESERVED_PARAM, -609, "that parameter is the protocol's own",                      \
       "ReservedParamError")                                                              \
     X(CREDENTIALS, -610, "no credentials could be had", "")                              \
+    X(REFUSED, -611, "the server refused it", "")                                        \
     X(TXID, -620, "that is no transaction id", "ExpectedNumberInAwaitTxIdError")         \
     X(TXID_TIMEOUT, -621, "the transaction did not come back in time",                   \
       "TimeoutWaitingForTxIdError")                                                      \
@@ -221,10 +222,10 @@ COULOMB_API const char *coulomb_error_text(int code);
 
 /* All memory of a client is taken here, with the scratch of its calls. (What is given no client,
  * coulomb_value_compare, coulomb_value_print and coulomb_json_get, has its scratch from malloc
- * and frees it before it returns.) realloc_fn(NULL, n) is an allocation; n is never 0. Both functions
- * are called by whoever calls coulomb_post(), and by the client's I/O thread once something reads from
- * a server; libcurl's memory comes from malloc. */
+ * and frees it before it returns.) realloc_fn(NULL, n) is an allocation; n is never 0. */
 typedef struct coulomb_allocator {
+    /* Both are called by whoever calls coulomb_post(), and by the client's I/O thread once something
+     * reads from a server; so they have to be safe for threads. libcurl takes its own memory. */
     void *(*realloc_fn)(void *ptr, size_t size, void *arg);
     void (*free_fn)(void *ptr, void *arg);
     void *arg;

@@ -10,6 +10,7 @@
 #include "coulomb/credentials.h"
 #include "coulomb/electric.h"
 #include "coulomb/kinds.h"
+#include "coulomb/server.h"
 #include "coulomb/sync.h"
 #include "coulomb/tx.h"
 #include "coulomb/value.h"

@@ -14,6 +14,11 @@
     X(serve, cli_serve, "sync a Postgres database to clients over HTTP")                 \
     X(dev, cli_dev, "a private Postgres, the server and a live demo page, in one")       \
     X(status, cli_status, "ask a running server how it is")                              \
+    X(tail, cli_tail, "print a shape, live")                                             \
+    X(put, cli_put, "insert a row as an app does, and print each state")                 \
+    X(patch, cli_patch, "the same for an update")                                        \
+    X(delete, cli_delete, "the same for a delete")                                       \
+    X(token, cli_token, "exchange a user's token for one that reads a shape")            \
     X(help, cli_help, "this, or more about a command")
 
 #define X(name, function, line) int function(int count, char **args, char **env);

@@ -243,6 +243,7 @@ static void fill_write(const struct settings *s, struct server_config *c)
     c->write_max_bytes = value(s, SETTING_WRITE_MAX_BODY)->v.number;
     c->write_max_mutations = value(s, SETTING_WRITE_MAX_MUTATIONS)->v.number;
     c->write_max_queued = value(s, SETTING_WRITE_MAX_QUEUED)->v.number;
+    c->write_max_queued_bytes = value(s, SETTING_WRITE_MAX_QUEUED_BYTES)->v.number;
     c->write_keep_ids_ms = value(s, SETTING_WRITE_KEEP_IDS)->v.ms;
 }
 

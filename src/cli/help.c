@@ -56,6 +56,55 @@ static const char status_help[] =
     "\n"
     "Exit code: 0 active, 1 not active (yet), 2 not reached.\n";
 
+static const char tail_help[] =
+    "usage: coulomb tail TABLE [--where CLAUSE] [--param N=VALUE]... [--columns A,B]\n"
+    "                    [--once] [--json] [--url URL] [--secret SECRET]\n"
+    "       coulomb tail TABLE --gatekeeper [--param NAME=VALUE]... [--token TOKEN] ...\n"
+    "\n"
+    "Prints a shape and what changes in it: + a row, ~ what an update changed, - a\n"
+    "deleted row, = when the beginning is over, ! when it begins anew.\n"
+    "\n"
+    "  coulomb tail todos --where 'owner = $1' --param 1=amira\n"
+    "\n"
+    "  --once             ends when it is up to date\n"
+    "  --json             an object for each message, with key, txids and LSN\n"
+    "  --gatekeeper       the user's token is exchanged for the shape's; the parameters\n"
+    "                     are those that the authorising function gets\n"
+    "  --url URL          of the server; default http://127.0.0.1:3000\n"
+    "  --secret SECRET    or ELECTRIC_SECRET\n"
+    "  --token TOKEN      or COULOMB_TOKEN (others can see a command's arguments)\n"
+    "\n"
+    "Exit code: 0 it ended as asked, 1 it failed, 2 the arguments make no sense.\n";
+
+static const char write_help[] =
+    "usage: coulomb put TABLE COLUMN=VALUE... [--token TOKEN] [--url URL] [--secret "
+    "SECRET]\n"
+    "       coulomb patch TABLE KEY=VALUE COLUMN=VALUE... [same flags]\n"
+    "       coulomb delete TABLE KEY=VALUE [same flags]\n"
+    "\n"
+    "Writes one row as an app does: seen here at once, sent to the server under the\n"
+    "user's role, and settled when it came back by the table's shape; prints when it\n"
+    "reached each of these states. COLUMN:=JSON gives JSON, and null.\n"
+    "\n"
+    "  coulomb put todos id=7 title='oats' && coulomb patch todos id=7 done=true\n"
+    "\n"
+    "  --token TOKEN      or COULOMB_TOKEN; others can see a command's arguments\n"
+    "  --secret SECRET    or ELECTRIC_SECRET: of the server, to read the shape\n"
+    "  --url URL          of the server; default http://127.0.0.1:3000\n"
+    "\n"
+    "The server needs COULOMB_WRITE_ROLES. Exit code: 0 written, 1 it was not, 2 the\n"
+    "arguments make no sense.\n";
+
+static const char token_help[] =
+    "usage: coulomb token TABLE [--param NAME=VALUE]... [--token TOKEN] [--url URL]\n"
+    "\n"
+    "Exchanges a user's token (COULOMB_TOKEN) for one that reads the shape which the\n"
+    "server grants for the table and these parameters, and prints it:\n"
+    "\n"
+    "  curl -H \"authorization: Bearer $(coulomb token messages --param "
+    "conversation=c1)\" \\\n"
+    "      'http://127.0.0.1:3000/shape?offset=-1'\n";
+
 static const char help_help[] = "usage: coulomb help [COMMAND | settings [--markdown]]\n";
 
 static void put_usage(struct buf *out)
@@ -193,6 +242,13 @@ int cli_print_help(const char *command)
         buf_puts(&text, dev_help);
     } else if (strcmp(command, "status") == 0) {
         buf_puts(&text, status_help);
+    } else if (strcmp(command, "tail") == 0) {
+        buf_puts(&text, tail_help);
+    } else if (strcmp(command, "put") == 0 || strcmp(command, "patch") == 0 ||
+               strcmp(command, "delete") == 0) {
+        buf_puts(&text, write_help);
+    } else if (strcmp(command, "token") == 0) {
+        buf_puts(&text, token_help);
     } else if (strcmp(command, "help") == 0) {
         buf_puts(&text, help_help);
     } else {

@@ -218,6 +218,9 @@ enum setting_group {
       "write-max-mutations", COUNT, 1, 100000, "1000", "Mutations in one request.") \
     X(WRITE_MAX_QUEUED, WRITE, "COULOMB_WRITE_MAX_QUEUED", NULL, "write-max-queued", COUNT, \
       1, 1000000, "10000", "Writes that wait for a connection; more are answered with 503.") \
+    X(WRITE_MAX_QUEUED_BYTES, WRITE, "COULOMB_WRITE_MAX_QUEUED_BYTES", NULL, \
+      "write-max-queued-bytes", SIZE, 1048576, 1099511627776, "256MiB", \
+      "Memory of writes that wait; more are answered with 503.") \
     X(WRITE_KEEP_IDS, WRITE, "COULOMB_WRITE_KEEP_IDS", NULL, "write-keep-ids", DURATION, \
       60000, 31536000000, "10080min", "How long the id of a write is remembered.") \
     X(PROMETHEUS_PORT, OPERATION, "ELECTRIC_PROMETHEUS_PORT", NULL, "prometheus-port", \

@@ -47,6 +47,8 @@ void coulomb_client_close(coulomb_client *c)
         c->queued_changes -= b->count;
         batch_free(b);
     }
+    if (c->servers_close)
+        c->servers_close(c);
     if (c->net)
         c->net_close(c);
     client_release(c);

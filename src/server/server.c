@@ -334,6 +334,7 @@ static int make_writer(struct server *s, struct err *err)
         .obs = &s->obs,
         .connections = c->write_pool_size,
         .max_queued = c->write_max_queued,
+        .max_queued_bytes = c->write_max_queued_bytes,
         .timeout_ms = c->write_timeout_ms,
         .connect_timeout_ms = CONNECT_TIMEOUT_MS,
         .schemas = c->write_schemas,

@@ -57,6 +57,7 @@ struct server_config {
     size_t write_max_bytes;
     size_t write_max_mutations;
     size_t write_max_queued;
+    size_t write_max_queued_bytes;
     int64_t write_keep_ids_ms;
 
     /* Routes of the caller (`coulomb dev`): the pool is filled in here. NULL: none. */

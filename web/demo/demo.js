@@ -43,7 +43,10 @@ function newItem(todo) {
     box.addEventListener('change', () => write('PUT', `/${todo.id}`, { done: box.checked }).then(
         (done) => { if (!done) box.checked = !box.checked },
     ))
-    remove.addEventListener('click', () => write('DELETE', `/${todo.id}`))
+    remove.addEventListener('click', async (event) => {
+        const near = li.nextElementSibling ?? li.previousElementSibling
+        if (await write('DELETE', `/${todo.id}`) && event.detail === 0) near?.querySelector('button').focus()
+    })
     return { li, box, text, remove, shown: '' }
 }
 

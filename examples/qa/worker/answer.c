@@ -4,32 +4,29 @@
 #include "answer.h"
 
 #include <ctype.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 #define WORDS     2
-#define WORD_SIZE 32
+#define WORD_SIZE 64 /* with the final zero; longer ones are not repeated */
 #define COUNT(a)  (sizeof(a) / sizeof((a)[0]))
 
 static const char *const openings[] = {
-    "Good question. When it comes to %s, the short answer is that it depends, and the "
-    "long one "
-    "is worth the time.",
+    ("Good question. When it comes to %s, the short answer is that it depends, and the "
+     "long one is worth the time."),
     "Let us take %s step by step, since most of the trouble hides between the steps.",
     "People who work with %s every day would probably start from the other end.",
 };
 
 static const char *const middles[] = {
-    "Write down what you know for certain, then what you only suspect, and treat %s as "
-    "the "
-    "second kind until it has been measured.",
-    "Begin with the smallest version that could possibly work. If %s still matters after "
-    "that, "
-    "you will know exactly where.",
-    "Look at what happens when it fails: whatever %s does then is what it really does, "
-    "and "
-    "everything before that is decoration.",
+    ("Write down what you know for certain, then what you only suspect, and treat %s as "
+     "the second kind until it has been measured."),
+    ("Begin with the smallest version that could possibly work. If %s still "
+     "matters after that, you will know exactly where."),
+    ("Look at what happens when it fails: whatever %s does then is what it really does, "
+     "and everything before that is decoration."),
 };
 
 static const char *const closings[] = {
@@ -46,20 +43,32 @@ static uint64_t hash_of(const char *text)
     return hash;
 }
 
-/* The longest words of the question, ASCII letters only; "this" where it has none. */
+/* Letters of other scripts than ASCII are bytes from 0x80 on: a word is never cut within one of
+ * its characters. */
+static bool is_letter(char c)
+{
+    return isalpha((unsigned char)c) || (unsigned char)c >= 0x80;
+}
+
+/* The longest words of the question, those of four bytes or fewer left out; "this" in place of
+ * those that it does not have. */
 static void longest_words(const char *question, char words[WORDS][WORD_SIZE])
 {
+    size_t best[WORDS] = {4, 4};
     for (size_t w = 0; w < WORDS; w++)
         snprintf(words[w], WORD_SIZE, "this");
-    size_t best[WORDS] = {4, 4};
     for (const char *p = question; *p;) {
         size_t len = 0;
-        while (isalpha((unsigned char)p[len]))
+        while (is_letter(p[len]))
             len++;
-        size_t w = len > best[0] ? 0 : 1;
-        if (len > best[w] && len < WORD_SIZE) {
-            best[w] = len;
+        if (len < WORD_SIZE && len > best[1]) {
+            size_t w = len > best[0] ? 0 : 1;
+            if (w == 0) { /* the longest so far is the second now */
+                memcpy(words[1], words[0], WORD_SIZE);
+                best[1] = best[0];
+            }
             snprintf(words[w], WORD_SIZE, "%.*s", (int)len, p);
+            best[w] = len;
         }
         p += len ? len : 1;
     }

@@ -214,13 +214,32 @@ static void work(struct worker *w)
             look_at = now + LOOK_MS;
         }
         if (w->count > 0 && now >= token_at) {
+            bool full = w->count == ACTIVE_MAX;
             answer_all(w);
             token_at = now + w->token_ms;
+            if (full && w->count < ACTIVE_MAX)
+                look_at = now; /* those that waited for a place */
         }
         long long until = w->count > 0 && token_at < look_at ? token_at : look_at;
         if (wait_for_news(w, until - now_ms()))
             look_at = 0;
     }
+}
+
+/* A peer that is gone without a word is noticed within half a minute, unless the URL has other
+ * settings: the last entry of a name counts. */
+static PGconn *connect_to(const char *url)
+{
+    static const char *const names[] = {"fallback_application_name",
+                                        "keepalives_idle",
+                                        "keepalives_interval",
+                                        "keepalives_count",
+                                        "tcp_user_timeout",
+                                        "connect_timeout",
+                                        "dbname",
+                                        NULL};
+    const char *const values[] = {"qa-worker", "10", "5", "3", "20000", "10", url, NULL};
+    return PQconnectdbParams(names, values, 1);
 }
 
 static int token_ms_setting(void)
@@ -251,7 +270,7 @@ int main(void)
     sigaction(SIGINT, &stop, NULL);
     while (!stopping) {
         char why[256];
-        w.conn = PQconnectdb(url);
+        w.conn = connect_to(url);
         w.count = 0;
         if (PQstatus(w.conn) == CONNECTION_OK)
             work(&w);

@@ -178,6 +178,7 @@ struct coulomb_collection {
     void *kind;
     void (*kind_free)(struct coulomb_collection *coll);
     coulomb_persist_fn kind_persist; /* in place of the handlers */
+    struct attachment *server;       /* where it is written to (server/); NULL */
 };
 
 /* --- What is visible (local.c) ----------------------------------------------------------- */
@@ -316,6 +317,9 @@ void sync_tx_clear(struct coulomb_collection *coll,
 void sync_tx_truncate(struct coulomb_collection *coll, struct sync_tx *s);
 /* It has to be listed. After a failure it is open as before. */
 int sync_tx_commit(struct coulomb_collection *coll, struct sync_tx *s);
+/* Sync has brought all that was persisted so far: what direct operations left over rows that it did
+ * not bring goes, as with any sync commit. Without memory it goes with the next one. */
+void sync_passed(struct coulomb_collection *coll);
 void meta_list_clear(struct coulomb_collection *coll, struct list *l);
 /* The adapter's metadata for inserts; *out is the caller's, empty when there is none. Errors are
  * set. */

@@ -424,6 +424,7 @@ void collection_drop(struct coulomb_collection *coll)
     heap_free(h, coll->events, EVENTS_MAX * sizeof(*coll->events));
     blob_fini(h, &coll->exported);
     heap_free_str(h, coll->id);
+    attachment_free(h, coll->server);
     heap_free(h, coll, sizeof(*coll));
     client_release(c);
 }

@@ -424,6 +424,20 @@ int sync_tx_commit(struct coulomb_collection *coll, struct sync_tx *s)
     return code;
 }
 
+void sync_passed(struct coulomb_collection *coll)
+{
+    struct sync_tx *s;
+
+    if (!coll->session || list_empty(&coll->kept))
+        return;
+    s = sync_tx_new(coll);
+    if (!s)
+        return;
+    sync_tx_list(coll, s);
+    if (sync_tx_commit(coll, s) != COULOMB_OK)
+        sync_tx_free(coll, s);
+}
+
 int coulomb_sync_commit(coulomb_sync *sync)
 {
     struct sync_tx *s;

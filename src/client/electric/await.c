@@ -112,7 +112,9 @@ static int tell_waiter(struct task *t)
     waiter_drop(&w->reg);
     if (done)
         coulomb_complete(done, error.code, error.message);
-    else
+    if (done && error.code == COULOMB_OK)
+        sync_passed(coll);
+    if (!done)
         fn(coll, &error, arg);
     collection_drop(coll);
     return COULOMB_OK;

@@ -45,6 +45,17 @@ void heap_free_str(struct heap *h, char *text);
 /* Room for `want` items in an array of *cap: grows by half. COULOMB_E_MEMORY leaves it. */
 int heap_grow(struct heap *h, void **items, size_t *cap, size_t want, size_t item_bytes);
 
+/* What a module above keeps with an object of one below: freed with it. */
+struct attachment {
+    void (*free)(struct heap *h, struct attachment *a);
+};
+
+static inline void attachment_free(struct heap *h, struct attachment *a)
+{
+    if (a)
+        a->free(h, a);
+}
+
 /* Small pieces that are freed together. */
 struct pool_block;
 struct pool {

@@ -66,6 +66,7 @@ static void client_init(coulomb_client *c, struct heap *h,
     list_init(&c->transactions);
     list_init(&c->paced);
     list_init(&c->batches);
+    list_init(&c->servers);
     arena_init_from(&c->scratch, SCRATCH_MAX_BYTES, &h->mem);
     c->posts_end = &c->posts;
     c->fds[0] = c->fds[1] = -1;

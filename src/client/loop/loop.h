@@ -96,6 +96,8 @@ struct coulomb_client {
     void (*net_close)(coulomb_client *c);
     struct shapes *shapes; /* what streams remember of shapes; NULL likewise */
     void (*shapes_free)(coulomb_client *c);
+    struct list servers; /* of server/ */
+    void (*servers_close)(coulomb_client *c);
     size_t collection_count;
     size_t tx_count;
     size_t sub_count;

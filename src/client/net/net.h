@@ -66,6 +66,8 @@ struct net_options {
     size_t body_bytes_max;    /* of the answer, uncompressed; 0: 16 MiB */
     size_t head_bytes_max;    /* of its head; 0: 256 KiB */
     bool uncompressed;        /* asks for identity */
+    bool
+        once; /* never sent twice: libcurl repeats what a kept connection lost, so on a new one */
     const char *ca_file; /* PEM certificates to trust instead of the system's; NULL */
 };
 

@@ -328,6 +328,7 @@ static void put_behaviour(struct net_request *r, const struct net_options *o)
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
     /* Rather one connection for many streams, where it can hold them. */
     curl_easy_setopt(e, CURLOPT_PIPEWAIT, tls ? 1L : 0L);
+    curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, o->once ? 1L : 0L);
     if (!o->uncompressed)
         curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, "");
     curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);

@@ -114,6 +114,7 @@ void tx_drop(struct coulomb_tx *tx)
     heap_free_str(tx->heap, tx->id);
     if (tx->handler_of)
         collection_drop(tx->handler_of);
+    attachment_free(tx->heap, tx->refusal);
     heap_free(tx->heap, tx, sizeof(*tx));
     c->tx_count--;
     client_release(c);

@@ -53,6 +53,7 @@ struct coulomb_tx {
     struct list progress;
     void (*on_end)(void *arg); /* of a paced function: settled, before listeners */
     void *on_end_arg;
+    struct attachment *refusal; /* the server's (server/); NULL */
 };
 
 int tx_make(coulomb_client *c, const coulomb_tx_options *o, struct coulomb_tx **out);

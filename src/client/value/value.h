@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "base/arena.h"
+#include "base/buf.h"
 #include "client/loop/heap.h"
 #include "coulomb/value.h"
 #include "sql/types.h"
@@ -44,6 +45,9 @@ int value_normal(const coulomb_value *v, struct arena *arena, coulomb_value *out
 int value_keep_bytes(struct pool *pool, coulomb_value *v);
 /* The same of a value with all that it points to. */
 int value_keep(struct pool *pool, coulomb_value *v);
+/* A bool, int64 and finite double as a literal, json as itself, null; all else as a string in
+ * Postgres's text form. b->failed when there is no memory. Not for absent. */
+void value_put_json(struct buf *b, const coulomb_value *v, struct arena *arena);
 /* ERR_ codes of base as ours. */
 int value_code(int err_code);
 

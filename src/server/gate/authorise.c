@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "server/pg/pg.h"
 
 const char *const gate_identity_sql =
@@ -188,29 +189,6 @@ static enum gate_decision by_policy(struct gate *gate, const struct token *token
     return rc == 0 || rc == ERR_NOT_FOUND ? GATE_FORBIDDEN : GATE_FAILED;
 }
 
-/* A policy knows nothing of row-level security: its clause would show what the database hides. */
-static int check_row_security(struct gate *gate, PGconn *conn, const char *table,
-                              bool *secured, struct err *err)
-{
-    char qualified[GRANT_TABLE_MAX + 16];
-    const char *const values[] = {qualified};
-
-    (void)gate;
-    snprintf(qualified, sizeof qualified, "%s%s", strchr(table, '.') ? "" : "public.",
-             table);
-    PGresult *result = PQexecParams(
-        conn,
-        "SELECT relrowsecurity FROM pg_catalog.pg_class WHERE oid = to_regclass($1)", 1,
-        NULL, values, NULL, NULL, 0);
-    int rc = 0;
-    if (PQresultStatus(result) != PGRES_TUPLES_OK)
-        rc = pg_fail(err, conn, result, "looking for row-level security");
-    else
-        *secured = PQntuples(result) > 0 && PQgetvalue(result, 0, 0)[0] == 't';
-    PQclear(result);
-    return rc;
-}
-
 enum gate_decision gate_decide(struct gate *gate, const struct token *token,
                                const json_t *request, json_t **grant)
 {
@@ -227,23 +205,49 @@ enum gate_decision gate_decide(struct gate *gate, const struct token *token,
     return by_policy(gate, token, request, grant, &err);
 }
 
+/* Neither a policy nor a route's clause knows of row-level security: they would show what the
+ * database hides. */
+static enum gate_decision decision_of(enum row_security_state state)
+{
+    switch (state) {
+    case ROW_SECURITY_OFF:
+        return GATE_GRANTED;
+    case ROW_SECURITY_ON:
+        return GATE_FORBIDDEN;
+    case ROW_SECURITY_UNKNOWN:
+        break;
+    }
+    return GATE_ASK;
+}
+
+enum gate_decision gate_table_known(struct gate *gate, const char *table)
+{
+    return decision_of(row_security_known(gate->row_security, table, clock_mono_ms()));
+}
+
+enum gate_decision gate_table_ask(struct gate *gate, PGconn *conn, const char *table,
+                                  struct err *err)
+{
+    enum gate_decision decision = decision_of(
+        row_security_ask(gate->row_security, conn, table, clock_mono_ms(), err));
+
+    if (decision == GATE_FORBIDDEN)
+        log_event(gate->config.log, LOG_WARNING, "gate.table_refused",
+                  LOG_TEXT("table", table),
+                  LOG_TEXT("reason",
+                           "the table has row-level security, which a policy file or a "
+                           "route would pass by: decide by a function, or say "
+                           "\"row_security\": \"ignore\""));
+    return decision == GATE_ASK ? GATE_FAILED : decision;
+}
+
 enum gate_decision gate_authorise(struct gate *gate, PGconn *conn,
                                   const struct token *token, const json_t *request,
                                   json_t **grant, struct err *err)
 {
-    bool secured = true;
-
     *grant = NULL;
     if (gate->function_sql[0])
         return by_function(gate, conn, token, request, grant, err);
-    if (check_row_security(gate, conn, table_of(request), &secured, err) != 0)
-        return GATE_FAILED;
-    if (!secured)
-        return by_policy(gate, token, request, grant, err);
-    log_event(gate->config.log, LOG_WARNING, "gate.policy_refused",
-              LOG_TEXT("table", table_of(request)),
-              LOG_TEXT("reason",
-                       "the table has row-level security, which a policy would pass by: "
-                       "decide by a function, or say \"row_security\": \"ignore\""));
-    return GATE_FORBIDDEN;
+    enum gate_decision open = gate_table_ask(gate, conn, table_of(request), err);
+    return open == GATE_GRANTED ? by_policy(gate, token, request, grant, err) : open;
 }

@@ -204,7 +204,8 @@ static int make_tables(struct gate *gate, struct err *err)
     gate->shape_cache = token_cache_new(CACHED_TOKENS_MAX, CACHE_AGE_S);
     gate->rate =
         gate->config.rate_per_s ? rate_new(gate->config.rate_per_s, SUBJECTS_MAX) : NULL;
-    if (!gate->auth_cache || !gate->shape_cache ||
+    gate->row_security = row_security_new();
+    if (!gate->auth_cache || !gate->shape_cache || !gate->row_security ||
         (gate->config.rate_per_s && !gate->rate))
         return err_set(err, ERR_MEMORY, "no memory for the gatekeeper");
     return 0;
@@ -253,6 +254,7 @@ void gate_free(struct gate *gate)
     token_cache_free(gate->shape_cache);
     rate_free(gate->rate);
     policy_free(gate->policy);
+    row_security_free(gate->row_security);
     for (size_t i = 0; i < gate->role_count; i++)
         free(gate->roles[i]);
     free(gate);

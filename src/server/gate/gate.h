@@ -80,6 +80,13 @@ enum gate_decision gate_decide(struct gate *gate, const struct token *token,
 enum gate_decision gate_authorise(struct gate *gate, PGconn *conn,
                                   const struct token *token, const json_t *request,
                                   json_t **grant, struct err *err);
+/* Whether a clause of the configuration may decide who sees the table: not where row-level security
+ * does. gate_table_known, any thread: GRANTED, FORBIDDEN or ASK, which means gate_table_ask, on a
+ * thread that may block: GRANTED, FORBIDDEN or, with err, FAILED. conn NULL: Postgres can't be
+ * reached. */
+enum gate_decision gate_table_known(struct gate *gate, const char *table);
+enum gate_decision gate_table_ask(struct gate *gate, PGconn *conn, const char *table,
+                                  struct err *err);
 /* The shape token of a grant; *out is freed by the caller. It lives at least half as long as
  * configured, and at most as long. */
 int gate_issue(const struct gate *gate, const json_t *grant, int64_t now_s, char **out,

@@ -8,6 +8,7 @@
 #include "server/gate/gate.h"
 #include "server/gate/jwks.h"
 #include "server/gate/rate.h"
+#include "server/gate/row_security.h"
 
 #define GATE_FUNCTION_SQL_MAX 320
 
@@ -23,6 +24,7 @@ struct gate {
     struct token_cache *shape_cache;
     struct rate *rate;
     struct policy *policy;
+    struct row_security *row_security;
     char function_sql[GATE_FUNCTION_SQL_MAX]; /* "" without one */
     char *roles[GATE_ROLES_MAX];
     size_t role_count;

@@ -11,14 +11,28 @@ struct policy {
     const json_t *tables;
 };
 
-int policy_check_template(const json_t *entry, unsigned sources, struct err *err)
+bool policy_ignores_row_security(const json_t *entry)
+{
+    const char *word = json_string_value(json_object_get(entry, "row_security"));
+
+    return word && strcmp(word, "ignore") == 0;
+}
+
+int policy_check_template(const json_t *entry, const char *const *members,
+                          unsigned sources, struct err *err)
 {
     const json_t *where = json_object_get(entry, "where");
     const json_t *params = json_object_get(entry, "params");
     const json_t *columns = json_object_get(entry, "columns");
 
+    const json_t *row_security = json_object_get(entry, "row_security");
+
     if (!json_is_object(entry))
         return err_set(err, ERR_INVALID, "it is no object");
+    if (source_check_members(entry, members, err) != 0)
+        return ERR_INVALID;
+    if (row_security && !policy_ignores_row_security(entry))
+        return err_set(err, ERR_INVALID, "its \"row_security\" can only be \"ignore\"");
     if (where && (!json_is_string(where) || json_string_length(where) == 0 ||
                   json_string_length(where) > GRANT_WHERE_MAX))
         return err_set(err, ERR_INVALID, "its \"where\" is no clause");
@@ -35,36 +49,10 @@ int policy_check_template(const json_t *entry, unsigned sources, struct err *err
     return 0;
 }
 
-bool policy_ignores_row_security(const json_t *entry)
-{
-    const char *word = json_string_value(json_object_get(entry, "row_security"));
-
-    return word && strcmp(word, "ignore") == 0;
-}
-
-static int check_names(const char *table, const json_t *entry, struct err *err)
-{
-    static const char *const known[] = {"where", "params", "columns", "row_security"};
-    void *it = json_object_iter((json_t *)(uintptr_t)entry);
-
-    for (; it; it = json_object_iter_next((json_t *)(uintptr_t)entry, it)) {
-        size_t i = 0;
-
-        while (i < sizeof known / sizeof known[0] &&
-               strcmp(json_object_iter_key(it), known[i]) != 0)
-            i++;
-        if (i == sizeof known / sizeof known[0])
-            return err_set(
-                err, ERR_INVALID,
-                "table \"%.60s\": \"%.40s\" means nothing; \"where\", \"params\", "
-                "\"columns\" and \"row_security\" do",
-                table, json_object_iter_key(it));
-    }
-    return 0;
-}
-
 static int check(const struct policy *policy, struct err *err)
 {
+    static const char *const members[] = {"where", "params", "columns", "row_security",
+                                          NULL};
     void *it = json_object_iter((json_t *)(uintptr_t)policy->tables);
 
     if (!json_is_object(policy->tables))
@@ -74,11 +62,9 @@ static int check(const struct policy *policy, struct err *err)
         const json_t *entry = json_object_iter_value(it);
         struct err why = {0};
 
-        if (policy_check_template(entry, SOURCE_CLAIMS | SOURCE_PARAMS, &why) != 0)
+        if (policy_check_template(entry, members, SOURCE_CLAIMS | SOURCE_PARAMS, &why) !=
+            0)
             return err_set(err, ERR_INVALID, "table \"%.60s\": %s", table, why.message);
-        int rc = check_names(table, entry, err);
-        if (rc != 0)
-            return rc;
     }
     return 0;
 }

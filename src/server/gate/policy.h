@@ -24,8 +24,10 @@ const json_t *policy_find(const struct policy *policy, const char *table);
 /* Whether the table's row-level security is to be passed over ("row_security": "ignore"). */
 bool policy_ignores_row_security(const json_t *entry);
 
-/* Also for routes that are shapes: an object with "where", "params" (sources) and "columns". */
-int policy_check_template(const json_t *entry, unsigned sources, struct err *err);
+/* Also for routes that are shapes: an object with "where", "params" (sources), "columns" and
+ * "row_security", and no members but those of `members` (its last is NULL). */
+int policy_check_template(const json_t *entry, const char *const *members,
+                          unsigned sources, struct err *err);
 /* The canonical grant of a template; ERR_NOT_FOUND: a claim is missing; ERR_INVALID, ERR_MEMORY. */
 int policy_fill_template(const json_t *entry, const char *table,
                          const struct source_values *values, json_t **out,

@@ -2,6 +2,8 @@
 #include "server/gate/source.h"
 
 #include <jansson.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/slice.h"
@@ -86,6 +88,29 @@ static const json_t *object_of(enum source_kind kind, const struct source_values
         return values->path;
     }
     return NULL;
+}
+
+int source_check_members(const json_t *object, const char *const *known, struct err *err)
+{
+    void *it = json_object_iter((json_t *)(uintptr_t)object);
+
+    for (; it; it = json_object_iter_next((json_t *)(uintptr_t)object, it)) {
+        char names[200] = "";
+        size_t len = 0;
+        size_t i = 0;
+
+        while (known[i] && strcmp(known[i], json_object_iter_key(it)) != 0)
+            i++;
+        if (known[i])
+            continue;
+        for (i = 0; known[i] && len < sizeof names; i++)
+            len += (size_t)snprintf(names + len, sizeof names - len, "%s\"%s\"",
+                                    i ? ", " : "", known[i]);
+        return err_set(err, ERR_INVALID,
+                       "\"%.40s\" means nothing here; what may be given: %s",
+                       json_object_iter_key(it), names);
+    }
+    return 0;
 }
 
 const json_t *source_value(const json_t *source, const struct source_values *values)

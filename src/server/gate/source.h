@@ -29,6 +29,9 @@ struct source_values { /* objects, borrowed; NULL: there is none */
 
 /* Whether it is one of the allowed kinds (bits) or a value; ERR_INVALID with a sentence. */
 int source_check(const json_t *source, unsigned allowed, struct err *err);
+/* Whether the object has no members but those of `known` (its last is NULL): a misspelt "where" would
+ * show what it was to hide. ERR_INVALID with a sentence. */
+int source_check_members(const json_t *object, const char *const *known, struct err *err);
 /* What it stands for, borrowed; NULL when there is nothing. */
 const json_t *source_value(const json_t *source, const struct source_values *values);
 /* The kind of a checked source; 0: a value. */

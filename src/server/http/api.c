@@ -1,6 +1,6 @@
 /* The routes of gatekeeper and write path (docs/gatekeeper.md, docs/writing.md).
  *
- *   request ─▶ match ─▶ who (a token) ─▶ how often ─▶ shape:  guard.c, shape_request.c
+ *   request ─▶ match ─▶ who (a token) ─▶ how often ─▶ shape:  guard.c, api_shape.c
  *                                                   ├▶ token:  policy, or a pool's worker asks
  *                                                   └▶ write:  a job of the writer
  *
@@ -226,31 +226,6 @@ static void guarded_shape(struct http_loop *loop, struct evreq *req, struct slic
     token_release(token);
 }
 
-/* A route that is a shape: the caller's own token grants it, each time anew. */
-static void route_shape(struct http_loop *loop, struct evreq *req, struct slice path,
-                        struct slice query, const struct route *route,
-                        const struct token *token)
-{
-    json_t *json = NULL;
-    struct grant grant;
-    struct err err = {0};
-    int rc = route_grant(route, path, token, &json, &err);
-
-    if (rc == 0 && grant_read(json, &grant) == 0) {
-        const struct guard guard = {&grant, token ? token->ends_s : 0,
-                                    token ? token->expires_s : 0, false};
-
-        shape_request_begin_guarded(loop, req, query, &guard);
-    } else if (rc == ERR_NOT_FOUND) {
-        api_refuse(loop, req, OBS_REFUSED_FORBIDDEN, 403, "forbidden", err.message);
-    } else if (rc == ERR_INVALID) {
-        api_refuse(loop, req, OBS_REFUSED_INVALID, 400, "invalid_request", err.message);
-    } else {
-        api_refuse(loop, req, OBS_REFUSED_INTERNAL, 500, "internal", "the shape failed");
-    }
-    gate_json_free(json);
-}
-
 /* --- Tokens for shapes --- */
 
 static void put_url(const struct api_call *call, struct buf *out)
@@ -307,6 +282,21 @@ static void answer_granted(struct api_call *call)
                "the token could not be issued");
 }
 
+void api_refuse_failed(struct http_loop *loop, struct evreq *req, const char *table,
+                       const struct err *err)
+{
+    log_event(loop->http->config.log, LOG_ERROR, "gate.failed", LOG_TEXT("table", table),
+              LOG_TEXT("reason", err->message));
+    if (err->code == ERR_RETRY || err->code == ERR_CANCELLED) {
+        evreq_add_header(req, "retry-after", "2");
+        api_refuse(loop, req, OBS_REFUSED_NOT_READY, 503, "unavailable",
+                   "the database can't be reached just now");
+    } else {
+        api_refuse(loop, req, OBS_REFUSED_INTERNAL, 500, "internal",
+                   "the request could not be decided");
+    }
+}
+
 static void answer_decision(struct api_call *call)
 {
     struct http_loop *loop = call->loop;
@@ -321,17 +311,7 @@ static void answer_decision(struct api_call *call)
         return;
     case GATE_ASK:
     case GATE_FAILED:
-        log_event(loop->http->config.log, LOG_ERROR, "gate.failed",
-                  LOG_TEXT("table", gate_request_table(call->request)),
-                  LOG_TEXT("reason", call->err.message));
-        if (call->err.code == ERR_RETRY || call->err.code == ERR_CANCELLED) {
-            evreq_add_header(call->req, "retry-after", "2");
-            api_refuse(loop, call->req, OBS_REFUSED_NOT_READY, 503, "unavailable",
-                       "the database can't be reached just now");
-        } else {
-            api_refuse(loop, call->req, OBS_REFUSED_INTERNAL, 500, "internal",
-                       "the request could not be decided");
-        }
+        api_refuse_failed(loop, call->req, gate_request_table(call->request), &call->err);
         return;
     }
 }
@@ -347,6 +327,27 @@ static void run_decided(struct evloop_task *task)
         api_call_free(call);
 }
 
+void api_ask(struct api_call *call, pool_job_fn *ask,
+             void (*decided)(struct evloop_task *task))
+{
+    struct http_loop *loop = call->loop;
+
+    call->task.run = decided;
+    call->away = true;
+    if (pool_submit(loop->http->config.gate_pool, ask, call) == 0)
+        return;
+    call->away = false;
+    evreq_add_header(call->req, "retry-after", "1");
+    api_refuse(loop, call->req, OBS_REFUSED_NOT_READY, 503, "busy",
+               "too many requests are waiting");
+}
+
+void api_asked(struct api_call *call)
+{
+    if (evloop_post(call->loop->ev, &call->task) != 0)
+        api_call_free(call); /* the loop has ended */
+}
+
 /* On a worker of the pool. */
 static void ask(void *ctx, PGconn *conn, const struct err *why)
 {
@@ -358,8 +359,7 @@ static void ask(void *ctx, PGconn *conn, const struct err *why)
                                         call->request, &call->grant, &call->err);
     else
         call->err = *why;
-    if (evloop_post(call->loop->ev, &call->task) != 0)
-        api_call_free(call); /* the loop has ended */
+    api_asked(call);
 }
 
 static void exchange(struct api_call *call)
@@ -383,14 +383,7 @@ static void exchange(struct api_call *call)
         answer_decision(call);
         return;
     }
-    call->task.run = run_decided;
-    call->away = true;
-    if (pool_submit(c->gate_pool, ask, call) == 0)
-        return;
-    call->away = false;
-    evreq_add_header(call->req, "retry-after", "1");
-    api_refuse(loop, call->req, OBS_REFUSED_NOT_READY, 503, "busy",
-               "too many requests are waiting");
+    api_ask(call, ask, run_decided);
 }
 
 /* --- The request --- */
@@ -400,10 +393,9 @@ static bool needs_token(const struct api_match *m)
     return m->kind != API_ROUTE || route_needs_token(m->route);
 }
 
-/* Takes the token. */
-static void begin_call_of(struct http_loop *loop, struct evreq *req,
-                          const struct api_match *m, const char *path,
-                          struct token *token)
+struct api_call *api_call_new(struct http_loop *loop, struct evreq *req,
+                              const struct api_match *m, const char *path,
+                              struct token *token)
 {
     struct api_call *call = calloc(1, sizeof *call);
 
@@ -412,7 +404,7 @@ static void begin_call_of(struct http_loop *loop, struct evreq *req,
         token_release(token);
         api_refuse(loop, req, OBS_REFUSED_INVALID, 414, "too_large",
                    "the path is too long");
-        return;
+        return NULL;
     }
     call->loop = loop;
     call->req = req;
@@ -425,6 +417,18 @@ static void begin_call_of(struct http_loop *loop, struct evreq *req,
     arena_init(&call->arena, WRITE_ARENA_MAX);
     buf_init(&call->answers, API_ANSWER_MAX_BYTES);
     evreq_on_finish(req, on_finish, call);
+    return call;
+}
+
+/* Takes the token. */
+static void begin_call_of(struct http_loop *loop, struct evreq *req,
+                          const struct api_match *m, const char *path,
+                          struct token *token)
+{
+    struct api_call *call = api_call_new(loop, req, m, path, token);
+
+    if (!call)
+        return;
     if (m->kind == API_EXCHANGE || m->kind == API_GATEKEEPER)
         exchange(call);
     else
@@ -452,12 +456,10 @@ static void begin(struct http_loop *loop, struct evreq *req, const struct api_ma
         token_release(token);
         return;
     }
-    if (!shape) {
+    if (shape)
+        api_shape(loop, req, m, path, query, token);
+    else
         begin_call_of(loop, req, m, path, token);
-        return;
-    }
-    route_shape(loop, req, slice_of(path), query, m->route, token);
-    token_release(token);
 }
 
 bool api_request(struct http_loop *loop, struct evreq *req, const char *path,

@@ -262,6 +262,7 @@ static void next_job(struct api_call *call)
     if (!make_job(call))
         return;
     call->job->transaction = t;
+    call->job->other_bytes = call->arena.used_bytes + evreq_body(call->req).len;
     call->job->id = t->id;
     token_hash(t->raw, call->job->hash);
     submit(call);
@@ -336,6 +337,7 @@ static void begin_call(struct api_call *call, struct slice body)
 
     if (!make_job(call))
         return;
+    call->job->other_bytes = body.len;
     struct slice copy = slice_make(arena_dup(&call->job->arena, body), body.len);
     if (!copy.ptr || !set_key(call, body)) {
         refuse_write(call, WRITE_FAILED_INVALID,

@@ -92,6 +92,6 @@ int history_read(struct replica *r, struct err *err);
 /* From a fresh connection to sink.attached. */
 int attach_run(struct replica *r, struct err *err);
 /* START_REPLICATION and the copy, until it ends: always a negative code. */
-int stream_run(struct replica *r, struct err *err);
+int replica_stream_run(struct replica *r, struct err *err);
 
 #endif

@@ -100,7 +100,7 @@ static int attempt(struct replica *r, struct err *err)
     if (rc == 0) /* which tells when it waits for the lock, and when it has it */
         rc = attach_run(r, err);
     if (rc == 0)
-        rc = stream_run(r, err);
+        rc = replica_stream_run(r, err);
     link_close(r);
     return rc;
 }

@@ -336,7 +336,7 @@ static void begin(struct replica *r)
     replica_set_state(r, REPLICA_STREAMING, "");
 }
 
-int stream_run(struct replica *r, struct err *err)
+int replica_stream_run(struct replica *r, struct err *err)
 {
     int rc = start(r, err);
 

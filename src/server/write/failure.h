@@ -24,6 +24,7 @@
     X(FOREIGN_KEY, "foreign_key_violation", 422, 0, "a row that is referred to does not exist, or is still referred to") \
     X(VALUE, "invalid_value", 422, 0, "a value is not one of its column's type") \
     X(REJECTED, "rejected", 422, 0, "the database rejected the write") \
+    X(ANSWER, "answer_too_large", 422, 0, "the function's answer is larger than 16 MiB; nothing was written") \
     X(CONFLICT, "conflict", 503, 1, "other writes were in the way again and again") \
     X(TIMEOUT, "timeout", 503, 1, "the write took too long") \
     X(BUSY, "busy", 503, 1, "too many writes are waiting") \

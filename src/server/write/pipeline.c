@@ -14,6 +14,31 @@ static int send_statement(PGconn *conn, const struct write_statement *s)
                : ERR_IO;
 }
 
+/* What functions and triggers leave in a session (settings, roles, temporary tables, locks) must not
+ * reach the next caller. DISCARD ALL would forget the plans of the app's functions, too, and can't
+ * be sent together with others. What the last one sets is the writer's own. */
+#define RESET_SETTINGS                                                                   \
+    "SELECT set_config('synchronous_commit', 'on', false),"                              \
+    " set_config('statement_timeout', $1, false), pg_advisory_unlock_all()"
+
+static const char *const reset_sql[] = {"SET SESSION AUTHORIZATION DEFAULT", "RESET ALL",
+                                        "DISCARD TEMP", RESET_SETTINGS};
+
+#define RESET_STATEMENTS (sizeof reset_sql / sizeof reset_sql[0])
+
+static int send_reset(PGconn *conn, int64_t timeout_ms)
+{
+    char text[24];
+    const char *const values[] = {text};
+
+    snprintf(text, sizeof text, "%lld", (long long)timeout_ms);
+    for (size_t i = 0; i < RESET_STATEMENTS; i++)
+        if (!PQsendQueryParams(conn, reset_sql[i], i + 1 == RESET_STATEMENTS, NULL,
+                               values, NULL, NULL, 0))
+            return ERR_IO;
+    return 0;
+}
+
 static int send_job(PGconn *conn, const struct write_job *job)
 {
     for (size_t i = 0; i < job->statement_count; i++)
@@ -109,6 +134,7 @@ static void take_rows(struct write_job *job, const struct write_statement *s,
         r->has_txid = true;
     } else if (s->kind == WRITE_STATEMENT_CALL) {
         buf_put(&r->value, PQgetvalue(result, 0, 0), (size_t)PQgetlength(result, 0, 0));
+        job->uncertain = job->uncertain || r->value.failed != 0;
     }
 }
 
@@ -157,6 +183,26 @@ static int receive_sync(PGconn *conn, struct write_job *job)
     }
 }
 
+/* ERR_INVALID: a statement of it failed. */
+static int receive_reset(PGconn *conn)
+{
+    bool failed = false;
+
+    for (size_t i = 0; i < RESET_STATEMENTS; i++) {
+        PGresult *result;
+
+        do {
+            if (next_result(conn, &result) != 0) {
+                PQclear(result);
+                return ERR_IO;
+            }
+            failed = failed || (result && PQresultStatus(result) == PGRES_FATAL_ERROR);
+            PQclear(result);
+        } while (result);
+    }
+    return failed ? ERR_INVALID : 0;
+}
+
 static int receive_job(PGconn *conn, struct write_job *job)
 {
     for (size_t i = 0; i < job->statement_count; i++) {
@@ -191,35 +237,60 @@ static int receive_lsn(PGconn *conn, uint64_t *lsn)
     return receive_sync(conn, NULL);
 }
 
-static int exchange(PGconn *conn, struct list *jobs, struct list **reached)
+/* reset [job] reset [job] … reset [LSN], but for the first, which finds the session clean. */
+static int send_all(PGconn *conn, int64_t timeout_ms, struct list *jobs)
+{
+    for (struct list *l = jobs->next; l != jobs; l = l->next) {
+        if (l != jobs->next && send_reset(conn, timeout_ms) != 0)
+            return ERR_IO;
+        if (send_job(conn, LIST_ENTRY(l, struct write_job, link)) != 0)
+            return ERR_IO;
+    }
+    if (send_reset(conn, timeout_ms) != 0 ||
+        !PQsendQueryParams(conn, "SELECT pg_current_wal_lsn() - '0/0'", 0, NULL, NULL,
+                           NULL, NULL, 0) ||
+        !PQpipelineSync(conn))
+        return ERR_IO;
+    return 0;
+}
+
+/* *reached: the first job whose end was not heard of. */
+static int receive_all(PGconn *conn, struct list *jobs, struct list **reached,
+                       uint64_t *lsn)
+{
+    for (; *reached != jobs; *reached = (*reached)->next) {
+        struct write_job *job = LIST_ENTRY(*reached, struct write_job, link);
+        int rc = *reached == jobs->next ? 0 : receive_reset(conn);
+
+        if (rc == ERR_INVALID)
+            write_refuse(job, WRITE_FAILED_INTERNAL, "%s",
+                         write_failure_info(WRITE_FAILED_INTERNAL)->text);
+        if (rc == ERR_IO || receive_job(conn, job) != 0)
+            return ERR_IO;
+    }
+    /* A session that can't be cleaned is not used any more. */
+    return receive_reset(conn) == 0 ? receive_lsn(conn, lsn) : ERR_IO;
+}
+
+static int exchange(PGconn *conn, int64_t timeout_ms, struct list *jobs,
+                    struct list **reached)
 {
     uint64_t lsn = 0;
-    int rc = 0;
+    int rc = send_all(conn, timeout_ms, jobs);
 
-    for (struct list *l = jobs->next; rc == 0 && l != jobs; l = l->next)
-        rc = send_job(conn, LIST_ENTRY(l, struct write_job, link));
-    if (rc == 0 && (!PQsendQueryParams(conn, "SELECT pg_current_wal_lsn() - '0/0'", 0,
-                                       NULL, NULL, NULL, NULL, 0) ||
-                    !PQpipelineSync(conn)))
-        rc = ERR_IO;
-    for (; rc == 0 && *reached != jobs; *reached = (*reached)->next) {
-        rc = receive_job(conn, LIST_ENTRY(*reached, struct write_job, link));
-        if (rc != 0)
-            return rc;
-    }
-    rc = rc ? rc : receive_lsn(conn, &lsn);
+    rc = rc ? rc : receive_all(conn, jobs, reached, &lsn);
     for (struct list *l = jobs->next; rc == 0 && l != jobs; l = l->next)
         LIST_ENTRY(l, struct write_job, link)->result.lsn = lsn;
     return rc;
 }
 
-int pipeline_run(PGconn *conn, struct list *jobs)
+int pipeline_run(PGconn *conn, int64_t timeout_ms, struct list *jobs)
 {
     struct list *reached = jobs->next;
     int rc = PQenterPipelineMode(conn) && PQsetnonblocking(conn, 1) == 0 ? 0 : ERR_IO;
 
     if (rc == 0)
-        rc = exchange(conn, jobs, &reached);
+        rc = exchange(conn, timeout_ms, jobs, &reached);
     if (rc == 0 && (PQsetnonblocking(conn, 0) != 0 || !PQexitPipelineMode(conn)))
         rc = ERR_IO;
     for (; reached != jobs; reached = reached->next)

@@ -121,6 +121,14 @@ static int read_parts(struct routes *routes, const struct route *r, const json_t
     return 0;
 }
 
+static int check_members(const struct route *r, const json_t *object,
+                         const char *const *known, struct err *err)
+{
+    struct err why = {0};
+
+    return source_check_members(object, known, &why) == 0 ? 0 : fail(r, err, why.message);
+}
+
 static int read_table(struct route *r, struct err *err)
 {
     struct slice schema;
@@ -137,21 +145,35 @@ static int read_shape(struct routes *routes, struct route *r, struct err *err)
 {
     struct err why = {0};
 
+    static const char *const members[] = {"table",   "where",        "params",
+                                          "columns", "row_security", NULL};
+
     (void)routes;
     if (strcmp(r->method, "GET") != 0)
         return fail(r, err, "a shape is read with GET");
-    if (policy_check_template(r->body, SOURCE_CLAIMS | SOURCE_PATH, &why) != 0)
+    if (policy_check_template(r->body, members, SOURCE_CLAIMS | SOURCE_PATH, &why) != 0)
         return fail(r, err, why.message);
     return read_table(r, err);
 }
 
 static int read_mutation(struct routes *routes, struct route *r, struct err *err)
 {
-    const char *missing = json_string_value(json_object_get(r->body, "if_missing"));
+    static const char *const row[] = {"table", "values", NULL};
+    static const char *const keyed[] = {"table", "key", "values", "if_missing", NULL};
+    static const char *const key[] = {"table", "key", "if_missing", NULL};
+    const json_t *missing = json_object_get(r->body, "if_missing");
     bool new_row = r->op == WRITE_INSERT || r->op == WRITE_UPSERT;
-    int rc = read_table(r, err);
+    int rc = check_members(r, r->body,
+                           new_row                 ? row
+                           : r->op == WRITE_DELETE ? key
+                                                   : keyed,
+                           err);
 
-    r->ignore_missing = missing && strcmp(missing, "ignore") == 0;
+    r->ignore_missing = missing != NULL;
+    if (missing &&
+        (!json_is_string(missing) || strcmp(json_string_value(missing), "ignore") != 0))
+        return fail(r, err, "its \"if_missing\" can only be \"ignore\"");
+    rc = rc ? rc : read_table(r, err);
     if (rc == 0 && r->op != WRITE_DELETE)
         rc = read_parts(routes, r, json_object_get(r->body, "values"), &r->values, err);
     if (rc == 0 && !new_row)
@@ -161,9 +183,11 @@ static int read_mutation(struct routes *routes, struct route *r, struct err *err
 
 static int read_changes(struct routes *routes, struct route *r, struct err *err)
 {
+    static const char *const members[] = {"table", "columns", NULL};
     const json_t *columns = json_object_get(r->body, "columns");
     size_t count = json_array_size(columns);
-    int rc = read_table(r, err);
+    int rc = check_members(r, r->body, members, err);
+    rc = rc ? rc : read_table(r, err);
 
     if (rc != 0)
         return rc;
@@ -185,10 +209,13 @@ static int read_changes(struct routes *routes, struct route *r, struct err *err)
 
 static int read_function(struct routes *routes, struct route *r, struct err *err)
 {
+    static const char *const members[] = {"name", "args", NULL};
     const char *name = json_string_value(json_object_get(r->body, "name"));
     const json_t *args = json_object_get(r->body, "args");
     struct err why = {0};
 
+    if (check_members(r, r->body, members, err) != 0)
+        return ERR_INVALID;
     if (!name || write_table_parse(slice_of(name), &r->schema, &r->function, &why) != 0)
         return fail(r, err, "it needs a \"name\": FUNCTION or SCHEMA.FUNCTION");
     r->has_args = args != NULL;
@@ -235,6 +262,9 @@ static int read_kind(struct routes *routes, struct route *r, const json_t *json,
 static int read_route(struct routes *routes, struct route *r, const json_t *json,
                       bool anonymous, struct err *err)
 {
+    static const char *const members[] = {
+        "method", "path",   "auth",   "id",      "required", "shape", "insert",
+        "update", "upsert", "delete", "changes", "function", NULL};
     const char *auth = json_string_value(json_object_get(json, "auth"));
     struct err why = {0};
 
@@ -252,6 +282,7 @@ static int read_route(struct routes *routes, struct route *r, const json_t *json
     if (r->required && !json_is_array(r->required))
         return fail(r, err, "its \"required\" is a list of members of the body");
     int rc = check_path(r, err);
+    rc = rc ? rc : check_members(r, json, members, err);
     rc = rc ? rc : read_kind(routes, r, json, err);
     if (rc == 0 && !r->needs_token && r->kind != ROUTE_SHAPE && !anonymous)
         return fail(
@@ -370,6 +401,11 @@ static json_t *path_values(const struct route *route, struct slice path)
         }
     }
     return out;
+}
+
+const char *route_guarded_table(const struct route *route)
+{
+    return policy_ignores_row_security(route->body) ? NULL : route->table;
 }
 
 int route_grant(const struct route *route, struct slice path, const struct token *token,

@@ -14,6 +14,9 @@
  *     {"method": "POST", "path": "/questions/send", "function": {"name": "app.send_question",
  *        "args": {"conversation": "body.conversationId"}}}]}
  *
+ * A shape's table must not have row-level security, which its clause would pass by, unless the shape
+ * says "row_security": "ignore".
+ *
  * Every route may have "auth": "none" (it runs as the anonymous role) and those that write
  * "id": SOURCE (the idempotency id, when there is no header) and "required": [body members].
  * Where values come from is told in server/gate/source.h; "body." names members of the body. */
@@ -37,6 +40,9 @@ const struct route *routes_match(const struct routes *routes, struct slice metho
                                  struct slice path, bool *path_known);
 enum route_kind route_kind(const struct route *route);
 bool route_needs_token(const struct route *route);
+/* The table of a shape that must not have row-level security; NULL: it says
+ * "row_security": "ignore". */
+const char *route_guarded_table(const struct route *route);
 
 /* What the caller may see by a shape's route: an owned grant in canonical form. token NULL: nobody is
  * signed in. As policy_fill_template. */

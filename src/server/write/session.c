@@ -10,7 +10,8 @@
 
 /* applied: which ids were applied, by whom, with which request. Written in the transaction that it
  * tells of, so it is there exactly when that was committed. Nobody but the server's own user
- * sees it. written(): makes a statement that should have changed a row fail if it changed none. */
+ * sees it. written(): makes a statement that should have changed a row fail if it changed none.
+ * answer(): makes a call fail, and write nothing, whose answer is longer than may be sent. */
 const char *const session_schema_sql =
     "CREATE SCHEMA IF NOT EXISTS coulomb;"
     "CREATE TABLE IF NOT EXISTS coulomb.applied ("
@@ -23,8 +24,14 @@ const char *const session_schema_sql =
     " LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN"
     " IF rows = 0 THEN RAISE EXCEPTION 'no row' USING ERRCODE = 'CB404'; END IF;"
     " RETURN rows; END $$;"
+    "CREATE OR REPLACE FUNCTION coulomb.answer(value text, most bigint) RETURNS text"
+    " LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN"
+    " IF octet_length(value) > most THEN RAISE EXCEPTION 'too long'"
+    " USING ERRCODE = 'CB413'; END IF;"
+    " RETURN value; END $$;"
     "GRANT USAGE ON SCHEMA coulomb TO PUBLIC;"
-    "GRANT EXECUTE ON FUNCTION coulomb.written(bigint) TO PUBLIC;";
+    "GRANT EXECUTE ON FUNCTION coulomb.written(bigint), coulomb.answer(text, bigint)"
+    " TO PUBLIC;";
 
 struct known_table {
     struct table *table;
@@ -92,7 +99,8 @@ static int has_schema(PGconn *conn, bool *out, struct err *err)
     PGresult *result;
     int rc = pg_exec(conn,
                      "SELECT to_regclass('coulomb.applied') IS NOT NULL AND "
-                     "to_regprocedure('coulomb.written(bigint)') IS NOT NULL",
+                     "to_regprocedure('coulomb.written(bigint)') IS NOT NULL AND "
+                     "to_regprocedure('coulomb.answer(text, bigint)') IS NOT NULL",
                      &result, err);
 
     if (rc == 0) {

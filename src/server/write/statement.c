@@ -438,7 +438,9 @@ int write_statement_call(struct write_job *job, const struct write_call *call,
 
     if (!builder_init(&b, job, f->arg_count + 1))
         return ERR_MEMORY;
-    buf_puts(&b.sql, keep_answer ? "SELECT set_config('coulomb.answer', coalesce((" : "");
+    buf_puts(&b.sql,
+             keep_answer ? "SELECT set_config('coulomb.answer', coalesce(" : "SELECT ");
+    buf_puts(&b.sql, "coulomb.answer((");
     buf_puts(&b.sql, f->returns_void  ? "SELECT NULL::text FROM (SELECT "
                      : f->returns_set ? "SELECT coalesce(json_agg(r), '[]')::text FROM "
                                       : "SELECT to_json(");
@@ -451,7 +453,8 @@ int write_statement_call(struct write_job *job, const struct write_call *call,
     buf_puts(&b.sql, f->returns_void  ? ")) AS r"
                      : f->returns_set ? ") AS r"
                                       : "))::text");
-    buf_puts(&b.sql, keep_answer ? "), 'null'), true)" : "");
+    buf_printf(&b.sql, "), %u)", WRITE_RESULT_MAX);
+    buf_puts(&b.sql, keep_answer ? ", 'null'), true)" : "");
     rc = builder_finish(&b, rc, out);
     out->kind = WRITE_STATEMENT_CALL;
     return rc;

@@ -58,6 +58,7 @@ struct writer {
     pthread_cond_t quiet; /* a thread is over */
     struct list queue;
     size_t queued;
+    size_t queued_bytes;
     unsigned idle;
     bool closing;
     int64_t clean_at_ms;
@@ -335,6 +336,8 @@ static void answer_duplicate(struct worker *w, struct write_job *job)
         buf_reset(&r->value, 0);
         if (!PQgetisnull(result, 0, 2))
             buf_puts(&r->value, PQgetvalue(result, 0, 2));
+        if (r->value.failed) /* it is there, and can be asked for again */
+            refuse_plain(job, WRITE_FAILED_UNAVAILABLE);
     }
     PQclear(result);
 }
@@ -504,7 +507,7 @@ static void run_once(struct worker *w, struct list *jobs)
     prepare_all(w, jobs, &ready);
     if (list_empty(&ready))
         return;
-    if (pipeline_run(w->session.conn, &ready) != 0)
+    if (pipeline_run(w->session.conn, w->writer->config.timeout_ms, &ready) != 0)
         drop_session(w);
     while (!list_empty(&ready))
         list_push(&sent, list_pop(&ready));
@@ -585,8 +588,12 @@ static void take(struct writer *writer, struct list *out)
 
     share = share < TOGETHER_MAX ? share : TOGETHER_MAX;
     for (size_t i = 0; i < share && !list_empty(&writer->queue); i++) {
-        list_push(out, list_pop(&writer->queue));
+        struct write_job *job =
+            LIST_ENTRY(list_pop(&writer->queue), struct write_job, link);
+
+        list_push(out, &job->link);
         writer->queued--;
+        writer->queued_bytes -= job->queued_bytes;
     }
 }
 
@@ -646,19 +653,32 @@ static void *work(void *arg)
     return NULL;
 }
 
+/* Under the lock. One job may always wait, however large it is. */
+static bool is_full(const struct writer *writer, const struct write_job *job)
+{
+    const struct writer_config *c = &writer->config;
+
+    return writer->queued >= c->max_queued ||
+           (writer->queued > 0 &&
+            writer->queued_bytes + job->queued_bytes > c->max_queued_bytes);
+}
+
 int writer_submit(struct writer *writer, struct write_job *job)
 {
     int rc = 0;
 
+    job->queued_bytes = job->other_bytes + job->arena.used_bytes;
+
     pthread_mutex_lock(&writer->lock);
     if (writer->closing) {
         rc = ERR_CANCELLED;
-    } else if (writer->queued >= writer->config.max_queued) {
+    } else if (is_full(writer, job)) {
         rc = ERR_LIMIT;
     } else {
         job->queued_ms = clock_mono_ms();
         list_push(&writer->queue, &job->link);
         writer->queued++;
+        writer->queued_bytes += job->queued_bytes;
         pthread_cond_signal(&writer->wake);
     }
     pthread_mutex_unlock(&writer->lock);

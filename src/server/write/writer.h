@@ -57,6 +57,7 @@ struct write_job {
     unsigned char hash[WRITE_HASH_BYTES];        /* of the request */
     const struct write_transaction *transaction; /* or call */
     const struct write_call *call;
+    size_t other_bytes; /* that are kept for it outside of the arena */
     write_done_fn *done;
     void *ctx;
     struct write_result result;
@@ -65,6 +66,7 @@ struct write_job {
     struct write_statement *statements;
     size_t statement_count;
     size_t failed_at; /* statement */
+    size_t queued_bytes;
     char sqlstate[6];
     unsigned attempts;
     bool stale_once; /* was prepared anew after a change of the schema */
@@ -85,7 +87,8 @@ struct writer_config {
     struct obs *obs;
     unsigned connections; /* also threads */
     size_t max_queued;
-    int64_t timeout_ms; /* of a job, and of waiting in the queue */
+    size_t max_queued_bytes; /* of requests; one may always wait */
+    int64_t timeout_ms;      /* of a job, and of waiting in the queue */
     int connect_timeout_ms;
     const char *schemas; /* "public,app": tables that can be written to */
     int64_t keep_ids_ms; /* how long an id is remembered */
@@ -96,7 +99,7 @@ struct writer;
 int writer_new(const struct writer_config *config, struct writer **out, struct err *err);
 /* Jobs that wait or run are done as WRITE_FAILED_UNAVAILABLE, or were applied. */
 void writer_free(struct writer *writer);
-/* Takes the job, 0; ERR_LIMIT: too many wait; ERR_CANCELLED: closing. Any thread. */
+/* Takes the job, 0; ERR_LIMIT: too many wait, or too large ones; ERR_CANCELLED: closing. Any thread. */
 int writer_submit(struct writer *writer, struct write_job *job);
 
 #endif

@@ -7,6 +7,7 @@ import pg from 'pg';
 import { chromium, type Browser, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { coulombBin } from '../support/coulomb.js';
+import { flawsOf, watchJumps } from '../support/looks.js';
 import { exitOf, Hopeless, removeDir, tempDir, trackPid, until, untrackPid } from '../support/process.js';
 
 const { Client } = pg;
@@ -107,6 +108,17 @@ describe.skipIf(!existsSync(CHROMIUM))('the demo in two tabs', () => {
         expect((await texts(one)).length).toBeGreaterThan(0);
         expect(await texts(two)).toEqual(await texts(one));
         await one.waitForSelector('[data-testid="status"][data-state="live"]');
+    });
+
+    test('it looks right, light and dark, on a desktop and on a phone', async () => {
+        expect(await flawsOf(one, 'demo')).toEqual([]);
+        const phone = await browser!.newPage({ viewport: { width: 390, height: 844 } });
+        const jumps = await watchJumps(phone);
+        await phone.goto(url);
+        await phone.waitForSelector('[data-testid="todo"]');
+        await phone.waitForSelector('[data-testid="status"][data-state="live"]');
+        expect(await jumps()).toBeLessThan(0.05);
+        await phone.close();
     });
 
     test('what is added in one tab appears in the other', async () => {

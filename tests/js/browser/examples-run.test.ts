@@ -1,6 +1,6 @@
 // examples/run.sh, as a new user would call it: one command, a page to open, one key to end it.
 import { spawn, type ChildProcess } from 'node:child_process';
-import { chmodSync, existsSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hasChromium, launchBrowser, openPage, ROOT } from '../support/app.js';
@@ -57,6 +57,31 @@ describe.skipIf(!hasChromium)('examples/run.sh', () => {
             await tab.getByTestId('question').press('Enter');
             await tab.locator('[data-testid="message"][data-status="completed"][data-role="assistant"]')
                 .waitFor();
+            expect(errors).toEqual([]);
+        } finally {
+            await browser.close();
+        }
+    });
+
+    test('what is killed is started again, and the page goes on', async () => {
+        const browser = await launchBrowser();
+        const errors: string[] = [];
+        const kill = (name: string): void => {
+            process.kill(Number(readFileSync(join(dir, `data/${name}.pid`), 'utf8')), 'SIGKILL');
+        };
+        try {
+            const tab = await openPage(await browser.newContext(), page, errors);
+            await tab.getByRole('button', { name: 'Noor' }).click();
+            await tab.getByTestId('sign-in').click();
+            await tab.getByTestId('question').fill('What happens now?');
+            await tab.getByTestId('question').press('Enter');
+            await tab.locator('[data-testid="message"][data-status="generating"]').waitFor();
+            kill('server');
+            kill('worker');
+            await until('both to be started again', () =>
+                /the server is started again/.test(log) && /the worker is started again/.test(log), 40_000);
+            await tab.locator('[data-testid="message"][data-status="completed"][data-role="assistant"]')
+                .waitFor({ timeout: 40_000 });
             expect(errors).toEqual([]);
         } finally {
             await browser.close();

@@ -1,15 +1,17 @@
 // The Q&A app in a real browser: two users, optimistic questions, answers that grow, tokens that
 // end meanwhile, a server and a worker that are killed, and no way into another's conversation.
-import { spawn, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { AppPage, hasChromium, launchBrowser, openPage, ROOT, shot } from '../support/app.js';
-import { coulombBin } from '../support/coulomb.js';
-import { exitOf, trackPid, until, untrackPid } from '../support/process.js';
+import { flawsOf } from '../support/looks.js';
+import { until } from '../support/process.js';
+import { QaWorker } from '../support/qa-worker.js';
 import { useSuite } from '../support/suite.js';
-import { AUTH_SECRET, bearer, GATE_ENV, makeToken } from '../support/tokens.js';
+import {
+    AUTH_SECRET, authToken, base64url, bearer, GATE_ENV, hmac, makeToken, nowS, SHAPE_SECRET, shapeToken as forgedShape,
+} from '../support/tokens.js';
 
 const file = (name: string): string => join(ROOT, 'examples/qa', name);
 
@@ -28,33 +30,6 @@ const suite = useSuite('qa', {
     },
 });
 
-class Worker {
-    log = '';
-    private constructor(private readonly child: ChildProcess) {}
-
-    static async start(tokenMs: number): Promise<Worker> {
-        const child = spawn(join(dirname(coulombBin()), 'examples/qa/qa-worker'), [], {
-            env: { PATH: process.env.PATH, DATABASE_URL: suite.db.url, QA_TOKEN_MS: String(tokenMs) },
-            stdio: ['ignore', 'pipe', 'pipe'],
-        });
-        trackPid(child.pid!);
-        const worker = new Worker(child);
-        for (const stream of [child.stdout!, child.stderr!]) {
-            stream.setEncoding('utf8');
-            stream.on('data', (text: string) => (worker.log += text));
-        }
-        await until('the worker to be ready', () => worker.log.includes('event=worker.ready'));
-        return worker;
-    }
-
-    async end(signal: NodeJS.Signals): Promise<number | string> {
-        this.child.kill(signal);
-        const code = await exitOf(this.child);
-        untrackPid(this.child.pid!);
-        return code;
-    }
-}
-
 async function api(path: string, body: unknown, headers: Record<string, string> = {}): Promise<any> {
     const reply = await fetch(`${suite.server.url}${path}`, {
         method: 'POST', body: JSON.stringify(body),
@@ -66,7 +41,7 @@ async function api(path: string, body: unknown, headers: Record<string, string> 
 describe.skipIf(!hasChromium)('questions and answers', () => {
     let app: AppPage;
     let browser: Browser;
-    let worker: Worker | undefined;
+    let worker: QaWorker | undefined;
     let amira: Page;
     let noor: Page;
     const errors: string[] = [];
@@ -140,13 +115,14 @@ describe.skipIf(!hasChromium)('questions and answers', () => {
     test('who has no password does not come in', async () => {
         await signIn(amira, 'Amira', 'guess');
         await amira.getByTestId('problem').filter({ hasText: 'No such name' }).waitFor();
-        await shot(amira, 'qa-sign-in');
+        expect(await flawsOf(amira, 'qa-sign-in')).toEqual([]);
         await signIn(amira, 'Amira', 'lemon');
         await signIn(noor, 'Noor', 'coffee');
         for (const [page, name] of [[amira, 'Amira'], [noor, 'Noor']] as const) {
             await page.getByTestId('who').filter({ hasText: name }).waitFor();
             await page.locator('[data-testid="messages"][data-loading="false"]').waitFor();
         }
+        expect(await flawsOf(amira, 'qa-nothing-asked')).toEqual([]);
     });
 
     test('a question shows at once, and nothing flickers when the server has it', async () => {
@@ -177,7 +153,7 @@ describe.skipIf(!hasChromium)('questions and answers', () => {
         await until('the rows', async () =>
             (await suite.db.sql('select * from messages')).length === 2);
         await amira.unroute('**/questions/send');
-        worker = await Worker.start(0);
+        worker = await QaWorker.start(suite.db.url, 0);
         await reaches(amira, 'completed');
         await agrees(amira);
         const seen: string[] = await amira.evaluate(() => (window as any).seen);
@@ -188,7 +164,7 @@ describe.skipIf(!hasChromium)('questions and answers', () => {
     });
 
     test('the answer grows a token at a time, while both tokens come to their end', async () => {
-        worker = await Worker.start(300);
+        worker = await QaWorker.start(suite.db.url, 300);
         const before = asked.length;
         await amira.evaluate(() => {
             const texts: string[] = ((window as any).texts = []);
@@ -200,7 +176,7 @@ describe.skipIf(!hasChromium)('questions and answers', () => {
         await ask(amira, 'Which database would you take to a desert island?');
         await reaches(amira, 'generating');
         await until('some of the answer', async () => (await answer(amira)).text.length > 80);
-        await shot(amira, 'qa-generating');
+        expect(await flawsOf(amira, 'qa-generating')).toEqual([]);
         await reaches(amira, 'completed');
         await agrees(amira);
         const texts: string[] = await amira.evaluate(() => (window as any).texts);
@@ -220,11 +196,14 @@ describe.skipIf(!hasChromium)('questions and answers', () => {
         await reaches(amira, 'generating');
         const said = (await answer(amira)).text;
         await suite.server.kill9();
+        await amira.getByTestId('away').waitFor();
+        expect(await flawsOf(amira, 'qa-away')).toEqual([]);
         const { id } = await answer(amira);
         await until('the worker to go on meanwhile', async () =>
             (await suite.db.sql('select content from messages where id = $1', [id]))[0].content.length >
                 said.length + 20);
         await suite.server.launch();
+        await amira.getByTestId('away').waitFor({ state: 'hidden' });
         await reaches(amira, 'completed');
         await agrees(amira);
         expect((await answer(amira)).text.startsWith(said)).toBe(true);
@@ -237,7 +216,7 @@ describe.skipIf(!hasChromium)('questions and answers', () => {
         await until('some of the answer', async () => (await answer(amira)).text.length > 40);
         await worker!.end('SIGKILL');
         const { id, text } = await answer(amira);
-        worker = await Worker.start(20);
+        worker = await QaWorker.start(suite.db.url, 20);
         await reaches(amira, 'completed');
         expect(worker.log).toContain(`event=worker.resumed id=${id}`);
         expect((await answer(amira)).text.startsWith(text)).toBe(true);
@@ -252,8 +231,82 @@ describe.skipIf(!hasChromium)('questions and answers', () => {
         await amira.getByTestId('problem').filter({ hasText: 'Not sent' }).waitFor();
         expect(await messages(amira).count()).toBe(before);
         expect(await amira.getByTestId('question').inputValue()).toBe('Does this arrive?');
+        expect(await flawsOf(amira, 'qa-not-sent')).toEqual([]);
         await amira.unroute('**/questions/send');
         await amira.getByTestId('question').fill('');
+    });
+
+    test('a question whose answer was lost on its way: asked again, it is there once', async () => {
+        let lost = 0;
+        await amira.route('**/questions/send', async (route) => {
+            if (lost > 0) return await route.continue();
+            lost++;
+            await route.fetch();
+            return await route.abort();
+        });
+        const before = await messages(amira).count();
+        await ask(amira, 'Was I heard?');
+        await amira.getByTestId('problem').filter({ hasText: 'Not sent' }).waitFor();
+        await amira.getByTestId('question').press('Enter');
+        await amira.getByTestId('problem').waitFor({ state: 'detached' });
+        await until('the rows', async () => await messages(amira).count() === before + 2);
+        await reaches(amira, 'completed');
+        await ask(amira, 'And the next one?');
+        await until('its rows', async () => await messages(amira).count() === before + 4);
+        await reaches(amira, 'completed');
+        expect(await suite.db.sql("select id from messages where content = 'Was I heard?'")).toHaveLength(1);
+        await amira.unroute('**/questions/send');
+    });
+
+    test('unusual questions: composed characters, other scripts, lines, very long ones', async () => {
+        const box = amira.getByTestId('question');
+        // The Enter that ends a composition is not one that asks.
+        await box.fill('什么是数据库');
+        await box.evaluate((element) => element.dispatchEvent(new KeyboardEvent('keydown',
+            { key: 'Enter', isComposing: true, bubbles: true, cancelable: true })));
+        expect(await box.inputValue()).toBe('什么是数据库');
+        await box.fill('first line');
+        await box.press('Shift+Enter');
+        await box.pressSequentially('<b>second</b> line');
+        await box.press('Enter');
+        await until('the question', async () => (await messages(amira).nth(-2).innerText()) ===
+            'first line\n<b>second</b> line');
+        await reaches(amira, 'completed');
+        for (const question of ['ما هي قاعدة البيانات؟', '🍋'.repeat(900), 'x'.repeat(2000)]) {
+            await ask(amira, question);
+            await until('the question', async () =>
+                (await messages(amira).nth(-2).innerText()) === question);
+            await reaches(amira, 'completed');
+            await agrees(amira);
+        }
+        expect(await flawsOf(amira, 'qa-unusual')).toEqual([]);
+        const before = await messages(amira).count();
+        for (const nothing of ['   ', '\n\n']) await ask(amira, nothing);
+        for (const content of ['', ' ', '\n\t\r\n', 'y'.repeat(2001)]) {
+            const token = await tokenOf('Amira', 'lemon');
+            const reply = await api('/questions/send', { conversationId: await conversationOf('u-amira'),
+                questionId: crypto.randomUUID(), answerId: crypto.randomUUID(), content }, bearer(token));
+            expect([reply.status, content.length]).toEqual([422, content.length]);
+        }
+        expect(await messages(amira).count()).toBe(before);
+    });
+
+    test('who scrolls back to read is left there; a question of their own brings them to the end', async () => {
+        const list = amira.getByTestId('messages');
+        const fromEnd = (): Promise<number> => list.evaluate((e) => e.scrollHeight - e.scrollTop - e.clientHeight);
+        await worker!.end('SIGTERM');
+        worker = await QaWorker.start(suite.db.url, 60);
+        await ask(amira, 'Can I read in peace?');
+        await reaches(amira, 'generating');
+        await until('the end to be shown', async () => await fromEnd() < 48);
+        await list.evaluate((e) => { e.scrollTop = 0; });
+        const { length } = (await answer(amira)).text;
+        await until('it to grow', async () => (await answer(amira)).text.length > length + 60);
+        expect(await list.evaluate((e) => e.scrollTop)).toBe(0);
+        await reaches(amira, 'completed');
+        await ask(amira, 'And now?');
+        await until('the end to be shown', async () => await fromEnd() < 48);
+        await reaches(amira, 'completed');
     });
 
     test('a reload shows the same conversation; another user has another', async () => {
@@ -344,7 +397,18 @@ describe.skipIf(!hasChromium)('questions and answers', () => {
                 () => Buffer.alloc(0));
             const swapped = token.split('.').with(1, Buffer.from(
                 JSON.stringify({ sub: 'u-amira', exp: 9999999999 })).toString('base64url')).join('.');
-            for (const forged of ['', none, swapped, `${token}x`]) {
+            const claims = { sub: 'u-amira', exp: nowS() + 300 };
+            const signed = (header: object, secret: string, hash = 'sha256'): string =>
+                makeToken(header, claims, hmac(secret, hash));
+            for (const forged of ['', none, swapped, `${token}x`, token.slice(0, -1),
+                none.replace(/^[^.]*/, base64url('{"alg":"NONE"}')),
+                signed({ alg: 'HS256' }, 'a secret that somebody guessed, of 32 bytes'),
+                signed({ alg: 'HS256' }, SHAPE_SECRET), signed({ alg: 'HS256' }, ''),
+                signed({ alg: 'RS256' }, AUTH_SECRET),
+                authToken('u-amira', { exp: nowS() - 1 }), authToken('u-amira', { nbf: nowS() + 300 }),
+                // A shape token says nothing of who somebody is.
+                forgedShape({ table: 'messages', where: 'true' }),
+            ]) {
                 const reply = await api('/shapes/auth-token',
                     { table: 'messages', params: { conversationId: theirs } }, bearer(forged));
                 expect(reply.status).toBe(401);
@@ -355,9 +419,88 @@ describe.skipIf(!hasChromium)('questions and answers', () => {
                 const reply = await fetch(suite.server.url + path, { headers: bearer(token) });
                 expect([401, 403], path).toContain(reply.status);
             }
-            const { token: shapeToken } = await exchange({ conversationId: mine });
+            // Shape tokens of nobody's making, or of another time.
+            const all = { table: 'messages', where: 'true' };
+            for (const forged of [
+                makeToken({ typ: 'shape+jwt', alg: 'none' }, { aud: 'coulomb:shape', exp: nowS() + 300, shape: all },
+                    () => Buffer.alloc(0)),
+                makeToken({ typ: 'shape+jwt', alg: 'HS256' },
+                    { aud: 'coulomb:shape', exp: nowS() + 300, shape: all }, hmac(AUTH_SECRET)),
+                forgedShape(all, { exp: nowS() - 1 }), authToken('u-amira', { shape: all }),
+            ]) {
+                for (const [path, init] of [
+                    ['/shape?offset=-1', {}], ['/proxy/v1/shape?table=messages&offset=-1', {}],
+                    ['/shape?offset=now', { method: 'POST', body: '{"where":"true","limit":10,"order_by":"id"}' }],
+                ] as const) {
+                    const reply = await fetch(suite.server.url + path, { ...init, headers: bearer(forged) });
+                    expect(reply.status, path).toBe(401);
+                    expect(await reply.text()).not.toContain('content');
+                }
+            }
+            const { token: own } = await exchange({ conversationId: mine });
             await until('the token to end', async () => (await fetch(
-                `${suite.server.url}/shape?offset=-1`, { headers: bearer(shapeToken) })).status === 401);
+                `${suite.server.url}/shape?offset=-1`, { headers: bearer(own) })).status === 401);
+        });
+
+        test("by the handle, the offset or the place of another's shape", async () => {
+            const read = async (query: string, shapeToken: string): Promise<Response> =>
+                await fetch(`${suite.server.url}/shape?${query}`,
+                    { headers: bearer(shapeToken), redirect: 'manual' });
+            const { token: amiras } = await api('/shapes/auth-token',
+                { table: 'messages', params: { conversationId: theirs } },
+                bearer(await tokenOf('Amira', 'lemon')));
+            const { token: noors } = await exchange({ conversationId: mine });
+            const first = await read('offset=-1', amiras);
+            const handle = first.headers.get('electric-handle')!;
+            const offset = first.headers.get('electric-offset')!;
+            expect(await (await read(`offset=${offset}&handle=${handle}`, amiras)).text()).toContain('lemon');
+            for (const query of [`offset=-1&handle=${handle}`, `offset=${offset}&handle=${handle}`,
+                `offset=${offset}&handle=${handle}&live=true`, `offset=now&handle=${handle}`,
+                `offset=0_0&handle=${handle}&live=true&cursor=1`,
+                `offset=-1&handle=${handle}&handle=${handle}`]) {
+                const reply = await read(query, noors);
+                const text = await reply.text();
+                expect([200, 400, 409], query).toContain(reply.status);
+                for (const word of ['lemon', 'island', theirs]) expect(text, query).not.toContain(word);
+                expect(reply.headers.get('electric-handle'), query).not.toBe(handle);
+            }
+            const posted = await fetch(`${suite.server.url}/shape?offset=now&handle=${handle}`, {
+                method: 'POST', headers: { ...bearer(noors), 'content-type': 'application/json' },
+                body: JSON.stringify({ where: 'true', limit: 100, order_by: 'id' }),
+            });
+            const text = await posted.text();
+            for (const word of ['lemon', 'island', theirs]) expect(text).not.toContain(word);
+            // She can not end it for Amira either.
+            const removed = await fetch(`${suite.server.url}/shape?handle=${handle}`,
+                { method: 'DELETE', headers: bearer(noors) });
+            expect(removed.status).toBeGreaterThanOrEqual(400);
+            expect((await read(`offset=-1&handle=${handle}`, amiras)).headers.get('electric-handle')).toBe(handle);
+        });
+
+        test('by what the browser has in its cache of the one who sat there before', async () => {
+            const { token: amiras } = await api('/shapes/auth-token',
+                { table: 'messages', params: { conversationId: theirs } },
+                bearer(await tokenOf('Amira', 'lemon')));
+            const { token: noors } = await exchange({ conversationId: mine });
+            const first = await fetch(`${suite.server.url}/shape?offset=-1`, { headers: bearer(amiras) });
+            const place = `offset=${first.headers.get('electric-offset')}` +
+                `&handle=${first.headers.get('electric-handle')}`;
+            const said = await amira.evaluate(async ({ url, amiras, noors }) => {
+                const read = async (token: string, cache: RequestCache): Promise<[number, string]> => {
+                    const reply = await fetch(url, {
+                        cache, headers: token ? { authorization: `Bearer ${token}` } : {},
+                    });
+                    return [reply.status, await reply.text()];
+                };
+                return [await read(amiras, 'default'), await read(amiras, 'force-cache'),
+                    await read(noors, 'default'), await read(noors, 'force-cache'),
+                    await read('', 'default'), await read('', 'force-cache')];
+            }, { url: `${suite.server.url}/shape?table=messages&conversationId=${theirs}&${place}`, amiras, noors });
+            expect(said.map(([status]) => status)).toEqual([200, 200, 409, 409, 401, 401]);
+            for (const [, text] of said.slice(0, 2)) expect(text).toContain('lemon');
+            for (const [, text] of said.slice(2)) {
+                for (const word of ['lemon', 'island', theirs]) expect(text).not.toContain(word);
+            }
         });
 
         test('by writing', async () => {

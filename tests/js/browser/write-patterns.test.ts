@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Browser, BrowserContext, Locator, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { AppPage, hasChromium, launchBrowser, openPage, ROOT, shot } from '../support/app.js';
+import { flawsOf, watchJumps } from '../support/looks.js';
 import { until } from '../support/process.js';
 import { useSuite } from '../support/suite.js';
 import { GATE_ENV } from '../support/tokens.js';
@@ -55,7 +56,7 @@ describe.skipIf(!hasChromium)('the write patterns', () => {
                 ('${SECOND}', 'second', now() - interval '1 hour')`);
         // The browser's storage stays: making its database is what takes time.
         // A local database that no test looks at would cost most of the time.
-        const show = /^[23]:|refused write says/.test(task.name) ? '?show=1,2,3' : '';
+        const show = /^[123]:(?! an online)/.test(task.name) ? '?show=1,2,3' : '';
         page = await openPage(context, `${app.url}${show}`, errors);
         await ready(1);
     });
@@ -181,6 +182,19 @@ describe.skipIf(!hasChromium)('the write patterns', () => {
         await add(1, 'LOUD');
         await card(1).getByTestId('notice').filter({ hasText: 'No shouting' }).waitFor();
         expect(await todo(1, 'LOUD').count()).toBe(0);
+    });
+
+    test('2: of several refused writes each says why', async () => {
+        await online(false);
+        for (const title of ['LOUD', 'STILL GOOD?', 'LOUDER']) await add(2, title);
+        await add(2, 'a quiet one');
+        await online(true);
+        const notice = card(2).getByTestId('notice');
+        for (const title of ['LOUD', 'STILL GOOD?', 'LOUDER']) {
+            await notice.filter({ hasText: `"${title}" is all capitals` }).waitFor();
+        }
+        await inPostgres('the quiet one', "title = 'a quiet one'");
+        await settled(2);
     });
 
     test.each([2, 3, 4])('%i: a write shows at once and is replaced without a flicker', async (n) => {
@@ -383,6 +397,47 @@ describe.skipIf(!hasChromium)('the write patterns', () => {
         if (n === 4) expect(await seen()).toEqual(['pending', 'synced']);
     });
 
+    test.each([2, 3, 4])('%i: an echo that never comes does not keep the overlay', async (n) => {
+        await ready(n);
+        // The write is taken, and the stream does not tell: somebody overwrites its write_id, and
+        // the shape begins anew before it does.
+        await page.route(`${suite.server.url}/**`, (route) =>
+            route.request().method() === 'GET' ? route.abort() : route.continue());
+        await toggle(n, FIRST);
+        await rename(n, SECOND, 'about to be deleted');
+        await inPostgres('the writes', "completed or title = 'about to be deleted'", 2);
+        await suite.db.sql(`update todos set title = 'theirs', write_id = gen_random_uuid()
+                where id = '${FIRST}'; delete from todos where id = '${SECOND}';
+            begin; create temp table kept as select * from todos; truncate todos;
+            insert into todos select * from kept; drop table kept; commit`);
+        await page.unroute(`${suite.server.url}/**`);
+        await todo(n, 'theirs').waitFor();
+        await settled(n);
+        expect(await byId(n, FIRST).locator('input').isChecked()).toBe(true);
+        await shows(n, 1);
+        expect(await card(n).getByTestId('rejected').count()).toBe(0);
+    });
+
+    test("1: another user's buttons do what they say, through the stream", async () => {
+        const noor = (name: string): Promise<void> =>
+            page.getByTestId('other-user').getByRole('button', { name, exact: true }).click();
+        await online(false); // theirs is another network
+        await noor('rename first');
+        await inPostgres('the new name', `id = '${FIRST}' and title like 'first (Noor, %'`);
+        await noor('tick first');
+        await inPostgres('the tick', `id = '${FIRST}' and completed`);
+        await noor('delete last');
+        await inPostgres('the deletion', `id = '${SECOND}'`, 0);
+        await noor('add');
+        await inPostgres('a new todo', `id <> '${FIRST}'`);
+        await online(true);
+        for (const n of [1, 2, 3]) {
+            await todo(n, 'first (Noor, ').waitFor();
+            await shows(n, 2);
+            expect(await byId(n, FIRST).locator('input').isChecked()).toBe(true);
+        }
+    });
+
     test('4: what comes and goes before the server hears of it is not sent at all', async () => {
         await ready(4);
         await online(false);
@@ -402,7 +457,7 @@ describe.skipIf(!hasChromium)('the write patterns', () => {
         expect(sent.length).toBe(1);
     });
 
-    test('4: setting a column back takes its own write along, not a change of somebody else', async () => {
+    test('4: setting back a write that has not been tried is not sent; the changes of others stay', async () => {
         await ready(4);
         await page.route(`${suite.server.url}/**`, (route) =>
             route.request().method() === 'GET' ? route.continue() : route.abort());
@@ -416,9 +471,153 @@ describe.skipIf(!hasChromium)('the write patterns', () => {
         expect(await byId(4, FIRST).locator('input').isChecked()).toBe(true);
         await page.unroute(`${suite.server.url}/**`);
         await settled(4);
-        // All three were sent: the last of them says what the title is.
-        await inPostgres('what the user wanted last', `id = '${FIRST}' and completed and title = 'first'`);
-        await todo(4, 'first').waitFor();
+        await inPostgres('both changes', `id = '${FIRST}' and completed and title = 'renamed by Noor'`);
+        await todo(4, 'renamed by Noor').waitFor();
+    });
+
+    test.each([2, 3, 4])('%i: setting back a write that is on its way never shows the old one again', async (n) => {
+        await ready(n);
+        let lost = 0;
+        await page.route(`${suite.server.url}/**`, async (route) => {
+            if (route.request().method() === 'GET') return await route.continue();
+            lost++;
+            return await route.abort();
+        });
+        await rename(n, FIRST, 'second thoughts');
+        await until('an attempt to send it', () => lost > 0);
+        await rename(n, FIRST, 'first');
+        await byId(n, FIRST).getByText('first', { exact: true }).waitFor();
+        await byId(n, FIRST).evaluate((row) => {
+            const seen: string[] = ((window as any).titles = []);
+            new MutationObserver(() => {
+                const title = row.querySelector('[data-testid=title]')?.textContent ?? '';
+                if (title !== 'first') seen.push(title);
+            }).observe(row, { subtree: true, childList: true, characterData: true, attributes: true });
+        });
+        await page.unroute(`${suite.server.url}/**`);
+        await settled(n);
+        await inPostgres('the title', `id = '${FIRST}' and title = 'first' and write_id is not null`);
+        expect(await page.evaluate(() => (window as any).titles)).toEqual([]);
+    });
+
+    test('4: a second tab says why it waits, and goes on when the first is closed', async () => {
+        await ready(4);
+        await online(false);
+        await toggle(4, FIRST);
+        await byId(4, FIRST).and(card(4).locator('[data-pending="true"]')).waitFor();
+        const other = await openPage(context, app.url, errors);
+        const theirs = other.getByTestId('pattern-4');
+        await theirs.getByTestId('loading').filter({ hasText: 'Another tab has the local database' }).waitFor();
+        await other.locator('[data-testid="pattern-3"][data-ready="true"]').waitFor();
+        await page.close();
+        page = other;
+        await ready(4);
+        await inPostgres('what the first had not sent', `id = '${FIRST}' and completed`);
+        await settled(4);
+    });
+
+    test('3: without room to keep a write it is sent nevertheless, and the user told', async () => {
+        await page.evaluate(() => {
+            Storage.prototype.setItem = () => { throw new DOMException('no room', 'QuotaExceededError'); };
+        });
+        await add(3, 'no room for this');
+        await card(3).getByTestId('notice').filter({ hasText: 'will not survive a reload' }).waitFor();
+        await inPostgres('the write', "title = 'no room for this'");
+        await settled(3);
+    });
+
+    test('3: what it can not read in the store does not stop it', async () => {
+        await page.evaluate(() => localStorage.setItem('shared-persistent/broken', '{not json'));
+        await page.reload();
+        await ready(3);
+        await add(3, 'goes on');
+        await inPostgres('the write', "title = 'goes on'");
+        await settled(3);
+        expect(await page.evaluate(() => Object.keys(localStorage).filter((key) =>
+            key.startsWith('shared-persistent/')))).toEqual([]);
+    });
+
+    test('1: the page says when the server is away, also to a page that is opened then', async () => {
+        const said = page.getByTestId('network');
+        await said.filter({ hasText: 'Online' }).waitFor();
+        await suite.server.kill9();
+        await said.filter({ hasText: 'No answer' }).waitFor();
+        const stranger = await browser.newContext(); // without a cache of the todos
+        const other = await openPage(stranger, `${app.url}?show=1,4`, errors);
+        for (const n of [1, 4]) {
+            await other.getByTestId(`pattern-${n}`).getByTestId('loading')
+                .filter({ hasText: 'Waiting for the server' }).waitFor();
+        }
+        await suite.server.launch();
+        for (const n of [1, 4]) {
+            await other.locator(`[data-testid="pattern-${n}"][data-ready="true"]`).waitFor();
+        }
+        await stranger.close();
+        await said.filter({ hasText: 'Online' }).waitFor();
+    });
+
+    test('2: all of it by keyboard', async () => {
+        const press = (...keys: string[]) => keys.reduce(
+            (before, key) => before.then(() => page.keyboard.press(key)), Promise.resolve());
+        const focused = (what: string): Promise<void> => until(`the focus on ${what}`, () => page.evaluate((what) =>
+            document.activeElement!.closest('[data-id]')?.getAttribute('data-id') + ' ' +
+                document.activeElement!.className === what, what)).then(() => undefined);
+        await card(2).getByTestId('new-todo').focus();
+        await page.keyboard.type('typed');
+        await press('Enter');
+        await inPostgres('what was typed', "title = 'typed'");
+        await settled(2);
+        await byId(2, FIRST).locator('input').focus();
+        await press('Space', 'Tab', 'Enter');
+        await page.keyboard.type('not this');
+        await press('Escape');
+        await focused(`${FIRST} title`);
+        await press('Enter', 'Control+a');
+        await page.keyboard.type('by keyboard');
+        await press('Enter');
+        await focused(`${FIRST} title`);
+        await inPostgres('both changes', `id = '${FIRST}' and completed and title = 'by keyboard'`);
+        await press('Tab');
+        await focused(`${FIRST} remove`);
+        await press('Enter');
+        await focused(`${SECOND} remove`);
+        await inPostgres('the deletion', `id = '${FIRST}'`, 0);
+        expect(await rows("title like '%not this%'")).toEqual([]);
+    });
+
+    test('1: by keyboard, the focus stays while the page waits', async () => {
+        await page.getByTestId('latency').fill('400');
+        await byId(1, FIRST).locator('input').focus();
+        await page.keyboard.press('Space');
+        await page.locator('[data-testid="pattern-1"][aria-busy="true"]').waitFor();
+        await page.keyboard.press('Space'); // nothing: it waits
+        await page.locator('[data-testid="pattern-1"][aria-busy="false"]').waitFor();
+        expect(await byId(1, FIRST).locator('input').evaluate((e) => e === document.activeElement)).toBe(true);
+        expect(await rows(`id = '${FIRST}' and completed`)).toHaveLength(1);
+    });
+
+    test('it looks right in all that it shows, light and dark, on a desktop and on a phone', async () => {
+        const opened = await context.newPage();
+        const jumps = await watchJumps(opened);
+        await page.close();
+        page = opened;
+        await page.goto(app.url);
+        await ready(4);
+        expect(await jumps()).toBeLessThan(0.1);
+        expect(await flawsOf(page, 'patterns')).toEqual([]);
+        await page.evaluate(() => scrollTo(0, 0));
+        await online(false);
+        for (const n of [1, 2, 3, 4]) {
+            await add(n, n === 1 ? 'not without a network' : `${'A long title, with a longword'.repeat(3)} in ${n}`);
+            if (n > 1) await add(n, `LOUD IN ${n}`);
+        }
+        await byId(2, SECOND).getByTestId('title').click();
+        await card(4).getByTestId('queued').filter({ hasText: '2' }).waitFor();
+        expect(await flawsOf(page, 'patterns-offline')).toEqual([]);
+        await online(true);
+        for (const n of [3, 4]) await card(n).getByTestId('rejected').waitFor();
+        for (const n of [2, 3, 4]) await settled(n);
+        expect(await flawsOf(page, 'patterns-refused')).toEqual([]);
     });
 
     test('3: two tabs have one queue', async () => {

@@ -116,8 +116,8 @@ async function restartAndReread(): Promise<void> {
     for (const served of recorder.promised()) await recorder.again(server.url, served);
 }
 
-test('a sync that fails ends the server with its reason; a restart is right', async () => {
-    faults.arm({ kind: 'sync', errno: 'EIO' });
+test('a sync of the log that fails ends the server with its reason; a restart is right', async () => {
+    faults.arm({ kind: 'sync', errno: 'EIO', path: '/segments/' });
     await db.sql("update items set v = 'changed' where id <= 20");
     const code = await until('the server to end', () => server.ended, 10_000);
     faults.disarm();
@@ -127,6 +127,18 @@ test('a sync that fails ends the server with its reason; a restart is right', as
     expect(lastWords(server.life)).toMatch(/input\/output error|disk i\/o error/i);
     await db.sql("update items set v = 'while down' where id = 30");
     await server.launch();
+    await untilRows(follower, rows);
+    await restartAndReread();
+});
+
+test('a sync of the database that fails is told; what it was to hold is written again', async () => {
+    faults.arm({ kind: 'sync', errno: 'EIO', path: '/meta.sqlite' });
+    await db.sql("update items set v = 'changed' where id <= 20");
+    const [{ lsn }] = await db.sql('select pg_current_wal_lsn() as lsn');
+    await until('the fault', () => faults.hits(0) > 0, 10_000);
+    await until('the log to say why', () => /i\/o error/i.test(server.life), 10_000);
+    await until('the acknowledgement', async () => !(await isBehind(lsn)), 10_000);
+    expect(server.running).toBe(true);
     await untilRows(follower, rows);
     await restartAndReread();
 });

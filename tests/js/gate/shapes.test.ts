@@ -346,7 +346,7 @@ describe('a policy file', () => {
         for (const table of ['secrets', 'secured', 'org']) {
             expect([table, (await get('amira', { table })).status]).toEqual([table, 403]);
         }
-        expect(server.log).toMatch(/event=gate\.policy_refused table=secured/);
+        expect(server.log).toMatch(/event=gate\.table_refused table=secured/);
         await server.close();
     });
 });

@@ -34,10 +34,15 @@ export class AppPage {
     private server: Server | undefined;
     private readonly dir = tempDir('page');
 
-    /** Installs the locked packages of the app's folder, and builds its page. */
+    /** The locked packages of the app's folder. */
+    static async install(app: string): Promise<void> {
+        await run(join(ROOT, 'scripts/npm-ci.sh'), [join('examples', app)], { cwd: ROOT });
+    }
+
+    /** Installs them, and builds the page. */
     static async build(app: string): Promise<AppPage> {
         const page = new AppPage();
-        await run(join(ROOT, 'scripts/npm-ci.sh'), [join('examples', app)], { cwd: ROOT });
+        await AppPage.install(app);
         await run(join(ROOT, 'examples', app, 'build.sh'), [page.dir]);
         page.server = createServer((request, response) => {
             const name = new URL(request.url!, 'http://page').pathname.slice(1) || 'index.html';

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { authToken, bearer, GATE_ENV, nowS } from '../support/tokens.js';
 import type { Reply } from '../support/http.js';
-import { removeDir, tempDir } from '../support/process.js';
+import { IoFaults } from '../support/iofaults.js';
+import { removeDir, sleep, tempDir, until } from '../support/process.js';
 import { useSuite } from '../support/suite.js';
 import { WRITE_ENV, WRITE_WORLD } from './world.js';
 
@@ -14,9 +15,13 @@ afterAll(() => removeDir(dir));
 const file = join(dir, 'routes.json');
 const columns = ['id', 'owner', 'title', 'done', 'write_id'];
 writeFileSync(file, JSON.stringify({ routes: [
-    { method: 'GET', path: '/todos', shape: { table: 'todos', where: 'owner = $1', params: ['claims.sub'], columns } },
+    { method: 'GET', path: '/todos', shape: {
+        table: 'todos', where: 'owner = $1', params: ['claims.sub'], columns, row_security: 'ignore' } },
     { method: 'GET', path: '/public/:list', auth: 'none',
-        shape: { table: 'todos', where: 'list = $1', params: ['path.list'], columns } },
+        shape: { table: 'todos', where: 'list = $1', params: ['path.list'], columns, row_security: 'ignore' } },
+    { method: 'GET', path: '/secured', shape: { table: 'todos', where: 'owner = $1', params: ['claims.sub'] } },
+    { method: 'GET', path: '/open', shape: { table: 'counters' } },
+    { method: 'GET', path: '/quoted', auth: 'none', shape: { table: 'app."Se.cured"' } },
     { method: 'POST', path: '/todos', required: ['id', 'title'], id: 'body.write_id', insert: { table: 'todos', values: {
         id: 'body.id', title: 'body.title', done: { value: false }, owner: 'claims.sub', write_id: 'body.write_id' } } },
     { method: 'PUT', path: '/todos/:id', update: { table: 'todos', key: { id: 'path.id' },
@@ -37,6 +42,8 @@ const suite = useSuite('routes', {
             insert into todos(id, title) values (question, conversation || ' by ' || me);
             return jsonb_build_object('questionId', question, 'txid', 'not this', 'nested', '{"a": [1]}'::jsonb);
         end $$;
+        create table app."Se.cured"(id int primary key);
+        alter table app."Se.cured" enable row level security;
         create function app.anyone() returns jsonb language sql as $$ select jsonb_build_object('as', current_user) $$;
         create function app.needs(org text, tenant text) returns text language sql as $$ select org || tenant $$;`,
     env: { ...GATE_ENV, ...WRITE_ENV, COULOMB_ROUTES_FILE: file },
@@ -156,6 +163,47 @@ describe('shapes', () => {
     });
 });
 
+describe('a shape of a table with row-level security', () => {
+    const status = async (path: string, sub: string | null = 'amira'): Promise<number> =>
+        (await send('GET', path, undefined, sub)).status;
+
+    test('is refused, unless the file says that it may be passed by', async () => {
+        const before = suite.server.log.length;
+        const reply = await send('GET', '/secured?offset=-1');
+        expect([reply.status, reply.json()]).toEqual([403, {
+            success: false, code: 'forbidden', message: 'access to this shape is not allowed' }]);
+        expect(await status('/quoted?offset=-1', null)).toBe(403);
+        expect(await status('/secured?offset=-1')).toBe(403);
+        expect(suite.server.log.slice(before)).toMatch(/gate\.table_refused table=todos .*row_security/);
+        expect(await status('/secured?offset=-1', null)).toBe(401);
+        expect(await status('/todos?offset=-1')).toBe(200);
+    });
+
+    test('counts from when it is secured; what is known stands while Postgres is away', async () => {
+        const faults = new IoFaults();
+        await suite.server.stop();
+        Object.assign(suite.server.env, faults.env(suite.server.storageDir, suite.db.cluster.port));
+        await suite.server.launch();
+        await suite.server.active();
+        const first = await send('GET', '/open?offset=-1');
+        expect(first.status).toBe(200);
+        const next = `/open?offset=${first.headers['electric-offset']}&handle=${first.headers['electric-handle']}`;
+        faults.arm({ kind: 'connect', errno: 'ECONNREFUSED', sticky: true });
+        await suite.db.sql(`select pg_terminate_backend(pid) from pg_stat_activity
+            where pid <> pg_backend_pid() and datname = current_database()`);
+        await sleep(1_200);
+        expect(await status(next)).toBe(200);
+        expect(await status('/secured?offset=-1')).toBe(503);
+        faults.disarm();
+        await suite.server.active();
+        await suite.db.sql('alter table counters enable row level security');
+        await until('the refusal', async () => (await status(next)) === 403);
+        await suite.db.sql('alter table counters disable row level security');
+        await until('the shape', async () => (await status('/open?offset=-1')) === 200);
+        faults.close();
+    });
+});
+
 test('a routes file that makes no sense stops the server', async () => {
     const server = await suite.another({ COULOMB_ROUTES_FILE: '' });
     await server.stop();
@@ -166,6 +214,12 @@ test('a routes file that makes no sense stops the server', async () => {
         [{ routes: [{ ...route, path: '/a//b' }] }, /segment/], [{ routes: [{ ...route, shape: {} }] }, /one of/],
         [{ routes: [{ ...route, function: { name: 'app.add', args: { a: 'env.HOME' } } }] }, /source/],
         [{ routes: [{ ...route, auth: 'maybe' }] }, /auth/],
+        [{ routes: [{ method: 'GET', path: '/x', shape: { table: 't', wher: 'a = 1' } }] }, /"wher" means nothing/],
+        [{ routes: [{ method: 'GET', path: '/x', shape: { table: 't', row_security: 'off' } }] }, /"ignore"/],
+        [{ routes: [{ ...route, requires: ['a'] }] }, /"requires" means nothing/],
+        [{ routes: [{ method: 'PUT', path: '/x', update: { table: 't', key: { id: 'body.id' }, value: {} } }] }, /"value"/],
+        [{ routes: [{ method: 'POST', path: '/x', insert: { table: 't', values: { a: 'body.a' }, if_missing: 'ignore' } }] },
+            /"if_missing"/],
     ];
     for (const [text, sentence] of wrong) {
         writeFileSync(join(dir, 'wrong.json'), typeof text === 'string' ? text : JSON.stringify(text));

@@ -9,14 +9,7 @@ export function getApiBaseUrl(): string {
     return window.API_URL
 }
 
-export interface SendQuestionParams {
-    conversationId: string
-    questionId: string
-    answerId: string
-    content: string
-}
-
-export async function sendQuestionApi(params: SendQuestionParams): Promise<{ txid: number }> {
+export async function sendQuestionApi(params: any): Promise<{ txid: number }> {
     const response = await fetch(`${getApiBaseUrl()}/questions/send`, {
         method: 'POST',
         headers: {

@@ -35,8 +35,8 @@ export async function signIn(name: string, password: string): Promise<void> {
         headers: { 'Content-Type': 'application/json' },
         body: JSON.stringify({ name, password }),
     })
-    const answer = await response.json()
-    if (!response.ok) throw new Error(answer.message)
+    const answer = await response.json().catch(() => ({}))
+    if (!response.ok) throw new Error(answer.message ?? `The server answered ${response.status}`)
     setSession(answer)
 }
 

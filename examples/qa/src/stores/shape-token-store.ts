@@ -15,8 +15,8 @@ export const useShapeTokenStore = create<ShapeTokenState>((set, get) => ({
         tokenCache: new Map(state.tokenCache).set(key, token),
     })),
     removeToken: (key) => set((state) => {
-        const tokenCache = new Map(state.tokenCache)
-        tokenCache.delete(key)
-        return { tokenCache }
+        const newCache = new Map(state.tokenCache)
+        newCache.delete(key)
+        return { tokenCache: newCache }
     }),
 }))

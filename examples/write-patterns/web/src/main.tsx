@@ -8,12 +8,13 @@ import { SharedPersistent } from './patterns/3-shared-persistent'
 import { ThroughTheDb } from './patterns/4-through-the-db'
 
 function Network() {
-    const { online, latencyMs } = useSnapshot(network)
+    const { online, latencyMs, reachable } = useSnapshot(network)
+    const state = !online ? 'Offline' : reachable ? 'Online' : 'No answer'
     return <div className="network">
-        <label className="switch">
-            <input type="checkbox" role="switch" data-testid="online" checked={online}
+        <label className="switch" title={state === 'No answer' ? 'The server is away; trying again' : undefined}>
+            <input type="checkbox" role="switch" data-testid="online" checked={online} aria-label="Network"
                 onChange={(event) => { network.online = event.target.checked }} />
-            <span>{online ? 'Online' : 'Offline'}</span>
+            <span role="status" data-testid="network" data-reachable={reachable}>{state}</span>
         </label>
         <label className="latency">
             <span>Round trip</span>

@@ -1,9 +1,15 @@
 // The page's network, with a switch and a delay. Everything that the four patterns ask of the
-// server goes through networkFetch; the other user has a connection of his own.
+// server goes through networkFetch; the other user has a connection of their own.
 import { proxy } from 'valtio'
 import { subscribeKey } from 'valtio/utils'
 
-export const network = proxy({ online: true, latencyMs: 0 })
+export const network = proxy({
+    /** The switch. */
+    online: true,
+    latencyMs: 0,
+    /** False while the server gives no answers. */
+    reachable: true,
+})
 
 export const sleep = (ms: number) => new Promise<void>((done) => setTimeout(done, ms))
 
@@ -32,8 +38,11 @@ export const networkFetch: typeof fetch = async (input, init) => {
         return response
     }
     try {
-        return await orOffline(travel())
+        const response = await orOffline(travel())
+        network.reachable = response.status < 500
+        return response
     } catch (error) {
+        if (network.online && !cut.signal.aborted) network.reachable = false
         cut.abort()
         throw error
     }

@@ -27,7 +27,7 @@ export function OtherUser() {
         title: `${todo.title.replace(/ \(Noor, .*\)$/, '')} (Noor, ${new Date().toLocaleTimeString()})`,
     })
 
-    return <div className="other" data-testid="other-user">
+    return <div className="other" data-testid="other-user" role="group" aria-label="Another user">
         <span className="who" aria-hidden>N</span>
         <span>Noor, somewhere else:</span>
         <button onClick={() => run(insertOf(THINGS[Math.floor(Math.random() * THINGS.length)]), 'added a todo')}>
@@ -37,6 +37,6 @@ export function OtherUser() {
             'ticked the first')}>tick first</button>
         <button onClick={() => run(oldest.at(-1) && deleteOf(oldest.at(-1)!), 'deleted the last')}>
             delete last</button>
-        <span className="said">{said}</span>
+        <span className="said" role="status">{said}</span>
     </div>
 }

@@ -1,8 +1,9 @@
 // The todos as patterns 1 to 3 read them, and how a write is known to have come back.
 import type { Message, ShapeStreamInterface } from '@electric-sql/client'
 import { getShape, getShapeStream, useShape } from '@electric-sql/react'
+import { useSnapshot } from 'valtio'
 import { apiUrl } from './api'
-import { networkFetch } from './network'
+import { network, networkFetch } from './network'
 import type { Accepted, Todo, Write } from './types'
 
 export type TodoRow = {
@@ -15,6 +16,9 @@ const options = {
     fetchClient: networkFetch,
     backoffOptions: { initialDelay: 100, maxDelay: 1000, multiplier: 1.5 },
 }
+
+/** So many are remembered; of those before, `lsn` tells. */
+const TXIDS_MAX = 10_000
 
 /** Remembers which transactions the stream has delivered, as of its last commit point. */
 export class Observer {
@@ -30,6 +34,10 @@ export class Observer {
                 if (!('control' in headers) || headers.control !== 'up-to-date') continue
                 for (const txid of arrived) this.txids.add(txid)
                 arrived = []
+                for (const txid of this.txids) {
+                    if (this.txids.size <= TXIDS_MAX) break
+                    this.txids.delete(txid)
+                }
                 const seen = BigInt((headers as any).global_last_seen_lsn ?? 0)
                 if (seen > this.lsn) this.lsn = seen
                 for (const look of [...this.changed]) look()
@@ -60,9 +68,18 @@ const stream = getShapeStream<TodoRow>(options as any)
 getShape<TodoRow>(stream)
 export const observer = new Observer(stream)
 
-export function useTodos(): { todos: Todo[]; isLoading: boolean } {
-    const { data, isLoading } = useShape<TodoRow>(options as any)
-    return { todos: data as unknown as Todo[], isLoading }
+/** What the server said of a shape that it will not give. */
+export const refusalOf = (error: Error): string =>
+    `The server refused the todos: ${(error as any).json?.message ?? error.message}`
+
+/** `loading`: why there are no todos yet. */
+export function useTodos(): { todos: Todo[]; loading?: string } {
+    const { data, isLoading, error } = useShape<TodoRow>(options as any)
+    const { online, reachable } = useSnapshot(network)
+    const loading = error ? refusalOf(error)
+        : !isLoading ? undefined
+            : online && reachable ? 'Loading …' : 'Waiting for the server …'
+    return { todos: data as unknown as Todo[], loading }
 }
 
 /** The rows as they will be when all of these writes have been applied. */

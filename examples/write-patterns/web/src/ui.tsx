@@ -1,5 +1,5 @@
 // How a pattern looks: the same card for all four.
-import { useState } from 'react'
+import { useEffect, useRef, useState, type MouseEvent } from 'react'
 import type { Actions, Operation, Todo } from './types'
 
 export interface Rejected {
@@ -19,7 +19,8 @@ interface CardProps {
     name: string
     about: string
     todos: Todo[]
-    loading: boolean
+    /** Why there are no todos yet. */
+    loading?: string
     actions: Actions
     busy?: boolean
     queued?: number
@@ -33,24 +34,46 @@ const byAge = (a: Todo, b: Todo) =>
 
 function Item({ todo, actions, busy }: { todo: Todo; actions: Actions; busy?: boolean }) {
     const [draft, setDraft] = useState<string>()
-    const rename = () => {
-        if (draft?.trim() && draft.trim() !== todo.title) actions.rename(todo, draft.trim())
+    const title = useRef<HTMLButtonElement>(null)
+    const byKey = useRef(false)
+    const finish = (rename: boolean, key: boolean) => {
+        if (draft === undefined) return
+        if (rename && draft.trim() && draft.trim() !== todo.title) actions.rename(todo, draft.trim())
+        byKey.current = key
         setDraft(undefined)
+    }
+    // Whoever uses the keyboard goes on where they were.
+    useEffect(() => {
+        if (draft !== undefined || !byKey.current) return
+        byKey.current = false
+        title.current?.focus()
+    }, [draft])
+    const remove = (event: MouseEvent<HTMLElement>) => {
+        const item = event.currentTarget.closest('li')!
+        if (event.detail === 0) {
+            const near = item.nextElementSibling ?? item.previousElementSibling
+            near?.querySelector<HTMLElement>('.remove')?.focus()
+        }
+        actions.remove(todo)
     }
     return <li data-testid="todo" data-id={todo.id} data-pending={Boolean(todo.pending)}
         className={todo.completed ? 'done' : ''}>
-        <input type="checkbox" checked={todo.completed} disabled={busy}
-            aria-label={`${todo.title}: done`} onChange={() => actions.toggle(todo)} />
+        <input type="checkbox" checked={todo.completed} aria-disabled={busy}
+            aria-label={`${todo.title}: done`} onChange={() => busy || actions.toggle(todo)} />
         {draft === undefined
-            ? <button className="title" data-testid="title" disabled={busy} title="Rename"
-                onClick={() => setDraft(todo.title)}>{todo.title}</button>
-            : <form onSubmit={(event) => { event.preventDefault(); rename() }}>
-                <input autoFocus data-testid="rename" value={draft} maxLength={200} onBlur={rename}
-                    onChange={(event) => setDraft(event.target.value)} />
+            ? <button className="title" data-testid="title" aria-disabled={busy} title="Rename"
+                ref={title} onClick={() => busy || setDraft(todo.title)}>{todo.title}</button>
+            : <form onSubmit={(event) => { event.preventDefault(); finish(true, true) }}>
+                <input autoFocus data-testid="rename" value={draft} maxLength={200}
+                    aria-label={`New title of ${todo.title}`}
+                    onChange={(event) => setDraft(event.target.value)}
+                    onBlur={() => finish(true, false)}
+                    onKeyDown={(event) => { if (event.key === 'Escape') finish(false, true) }} />
             </form>}
-        <span className="pending" title="Not back from the server yet" />
-        <button className="remove" data-testid="remove" disabled={busy}
-            aria-label={`Delete ${todo.title}`} onClick={() => actions.remove(todo)}>×</button>
+        <span className="pending" role="img" aria-hidden={!todo.pending} title="Not back from the server yet"
+            aria-label="Not back from the server yet" />
+        <button className="remove" data-testid="remove" aria-disabled={busy}
+            aria-label={`Delete ${todo.title}`} onClick={(event) => { if (!busy) remove(event) }}>×</button>
     </li>
 }
 
@@ -59,7 +82,7 @@ const VERBS = { insert: 'Adding', update: 'Changing', delete: 'Deleting' }
 function RejectedWrite({ write }: { write: Rejected }) {
     const [title, setTitle] = useState(write.title)
     return <li data-testid="rejected">
-        <p><b>{VERBS[write.operation]} {write.was ? `“${write.was}”` : 'a todo'} was refused.</b>{' '}
+        <p role="alert"><b>{VERBS[write.operation]} {write.was ? `“${write.was}”` : 'a todo'} was refused.</b>{' '}
             <span data-testid="reason">{write.reason}</span></p>
         <div className="decide">
             {title !== undefined && <input data-testid="mend" value={title} aria-label="Title"
@@ -74,37 +97,38 @@ export function Card(props: CardProps) {
     const { number, name, about, todos, loading, actions, busy, queued, notice, rejected } = props
     const [title, setTitle] = useState('')
     const add = () => {
-        if (!title.trim()) return
+        if (busy || !title.trim()) return
         actions.add(title.trim())
         setTitle('')
     }
     return <section className={`card card-${number}`} data-testid={`pattern-${number}`}
-        data-ready={!loading} aria-busy={busy}>
+        data-ready={loading === undefined} aria-busy={busy} aria-labelledby={`name-${number}`}>
         <header>
-            <span className="number">{number}</span>
-            <h2>{name}</h2>
-            {queued ? <span className="queued" data-testid="queued" title={`${queued} to send`}>
-                ↑ {queued}</span> : null}
+            <span className="number" aria-hidden>{number}</span>
+            <h2 id={`name-${number}`}>{name}</h2>
+            {queued ? <span className="queued" data-testid="queued" role="img" title={`${queued} to send`}
+                aria-label={`${queued} to send`}>↑ {queued}</span> : null}
         </header>
         <p className="about">{about}</p>
-        {loading
-            ? <p className="loading">Loading …</p>
+        {loading !== undefined
+            ? <p className="loading" role="status" data-testid="loading">{loading}</p>
             : <ul className="todos">
                 {[...todos].sort(byAge).map((todo) =>
                     <Item key={todo.id} todo={todo} actions={actions} busy={busy} />)}
                 {todos.length === 0 && <li className="empty">Nothing to do.</li>}
             </ul>}
         <form className="new" onSubmit={(event) => { event.preventDefault(); add() }}>
-            <input data-testid="new-todo" value={title} placeholder="What needs to be done?"
-                aria-label={`New todo, ${name}`} maxLength={200} disabled={busy || loading}
+            <input data-testid="new-todo" value={title} placeholder="Add a todo"
+                aria-label={`New todo, ${name}`} maxLength={200} disabled={loading !== undefined}
                 onChange={(event) => setTitle(event.target.value)} />
-            <button disabled={busy || loading}>{busy ? <span className="spinner" /> : 'Add'}</button>
+            <button aria-disabled={busy} disabled={loading !== undefined}>
+                {busy ? <span className="spinner" role="img" aria-label="Saving" /> : 'Add'}</button>
         </form>
         {notice && <div className="notice" role="alert" data-testid="notice">
             <p>{notice}</p>
             <button className="quiet" onClick={props.onNoticeRead}>OK</button>
         </div>}
-        {rejected && rejected.length > 0 && <ul className="rejections" role="alert">
+        {rejected && rejected.length > 0 && <ul className="rejections" aria-label="Refused">
             {rejected.map((write) => <RejectedWrite key={write.id} write={write} />)}
         </ul>}
     </section>

@@ -25,12 +25,16 @@ export async function sendQuestionAction(params: {
     })
 
     transaction.mutate(() => {
-        messagesCollection.insert([
-            createQuestionPlaceholder({
-                id: questionId, conversation_id: conversationId, content: questionContent,
-            }),
-            createAnswerPlaceholder({ id: answerId, conversation_id: conversationId }),
-        ])
+        const questionMessage = createQuestionPlaceholder({
+            id: questionId,
+            conversation_id: conversationId,
+            content: questionContent,
+        })
+        const answerMessage = createAnswerPlaceholder({
+            id: answerId,
+            conversation_id: conversationId,
+        })
+        messagesCollection.insert([questionMessage, answerMessage])
     })
 
     await transaction.commit()

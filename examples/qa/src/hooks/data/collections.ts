@@ -2,6 +2,7 @@ import { electricCollectionOptions } from '@tanstack/electric-db-collection'
 import { createCollection } from '@tanstack/react-db'
 import { selectMessageSchema } from '../../db/schema'
 import { getApiBaseUrl } from '../../lib/api'
+import { watchedFetch } from '../../stores/connection-store'
 import { createShapeConfig } from './shape-config'
 
 const newMessagesCollection = (conversationId: string) => {
@@ -14,6 +15,7 @@ const newMessagesCollection = (conversationId: string) => {
             params: shapeConfig.params,
             headers: shapeConfig.headers,
             onError: shapeConfig.onError,
+            fetchClient: watchedFetch,
             backoffOptions: { initialDelay: 200, maxDelay: 3000, multiplier: 1.5 },
             parser: { timestamptz: (text: string) => new Date(text) as any },
         },

@@ -1,11 +1,12 @@
 import { FetchError, type Row, type ShapeStreamOptions } from '@electric-sql/client'
 import { getApiBaseUrl } from '../../lib/api'
 import { getAuthToken } from '../../stores/auth-store'
+import { watchedFetch } from '../../stores/connection-store'
 import { useShapeTokenStore } from '../../stores/shape-token-store'
 
 async function fetchShapeToken(table: string, params: Record<string, any>): Promise<string> {
     for (;;) {
-        const response = await fetch(`${getApiBaseUrl()}/shapes/auth-token`, {
+        const response = await watchedFetch(`${getApiBaseUrl()}/shapes/auth-token`, {
             method: 'POST',
             headers: {
                 'Content-Type': 'application/json',
@@ -38,6 +39,7 @@ export function createShapeConfig<T extends Row<unknown>>(
     const onErrorFunc = async (error: Error) => {
         // The token has come to its end: without it, the next request fetches another.
         if (error instanceof FetchError && error.status === 401) {
+            console.warn('[Shape Auth] 401 Unauthorized. Invalidating token and retrying...')
             useShapeTokenStore.getState().removeToken(cacheKey)
             return {}
         }

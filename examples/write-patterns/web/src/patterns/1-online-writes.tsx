@@ -8,7 +8,7 @@ import { Card } from '../ui'
 import { deleteOf, insertOf, updateOf } from '../writes'
 
 export function OnlineWrites() {
-    const { todos, isLoading } = useTodos()
+    const { todos, loading } = useTodos()
     const [busy, setBusy] = useState(false)
     const [notice, setNotice] = useState('')
 
@@ -26,7 +26,7 @@ export function OnlineWrites() {
     }
 
     return <Card
-        number={1} name="Online writes" todos={todos} loading={isLoading} busy={busy}
+        number={1} name="Online writes" todos={todos} loading={loading} busy={busy}
         notice={notice} onNoticeRead={() => setNotice('')}
         about="Asks the server, then shows what comes back. Simple, and only as quick as the network."
         actions={{

@@ -10,7 +10,7 @@ import { deleteOf, insertOf, updateOf } from '../writes'
 const NONE: Write[] = []
 
 export function OptimisticState() {
-    const { todos, isLoading } = useTodos()
+    const { todos, loading } = useTodos()
     // Writes, not rows: they are folded over whatever the stream brings meanwhile.
     const [writes, addWrite] = useOptimistic<Write[], Write>(NONE, (all, one) => [...all, one])
     // React ends all async transitions together. What is settled before that must not wait for
@@ -27,13 +27,13 @@ export function OptimisticState() {
         try {
             await observer.observed(await sent)
         } catch (error) {
-            setNotice((error as Error).message)
+            setNotice((before) => [before, (error as Error).message].filter(Boolean).join('\n'))
         }
         setSettled((before) => new Set(before).add(write.id))
     })
 
     return <Card
-        number={2} name="Optimistic state" loading={isLoading} notice={notice}
+        number={2} name="Optimistic state" loading={loading} notice={notice}
         todos={fold(todos, writes.filter((write) => !settled.has(write.id)))}
         onNoticeRead={() => setNotice('')}
         about="Shows a write at once and lets go when the stream has it. Lost on a reload."

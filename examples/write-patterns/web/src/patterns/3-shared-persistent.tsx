@@ -7,12 +7,14 @@ import { deleteOf, insertOf, updateOf } from '../writes'
 import { addWrite, dropWrite, resendWrite, store } from './3-store'
 
 export function SharedPersistent() {
-    const { todos, isLoading } = useTodos()
-    const writes = Object.values(useSnapshot(store).writes).sort((a, b) => a.at - b.at)
+    const { todos, loading } = useTodos()
+    const { problem, writes: kept } = useSnapshot(store)
+    const writes = Object.values(kept).sort((a, b) => a.at - b.at)
     const open = writes.filter((write) => !write.rejected)
 
     return <Card
-        number={3} name="Shared persistent" loading={isLoading} todos={fold(todos, open as Write[])}
+        number={3} name="Shared persistent" loading={loading} todos={fold(todos, open as Write[])}
+        notice={problem} onNoticeRead={() => { store.problem = '' }}
         queued={open.filter((write) => !write.accepted).length}
         about="Keeps writes in a store in localStorage, and sends them again after a reload."
         rejected={writes.filter((write) => write.rejected).map((write) => ({

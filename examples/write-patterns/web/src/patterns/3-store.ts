@@ -15,13 +15,21 @@ export interface StoredWrite extends Write {
 
 const PREFIX = 'shared-persistent/'
 
-export const store = proxy({ writes: {} as Record<string, StoredWrite> })
+export const store = proxy({
+    writes: {} as Record<string, StoredWrite>,
+    /** Why writes will not outlive the page; empty when they will. */
+    problem: '',
+})
 
 const inOrder = (): StoredWrite[] => Object.values(store.writes).sort((a, b) => a.at - b.at)
 
 function keep(write: StoredWrite): void {
     store.writes[write.id] = write
-    localStorage.setItem(PREFIX + write.id, JSON.stringify(write))
+    try {
+        localStorage.setItem(PREFIX + write.id, JSON.stringify(write))
+    } catch (error) {
+        store.problem = `This will not survive a reload: ${(error as Error).message}`
+    }
 }
 
 function forget(id: string): void {
@@ -31,8 +39,12 @@ function forget(id: string): void {
 
 function load(key: string, text: string | null): void {
     const id = key.slice(PREFIX.length)
-    if (text === null) delete store.writes[id]
-    else store.writes[id] = JSON.parse(text)
+    try {
+        if (text === null) delete store.writes[id]
+        else store.writes[id] = JSON.parse(text)
+    } catch {
+        localStorage.removeItem(key) // not of our making
+    }
 }
 
 export function addWrite(write: Write): void {

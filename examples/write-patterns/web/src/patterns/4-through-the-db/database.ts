@@ -36,7 +36,9 @@ async function apply(tx: Sql, { headers, value }: ChangeMessage<any>): Promise<v
 /** Keeps todos_synced like the server's table. Rows and the position in the stream change in one
  *  transaction, at the points where the stream is up to date: nobody sees half of anything, and
  *  after a reload it goes on where it was. */
-export async function syncTodos(db: LocalDatabase): Promise<void> {
+export async function syncTodos(
+    db: LocalDatabase, onRefused: (error: Error) => void,
+): Promise<void> {
     const { rows: [saved] } = await db.query<any>(
         'SELECT handle, "offset" FROM sync_state WHERE shape = $1', [SHAPE])
     const stream = new ShapeStream<any>({
@@ -51,22 +53,22 @@ export async function syncTodos(db: LocalDatabase): Promise<void> {
     let refill = false
 
     const commit = async (upToDate: Message<any>) => {
-        const [changes, whole] = [batch, refill]
-        ;[batch, refill] = [[], false]
-        const txids = [...new Set(changes.flatMap(({ headers }) => (headers.txids as any) ?? []))]
+        const txids = [...new Set(batch.flatMap(({ headers }) => (headers.txids as any) ?? []))]
         const lsn = (upToDate.headers as any).global_last_seen_lsn ?? '0'
         await db.transaction(async (tx) => {
-            if (whole) {
+            if (refill) {
                 await tx.query("SELECT set_config('local.refilling', 'on', true)")
                 await tx.query('DELETE FROM todos_synced')
             }
-            for (const change of changes) await apply(tx, change)
+            for (const change of batch) await apply(tx, change)
             await tx.query('SELECT settle_changes($1, $2)', [txids, lsn])
             await tx.query(
                 `INSERT INTO sync_state VALUES ($1, $2, $3) ON CONFLICT (shape)
                  DO UPDATE SET handle = EXCLUDED.handle, "offset" = EXCLUDED."offset"`,
                 [SHAPE, stream.shapeHandle, stream.lastOffset])
         })
+        // Not before: what could not be written now goes with the next.
+        ;[batch, refill] = [[], false]
     }
 
     stream.subscribe(async (messages) => {
@@ -75,5 +77,5 @@ export async function syncTodos(db: LocalDatabase): Promise<void> {
             else if (message.headers.control === 'must-refetch') [batch, refill] = [[], true]
             else if (message.headers.control === 'up-to-date') await commit(message)
         }
-    }, (error) => console.error(error))
+    }, onRefused)
 }

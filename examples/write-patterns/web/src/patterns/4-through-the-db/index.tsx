@@ -1,5 +1,6 @@
 // Pattern 4: the app reads and writes a local database; everything else happens behind it.
 import { useEffect, useState } from 'react'
+import { refusalOf } from '../../shape'
 import type { Operation, Todo } from '../../types'
 import { Card } from '../../ui'
 import { openDatabase, syncTodos, type LocalDatabase } from './database'
@@ -9,14 +10,26 @@ interface RejectedChange {
     id: number; operation: Operation; value: { title?: string }; reason: string; was: string | null
 }
 
+const OPENING = 'Opening the local database …'
+const LOCK = 'through-the-db'
+
 // One tab has the database; it is a file of the browser's that can't be shared.
 let opening: Promise<LocalDatabase> | undefined
-const open = () => opening ??= new Promise<LocalDatabase>((opened, failed) => {
-    void navigator.locks.request('through-the-db', async () => {
+const open = (
+    say: (what: string) => void, complain: (what: string) => void,
+) => opening ??= new Promise<LocalDatabase>((opened, failed) => {
+    void navigator.locks.query().then(({ held }) => {
+        if (held?.some(({ name }) => name === LOCK)) {
+            say('Another tab has the local database. It opens here when that one is closed.')
+        }
+    })
+    void navigator.locks.request(LOCK, async () => {
         try {
+            say(OPENING)
             const db = await openDatabase()
-            await syncTodos(db)
+            await syncTodos(db, (error) => complain(refusalOf(error)))
             await new ChangeLogSynchronizer(db).start()
+            say('Waiting for the server …')
             opened(db)
         } catch (error) {
             failed(error)
@@ -38,10 +51,12 @@ function useLive<T>(db: LocalDatabase | undefined, sql: string): T[] | undefined
 export function ThroughTheDb() {
     const [db, setDb] = useState<LocalDatabase>()
     const [notice, setNotice] = useState('')
+    const [loading, setLoading] = useState(OPENING)
     useEffect(() => {
-        open().then(setDb, (error) => setNotice(`The local database: ${error.message}`))
+        open(setLoading, setNotice).then(setDb, (error) => setLoading(`The local database: ${error.message}`))
     }, [])
     const todos = useLive<Todo>(db, 'SELECT * FROM todos ORDER BY created_at, id')
+    const synced = useLive(db, 'SELECT FROM sync_state')
     const rejected = useLive<RejectedChange>(db,
         `SELECT c.id, c.operation, c.value, c.reason, s.title AS was
          FROM changes c LEFT JOIN todos_synced s ON s.id = c.todo_id
@@ -54,7 +69,7 @@ export function ThroughTheDb() {
     }
 
     return <Card
-        number={4} name="Through the DB" todos={todos ?? []} loading={!todos}
+        number={4} name="Through the DB" todos={todos ?? []} loading={todos?.length || synced?.length ? undefined : loading}
         notice={notice} onNoticeRead={() => setNotice('')} queued={queued?.[0]?.n ?? 0}
         about="Reads and writes a Postgres in the browser. Triggers log changes, a synchroniser sends them."
         rejected={(rejected ?? []).map((change) => ({

@@ -116,18 +116,29 @@ CREATE OR REPLACE TRIGGER todo_insert INSTEAD OF INSERT ON todos
 CREATE OR REPLACE FUNCTION on_todo_update() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     changed jsonb;
+    back text[];
 BEGIN
     -- IS DISTINCT FROM, not COALESCE: setting a column to null is a change like any other.
     SELECT COALESCE(jsonb_object_agg(n.key, n.value), '{}') INTO changed
     FROM jsonb_each(to_jsonb(NEW)) n JOIN jsonb_each(to_jsonb(OLD)) o USING (key)
     WHERE n.key IN ('title', 'completed', 'created_at') AND n.value IS DISTINCT FROM o.value;
+    -- A column that goes back to the server's value takes along the writes of it that have not
+    -- been tried: nobody need hear of them, and somebody else's change of it shows again.
+    back := ARRAY(SELECT n.key FROM jsonb_each(changed) n, todos_synced s
+                  WHERE s.id = OLD.id AND n.value = to_jsonb(s) -> n.key);
+    IF back <> '{}' THEN
+        UPDATE changes SET value = value - back
+        WHERE todo_id = OLD.id AND state = 'pending' AND operation = 'update';
+        DELETE FROM changes WHERE todo_id = OLD.id AND state = 'pending'
+            AND operation = 'update' AND value = '{}';
+        PERFORM rebuild_local(OLD.id);
+        -- One that has been tried may be on the server by now: it takes another write to undo it,
+        -- and the column stays as the user left it until that one is back.
+        changed := changed - ARRAY(SELECT name FROM unnest(back) name WHERE NOT EXISTS (
+            SELECT FROM changes WHERE todo_id = OLD.id AND state <> 'rejected' AND value ? name));
+    END IF;
     IF changed <> '{}' THEN
         PERFORM log_change(OLD.id, 'update', changed);
-        -- A column that is back at the server's value is no longer one that differs.
-        UPDATE todos_local l SET changed_columns = ARRAY(
-            SELECT name FROM unnest(l.changed_columns) name
-            WHERE to_jsonb(NEW) -> name IS DISTINCT FROM to_jsonb(s) -> name)
-        FROM todos_synced s WHERE l.id = OLD.id AND s.id = OLD.id;
     END IF;
     RETURN NEW;
 END $$;

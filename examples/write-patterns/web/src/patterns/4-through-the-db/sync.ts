@@ -7,15 +7,18 @@ interface Change {
     id: number; todo_id: string; operation: string; value: Record<string, unknown>; write_id: string
 }
 
-const NEXT_GROUP = `
-    SELECT id, todo_id, operation, value, write_id FROM changes
-    WHERE state IN ('pending', 'sending') AND transaction_id =
-        (SELECT transaction_id FROM changes WHERE state IN ('pending', 'sending') ORDER BY id LIMIT 1)
-    ORDER BY id`
+// Taken and marked at once: what is only pending may be gone the next moment (local-schema.sql).
+const TAKE_GROUP = `
+    WITH taken AS (
+        UPDATE changes SET state = 'sending'
+        WHERE state IN ('pending', 'sending') AND transaction_id =
+            (SELECT transaction_id FROM changes WHERE state IN ('pending', 'sending')
+             ORDER BY id LIMIT 1)
+        RETURNING id, todo_id, operation, value, write_id)
+    SELECT * FROM taken ORDER BY id`
 
 export class ChangeLogSynchronizer {
     private wake = () => {}
-    private stopped = false
 
     constructor(private readonly db: LocalDatabase) {}
 
@@ -24,20 +27,15 @@ export class ChangeLogSynchronizer {
         void this.run()
     }
 
-    stop(): void {
-        this.stopped = true
-        this.wake()
-    }
-
-    private async run(): Promise<void> {
-        for (let failures = 0; !this.stopped;) {
-            // What has not been tried can still be undone without the server (on_todo_delete).
+    private async run(): Promise<never> {
+        for (let failures = 0; ;) {
+            // What has not been tried can still be undone without the server.
             if (!network.online) {
                 await sleepOrOnline(60_000)
                 continue
             }
             const more = new Promise<void>((done) => (this.wake = done))
-            const { rows } = await this.db.query<Change>(NEXT_GROUP)
+            const { rows } = await this.db.query<Change>(TAKE_GROUP)
             if (rows.length === 0) {
                 await more
                 continue
@@ -52,7 +50,6 @@ export class ChangeLogSynchronizer {
      *  is applied once. */
     private async send(group: Change[]): Promise<boolean> {
         const ids = group.map((change) => change.id)
-        await this.db.query("UPDATE changes SET state = 'sending' WHERE id = ANY ($1)", [ids])
         const changes = group.map(({ todo_id, operation, value, write_id }) =>
             ({ operation, value: { id: todo_id, ...value }, write_id }))
         const key = group[0].write_id
