@@ -70,6 +70,8 @@ struct shape_stream {
 static struct shape_stream *fake;
 static size_t fakes_made;
 static size_t fakes_live;
+/* Of the clients that are opened; 0: the default. */
+static size_t fake_queue_max;
 
 static inline void fake_copy(char *to, size_t cap, const char *from)
 {
@@ -549,6 +551,7 @@ static inline int electric_try(struct world *w, const coulomb_electric_options *
     o.allocator = (coulomb_allocator){world_realloc, world_free, &w->heap};
     o.clock = test_clock;
     o.clock_arg = &w->now_ms;
+    o.queued_changes_max = fake_queue_max;
     code = coulomb_client_open(&o, &w->c);
     if (code == COULOMB_OK)
         code = coulomb_electric_collection_open(w->c, eo, &w->coll);

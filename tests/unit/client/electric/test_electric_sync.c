@@ -755,6 +755,43 @@ static void other_collections_are_refused(void **state)
     world_close(w);
 }
 
+static int give(struct feed *feed)
+{
+    struct stream_batch b = {.messages = feed->m, .count = feed->count};
+
+    return fake->callbacks.messages(fake, &b, fake->arg);
+}
+
+static void a_full_queue_is_waited_for(void **state)
+{
+    struct world *w;
+
+    (void)state;
+    fake_queue_max = 4;
+    w = electric_open(COULOMB_EAGER);
+    fake_queue_max = 0;
+    watch(w, COULOMB_INITIAL_UNFILTERED);
+    load_three();
+    feed_update(&f, 7, 1, 11);
+    feed_update(&f, 7, 2, 21);
+    feed_up_to_date(&f, 700);
+    assert_int_equal(give(&f), COULOMB_E_MEMORY); /* later */
+    assert_int_equal(qty(w, 1), 10);
+    poll_all(w);
+    OK(give(&f));
+    assert_int_equal(qty(w, 1), 11);
+    poll_all(w);
+    assert_int_equal(w->heard.count, 5);
+    memset(&f, 0, sizeof(f));
+    /* One that would never fit is an error. */
+    for (int64_t i = 10; i < 15; i++)
+        feed_insert(&f, 8, i, i);
+    feed_up_to_date(&f, 800);
+    assert_int_equal(give(&f), COULOMB_E_LIMIT);
+    memset(&f, 0, sizeof(f));
+    electric_close(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -786,6 +823,7 @@ int main(void)
         cmocka_unit_test(mutations_know_their_relation),
         cmocka_unit_test(pauses_reach_the_stream),
         cmocka_unit_test(other_collections_are_refused),
+        cmocka_unit_test(a_full_queue_is_waited_for),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
