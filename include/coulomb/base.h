@@ -226,8 +226,6 @@ COULOMB_API const char *coulomb_error_text(int code);
  * are called by whoever calls coulomb_post(), and by the client's I/O thread once something reads from
  * a server; so they have to be safe for threads. libcurl's memory comes from malloc. */
 typedef struct coulomb_allocator {
-    /* Both are called by whoever calls coulomb_post(), and by the client's I/O thread once something
-     * reads from a server; so they have to be safe for threads. libcurl takes its own memory. */
     void *(*realloc_fn)(void *ptr, size_t size, void *arg);
     void (*free_fn)(void *ptr, void *arg);
     void *arg;
