@@ -31,7 +31,8 @@ typedef struct coulomb_server_options {
     const char *secret; /* of a server whose /v1/shape needs it (ELECTRIC_SECRET); NULL */
     /* A write that the server could not take (unreachable, busy, restarting) is sent again, in its
      * order and under its id, so that it is applied once; for so long. 0: 60,000;
-     * COULOMB_NEVER: for ever. Then it fails with COULOMB_E_NETWORK. */
+     * COULOMB_NEVER: for ever. Then it fails with COULOMB_E_NETWORK. The server remembers ids for
+     * COULOMB_WRITE_KEEP_IDS (7 days): what is sent again later than that is applied again. */
     int64_t retry_ms;
     /* How long a write that was applied is waited for in its shapes; afterwards it is settled, as
      * it is applied. 0: 5,000. */
@@ -59,8 +60,8 @@ COULOMB_API COULOMB_MUST_CHECK int coulomb_server_set_token(coulomb_server *serv
 
 /* --- Collections ----------------------------------------------------------------------- */
 
-/* A shape of this server as a collection: coulomb_electric_collection_open() with the server's URL
- * and credentials in place of those of the options. With a gatekeeper, table and params (texts; may be
+/* A shape of this server as a collection: coulomb_electric_collection_open() with the server's URL in
+ * place of the options', and its credentials, where it has a gatekeeper or a secret. With a gatekeeper, table and params (texts; may be
  * none) are what the shape token is asked for with, and decide which rows there are; the options'
  * where and columns are not sent. Without handlers of its own, its mutations are written to the
  * table by coulomb_server_persist(). */

@@ -400,12 +400,27 @@ static struct post *take_posts(coulomb_client *c)
     return all;
 }
 
+/* The client closes: they are told once nothing that they belong to is used any more. */
+static void put_back(coulomb_client *c, struct post *all)
+{
+    struct post **end = &all;
+
+    while (*end)
+        end = &(*end)->next;
+    pthread_mutex_lock(&c->mutex);
+    *end = c->posts;
+    if (!c->posts)
+        c->posts_end = end;
+    c->posts = all;
+    pthread_mutex_unlock(&c->mutex);
+}
+
 static int run_posts(coulomb_client *c)
 {
     struct post *all = take_posts(c);
     int ran = 0;
 
-    while (all) {
+    while (all && !c->closing) {
         struct post *p = all;
 
         all = p->next;
@@ -414,16 +429,16 @@ static int run_posts(coulomb_client *c)
             pthread_mutex_lock(&c->mutex);
             p->queued = false;
             pthread_mutex_unlock(&c->mutex);
-            p->fn(c->closing ? NULL : c, p->arg);
+            p->fn(c, p->arg);
             ran++;
             continue;
         }
-        if (!c->closing) {
-            p->fn(c, p->arg);
-            ran++;
-        }
+        p->fn(c, p->arg);
+        ran++;
         heap_shared_free(c->heap, p);
     }
+    if (all)
+        put_back(c, all);
     return ran;
 }
 
@@ -447,9 +462,13 @@ static int run_tasks(coulomb_client *c)
         if (t->run(t) == COULOMB_E_MEMORY) {
             list_remove(&t->link); /* should it have queued itself */
             /* It goes on where it stopped, before what came later. */
-            list_push(&due, &t->link);
-            list_splice(&due, &c->tasks);
-            list_splice(&c->tasks, &due);
+            struct list first;
+
+            list_init(&first);
+            list_push(&first, &t->link);
+            list_splice(&first, &due);
+            list_splice(&first, &c->tasks);
+            list_splice(&c->tasks, &first);
             client_wake(c);
             return client_no_memory(c);
         }
@@ -489,10 +508,15 @@ int coulomb_poll(coulomb_client *c)
         return client_fail(c, COULOMB_E_REENTRY,
                            "coulomb_poll inside one of its callbacks");
     c->polling = true;
-    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && code >= 0; i++) {
-        code = c->closing || c->poisoned ? 0 : steps[i](c);
-        if (code > 0)
-            ran += code;
+    /* What waits to be told is told even when memory is out: a full queue would else stay full. */
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        int more = 0;
+
+        if (!c->closing && !c->poisoned && (code >= 0 || steps[i] == c->deliver))
+            more = steps[i](c);
+        ran += more > 0 ? more : 0;
+        if (code >= 0 && more < 0)
+            code = more;
     }
     c->polling = false;
     if (c->closing) {

@@ -43,6 +43,12 @@ void credentials_expire_at(struct credentials *cr, int64_t deadline_ms)
     cr->expires_ms = deadline_ms;
 }
 
+void credentials_invalidate(struct credentials *cr)
+{
+    if (cr->held == HELD)
+        cr->held = HELD_NONE;
+}
+
 /* Those who wait now; who waits again meanwhile waits for the next. */
 static void tell_waiters(struct credentials *cr, int code, const coulomb_error *e)
 {

@@ -12,6 +12,7 @@
 #include "client/net/net.h"
 
 struct credentials;
+struct coulomb_credentials;
 
 struct credentials_options {
     /* Makes new ones: calls credentials_add_header() and credentials_add_param() and returns 0, or
@@ -39,6 +40,14 @@ int credentials_add_param(struct credentials *cr, const char *name, const char *
 void credentials_expire_at(struct credentials *cr, int64_t deadline_ms);
 /* Answers a pending renew: 0, or a negative code with a sentence (may be NULL). Exactly once. */
 void credentials_answer(struct credentials *cr, int code, const char *message);
+
+/* Those that are held are not used any more; new ones that are being made are. */
+void credentials_invalidate(struct credentials *cr);
+/* The same thing under its public name (coulomb/credentials.h). */
+static inline struct credentials *credentials_inner(struct coulomb_credentials *cr)
+{
+    return (struct credentials *)(void *)cr;
+}
 
 /* What one request uses: borrowed until the next call into credentials. generation names them to
  * the functions below. */

@@ -12,11 +12,6 @@ struct supplier {
     coulomb_credentials_options options;
 };
 
-static struct credentials *inner(coulomb_credentials *cr)
-{
-    return (struct credentials *)cr;
-}
-
 static int renew(struct credentials *cr, bool refused, void *arg)
 {
     const struct supplier *s = arg;
@@ -70,34 +65,34 @@ int coulomb_credentials_new(coulomb_client *c, const coulomb_credentials_options
 
 coulomb_credentials *coulomb_credentials_retain(coulomb_credentials *credentials)
 {
-    credentials_retain(inner(credentials));
+    credentials_retain(credentials_inner(credentials));
     return credentials;
 }
 
 void coulomb_credentials_release(coulomb_credentials *credentials)
 {
-    credentials_release(inner(credentials));
+    credentials_release(credentials_inner(credentials));
 }
 
 int coulomb_credentials_header(coulomb_credentials *credentials, const char *name,
                                const char *value)
 {
-    return credentials_add_header(inner(credentials), name, value);
+    return credentials_add_header(credentials_inner(credentials), name, value);
 }
 
 int coulomb_credentials_param(coulomb_credentials *credentials, const char *name,
                               const char *value)
 {
-    return credentials_add_param(inner(credentials), name, value);
+    return credentials_add_param(credentials_inner(credentials), name, value);
 }
 
 void coulomb_credentials_expire_at(coulomb_credentials *credentials, int64_t deadline_ms)
 {
-    credentials_expire_at(inner(credentials), deadline_ms);
+    credentials_expire_at(credentials_inner(credentials), deadline_ms);
 }
 
 void coulomb_credentials_answer(coulomb_credentials *credentials, int code,
                                 const char *message)
 {
-    credentials_answer(inner(credentials), code, message);
+    credentials_answer(credentials_inner(credentials), code, message);
 }

@@ -100,6 +100,14 @@ int body_put(struct buf *out, const struct coulomb_server *server,
                      m->coll->id);
             return COULOMB_E_ARGUMENT;
         }
+        if (m->type != COULOMB_INSERT && t->key_count == 0) {
+            snprintf(
+                message, cap,
+                "%.100s: its key is made by a function; coulomb_server_bind() with the "
+                "primary key's columns lets its rows be named",
+                m->coll->id);
+            return COULOMB_E_ARGUMENT;
+        }
         if (i > 0)
             buf_putc(out, ',');
         put_mutation(out, t, m, arena);

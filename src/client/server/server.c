@@ -103,7 +103,7 @@ int coulomb_server_set_token(coulomb_server *server, const char *auth_token)
     }
     take_token(server, token);
     server->token_serial++;
-    credentials_expire_at(server->auth, INT64_MIN);
+    credentials_invalidate(server->auth);
     shapes_expire(server);
     task_queue(&server->pump);
     return COULOMB_OK;
@@ -366,18 +366,41 @@ static int open_shape(struct coulomb_server *server, coulomb_electric_options *o
     return code;
 }
 
-/* The options' own, and the secret. */
-static coulomb_pair *extras_of(const struct coulomb_server *server,
-                               const coulomb_electric_options *o)
+/* The secret goes as credentials do: it is no part of the shape, and of no key or export. */
+static int renew_secret(coulomb_credentials *credentials, int refused, void *arg)
 {
-    coulomb_pair *all = heap_alloc(server->heap, (o->extra_count + 1) * sizeof(*all));
+    const struct coulomb_server *server = arg;
 
-    if (!all)
-        return NULL;
-    if (o->extra_count > 0)
-        memcpy(all, o->extra, o->extra_count * sizeof(*all));
-    all[o->extra_count] = (coulomb_pair){"secret", server->secret};
-    return all;
+    (void)refused;
+    return coulomb_credentials_param(credentials, "secret", server->secret);
+}
+
+static void drop_secret(void *arg)
+{
+    coulomb_server_release(arg);
+}
+
+/* What a shape of it is read with; *out is NULL when nothing is needed. */
+static int credentials_for(struct coulomb_server *server, const char *table,
+                           const coulomb_pair *params, size_t param_count,
+                           coulomb_credentials **out)
+{
+    coulomb_credentials_options o;
+    int code;
+
+    *out = NULL;
+    if (server->options.gatekeeper)
+        return coulomb_server_shape_credentials(server, table, params, param_count, out);
+    if (!server->secret)
+        return COULOMB_OK;
+    coulomb_options_init(&o, sizeof(o));
+    o.renew = renew_secret;
+    o.drop = drop_secret;
+    o.arg = server;
+    code = coulomb_credentials_new(server->client, &o, out);
+    if (code == COULOMB_OK)
+        coulomb_server_retain(server);
+    return code;
 }
 
 int coulomb_server_collection_open(coulomb_server *server,
@@ -387,7 +410,6 @@ int coulomb_server_collection_open(coulomb_server *server,
 {
     coulomb_client *c = server->client;
     coulomb_electric_options o;
-    coulomb_pair *extras = NULL;
     coulomb_credentials *credentials = NULL;
     char *url;
     int code = client_enter(c);
@@ -397,29 +419,18 @@ int coulomb_server_collection_open(coulomb_server *server,
     if (code == COULOMB_OK && (!o.table || !*o.table))
         code =
             client_fail(c, COULOMB_E_ARGUMENT, "a server's collection needs its table");
-    if (code == COULOMB_OK && server->options.gatekeeper)
-        code = coulomb_server_shape_credentials(server, o.table, params, param_count,
-                                                &credentials);
+    if (code == COULOMB_OK)
+        code = credentials_for(server, o.table, params, param_count, &credentials);
     if (code != COULOMB_OK)
         return code;
-    size_t extra_count = o.extra_count + 1;
     url = server_url(server, server->options.gatekeeper ? "/shape" : "/v1/shape");
-    if (server->secret && !server->options.gatekeeper)
-        extras = extras_of(server, &o);
     o.url = url;
     o.ca_file = server->ca_file;
     if (credentials)
         o.credentials = credentials;
-    if (extras) {
-        o.extra = extras;
-        o.extra_count = extra_count;
-    }
     add_handlers(server, &o.collection);
-    code = url && (extras || !server->secret || server->options.gatekeeper)
-               ? open_shape(server, &o, out)
-               : client_no_memory(c);
+    code = url ? open_shape(server, &o, out) : client_no_memory(c);
     coulomb_credentials_release(credentials);
-    heap_free(server->heap, extras, extra_count * sizeof(*extras));
     heap_free_str(server->heap, url);
     return code;
 }

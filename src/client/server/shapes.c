@@ -11,7 +11,8 @@
 #include "json/json.h"
 
 #define BODY_BYTES_MAX (64u * 1024)
-#define EARLY_S        10 /* before its end a token is exchanged */
+#define END_MAX_S      (10 * 366 * 86400LL) /* what is later is as good as for ever */
+#define EARLY_S        10                   /* before its end a token is exchanged */
 
 struct shape_token {
     struct list link; /* server.shapes */
@@ -38,13 +39,13 @@ static void put_request(struct buf *out, const char *table, const coulomb_pair *
     buf_puts(out, "}}");
 }
 
-static int exchange(struct coulomb_server *server, struct slice body, server_call_fn *fn,
-                    void *arg, struct server_call **out)
+static int exchange(struct coulomb_server *server, struct slice body, int64_t retry_ms,
+                    server_call_fn *fn, void *arg, struct server_call **out)
 {
     const struct server_call_options o = {.method = NET_POST,
                                           .path = "/shapes/auth-token",
                                           .body = body,
-                                          .retry_ms = server->options.retry_ms};
+                                          .retry_ms = retry_ms};
 
     return server_call(server, &o, fn, arg, out);
 }
@@ -86,7 +87,7 @@ static int hold(struct shape_token *s, const char *token)
     memcpy(value + 7, token, bytes - 7);
     int code = coulomb_credentials_header(s->credentials, "authorization", value);
     heap_free(c->heap, value, bytes);
-    if (left_s > 0)
+    if (left_s > 0 && left_s < END_MAX_S)
         coulomb_credentials_expire_at(
             s->credentials,
             timer_after(c, (left_s > 2 * EARLY_S ? left_s - EARLY_S : left_s) * 1000));
@@ -121,8 +122,9 @@ static void on_answer(const struct net_answer *answer, int code, const char *mes
 static int begin(struct shape_token *s)
 {
     s->user = s->server->user;
-    return exchange(s->server, slice_make(s->body.ptr, s->body.len), on_answer, s,
-                    &s->call);
+    /* What waits for it does so for ever, too. */
+    return exchange(s->server, slice_make(s->body.ptr, s->body.len), COULOMB_NEVER,
+                    on_answer, s, &s->call);
 }
 
 static int renew(coulomb_credentials *credentials, int refused, void *arg)
@@ -145,13 +147,14 @@ static void drop(void *arg)
     list_remove(&s->link);
     blob_fini(server->heap, &s->body);
     heap_free(server->heap, s, sizeof(*s));
+    coulomb_server_release(server);
 }
 
 void shapes_expire(struct coulomb_server *server)
 {
     for (struct list *l = server->shapes.next; l != &server->shapes; l = l->next)
-        coulomb_credentials_expire_at(
-            LIST_ENTRY(l, struct shape_token, link)->credentials, 0);
+        credentials_invalidate(
+            credentials_inner(LIST_ENTRY(l, struct shape_token, link)->credentials));
 }
 
 static struct shape_token *find(const struct coulomb_server *server, struct slice body)
@@ -189,6 +192,7 @@ static int make(struct coulomb_server *server, struct slice body,
         heap_free(server->heap, s, sizeof(*s));
         return code;
     }
+    coulomb_server_retain(server);
     list_push(&server->shapes, &s->link);
     *out = s->credentials;
     return COULOMB_OK;
@@ -268,7 +272,8 @@ int coulomb_server_shape_token(coulomb_server *server, const char *table,
     buf_init_from(&body, BODY_BYTES_MAX, &server->heap->mem);
     put_request(&body, table, params, param_count);
     code = body.failed ? client_no_memory(server->client)
-                       : exchange(server, buf_slice(&body), on_token, a, NULL);
+                       : exchange(server, buf_slice(&body), server->options.retry_ms,
+                                  on_token, a, NULL);
     buf_fini(&body);
     if (code != COULOMB_OK)
         heap_free(server->heap, a, sizeof(*a));

@@ -36,6 +36,12 @@ static int find_key(struct server_table *t, const struct coulomb_collection *col
                                coll->id, o->key_columns[i]);
         t->key[i] = (size_t)column;
     }
+    if (column < 0 && t->is_shape) { /* of which inserts can do without */
+        heap_free(c->heap, t->key, t->key_count * sizeof(*t->key));
+        t->key = NULL;
+        t->key_count = 0;
+        return COULOMB_OK;
+    }
     if (column < 0)
         return client_fail(c, COULOMB_E_ARGUMENT,
                            "%s: its key is made by a function; key_columns must name the "

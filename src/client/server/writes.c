@@ -26,6 +26,7 @@ struct write {
     struct coulomb_completion *done;
     struct buf body;
     uint64_t user; /* who wrote it */
+    bool unsure;   /* it was sent, and not answered */
     int64_t give_up_ms;
 };
 
@@ -57,6 +58,17 @@ static void finish(struct coulomb_server *server, struct write *w, int code,
 
     write_free(server, w);
     coulomb_complete(done, code, message);
+}
+
+/* Of one that was not taken; it may have been, at an earlier attempt. */
+static void not_taken(struct coulomb_server *server, struct write *w, int code,
+                      const char *why)
+{
+    char message[512];
+
+    snprintf(message, sizeof(message), "%s%s", why ? why : coulomb_error_text(code),
+             w->unsure ? " (whether an earlier attempt was applied nobody knows)" : "");
+    finish(server, w, code, message);
 }
 
 static size_t echo_bytes(size_t count)
@@ -190,20 +202,15 @@ static struct write *first(struct coulomb_server *server)
                : LIST_ENTRY(server->writes.next, struct write, link);
 }
 
-/* Those whose time is up fail; they may have been applied, and their text says so. */
 static void give_up(struct coulomb_server *server, const char *why)
 {
     int64_t now_ms = client_now(server->client);
-    char message[512];
+    char message[400];
     struct write *w;
 
-    snprintf(
-        message, sizeof(message),
-        "the server did not take it in time, and nobody knows whether it was applied: "
-        "%s",
-        why);
+    snprintf(message, sizeof(message), "the server did not take it in time: %s", why);
     while ((w = first(server)) != NULL && w->give_up_ms <= now_ms)
-        finish(server, w, COULOMB_E_NETWORK, message);
+        not_taken(server, w, COULOMB_E_NETWORK, message);
 }
 
 static void try_later(struct coulomb_server *server, const struct net_answer *answer,
@@ -249,6 +256,7 @@ static void take_list(struct coulomb_server *server, const struct net_answer *an
         struct write_answer *a = &answers[i];
 
         if (!a->success && is_passing(&a->refusal)) {
+            w->unsure = true; /* the server may have lost Postgres amid its commit */
             try_later(server, answer, a->refusal.message);
             return;
         }
@@ -298,8 +306,16 @@ static void take_failure(struct coulomb_server *server, size_t sent, int code,
         return;
     }
     for (size_t i = 0; i < sent && (w = first(server)) != NULL; i++)
-        finish(server, w, code, message);
+        not_taken(server, w, code, message);
     task_queue(&server->pump);
+}
+
+static void mark_unsure(struct coulomb_server *server, size_t sent)
+{
+    struct list *l = server->writes.next;
+
+    for (size_t i = 0; i < sent && l != &server->writes; i++, l = l->next)
+        LIST_ENTRY(l, struct write, link)->unsure = true;
 }
 
 static void on_answer(const struct net_answer *answer, int code, const char *message,
@@ -314,9 +330,13 @@ static void on_answer(const struct net_answer *answer, int code, const char *mes
     server->sending_count = 0;
     if (code == COULOMB_E_CLOSED)
         return;
-    if (code != COULOMB_OK)
+    if (code != COULOMB_OK) {
         take_failure(server, sent, code, message);
-    else if (answer->end != NET_DONE)
+        return;
+    }
+    if (answer->end != NET_DONE && answer->end != NET_UNREACHABLE)
+        mark_unsure(server, sent);
+    if (answer->end != NET_DONE)
         try_later(server, answer, answer->detail);
     else if (answer_read_list(server->heap, answer->body, answers, sent, &count) &&
              count > 0)
@@ -326,8 +346,10 @@ static void on_answer(const struct net_answer *answer, int code, const char *mes
                      "the server does not accept the user's token");
     else if (answer->status >= 400 && !server_is_passing(answer) && answer->status < 500)
         take_refusal(server, answer, sent);
-    else
+    else {
+        mark_unsure(server, answer->status >= 500 ? sent : 0);
         try_later(server, answer, "the server could not take it");
+    }
 }
 
 /* --- Sending ---------------------------------------------------------------------------------------- */
@@ -342,7 +364,7 @@ static void drop_others(struct coulomb_server *server)
         if (w->tx->state != COULOMB_TX_PERSISTING)
             finish(server, w, COULOMB_OK, NULL);
         else if (w->user != server->user)
-            finish(server, w, COULOMB_E_CREDENTIALS, ANOTHER_USER);
+            not_taken(server, w, COULOMB_E_CREDENTIALS, ANOTHER_USER);
     }
 }
 

@@ -878,6 +878,63 @@ static void a_client_can_close_at_any_time(void **state)
     }
 }
 
+static void close_in_answer(coulomb_server *server, const coulomb_response *r, void *arg)
+{
+    struct response *seen = arg;
+
+    (void)r;
+    seen->calls++;
+    coulomb_client_close(coulomb_server_client(server));
+}
+
+/* Several answers wait for one poll, in whose first callback the client is closed. */
+static void a_client_can_close_in_an_answer(void **state)
+{
+    struct world *w = open_world();
+    struct response seen = {0};
+    coulomb_request q;
+    coulomb_tx *tx = set_title(w, 1, "a");
+
+    (void)state;
+    coulomb_options_init(&q, sizeof(q));
+    q.path = "/x";
+    for (int i = 0; i < 3; i++)
+        OK(coulomb_server_request(w->server, &q, close_in_answer, &seen));
+    assert_true(has_request(w, 4));
+    for (int i = 0; i < 3; i++)
+        httpd_reply(w->h, "GET /x", 200, "", "{}");
+    httpd_reply(w->h, "mutations", 200, "", LIST("true", DONE(1)));
+    clock_sleep_ms(100);
+    assert_true(coulomb_poll(w->c) >= 0);
+    assert_int_equal(seen.calls, 1);
+    coulomb_tx_release(tx);
+    close_world(w);
+}
+
+static void credentials_may_outlive_their_server(void **state)
+{
+    struct world *w = open_world();
+    coulomb_credentials *cr = NULL, *same = NULL, *other = NULL;
+    const coulomb_pair params[] = {{"a", "b"}};
+    coulomb_server *server = w->server;
+
+    (void)state;
+    OK(coulomb_server_shape_credentials(server, "t", params, 1, &cr));
+    OK(coulomb_server_shape_credentials(server, "t", params, 1, &same));
+    OK(coulomb_server_shape_credentials(server, "t", NULL, 0, &other));
+    assert_ptr_equal(cr, same);
+    assert_ptr_not_equal(cr, other);
+    coulomb_credentials_release(same);
+    coulomb_credentials_release(other);
+    coulomb_collection_release(w->coll);
+    coulomb_client_close(w->c);
+    coulomb_server_release(server);
+    coulomb_credentials_release(cr);
+    httpd_free(w->h);
+    assert_int_equal(atomic_load(&w->heap.live), 0);
+    free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -898,6 +955,8 @@ int main(void)
         cmocka_unit_test(shapes_share_their_token),
         cmocka_unit_test(allocations_that_fail),
         cmocka_unit_test(a_client_can_close_at_any_time),
+        cmocka_unit_test(a_client_can_close_in_an_answer),
+        cmocka_unit_test(credentials_may_outlive_their_server),
     };
 
     return cmocka_run_group_tests_name("client server", tests, NULL, NULL);
