@@ -217,6 +217,8 @@ static int learn_columns(struct writing *w, struct err *err)
                                      .log = STREAM_LOG_CHANGES_ONLY,
                                      .from_now = true,
                                      .once = true,
+                                     .backoff = {250, 2000, 2},
+                                     .attempts_max = 6,
                                      .extra = &secret,
                                      .extra_count = r->secret != NULL,
                                      .callbacks = {ignore_messages, on_error, on_state},

@@ -157,9 +157,23 @@ int remote_clause_params(const struct remote *r, const char **out, size_t *count
     return 0;
 }
 
+/* Who waits is told why. */
+static void on_log(int level, const char *line, void *arg)
+{
+    (void)level;
+    (void)arg;
+    if (strncmp(line, "event=stream.retry", 18) == 0 && strstr(line, " attempt=1 "))
+        fprintf(stderr, "coulomb: the server can't be reached, or can't answer just now; "
+                        "trying again\n");
+}
+
 int remote_client(coulomb_client **out, struct err *err)
 {
-    return coulomb_client_open(NULL, out) == COULOMB_OK
+    coulomb_client_options o;
+
+    coulomb_options_init(&o, sizeof(o));
+    o.log = on_log;
+    return coulomb_client_open(&o, out) == COULOMB_OK
                ? 0
                : err_set(err, ERR_MEMORY, "no memory for a client");
 }
@@ -184,7 +198,8 @@ void remote_loop(coulomb_client *c, const bool *done)
         if (*done || coulomb_pending(c))
             continue;
         left = coulomb_next_deadline(c);
-        left = left == INT64_MAX ? -1 : left - now_ms();
-        poll(&p, 1, left > 60000 ? 60000 : left < -1 ? 0 : (int)left);
+        if (left != INT64_MAX)
+            left -= now_ms();
+        poll(&p, 1, left > 60000 ? 60000 : left < 0 ? 0 : (int)left);
     }
 }

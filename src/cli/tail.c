@@ -209,7 +209,7 @@ static int sign_in(struct tail *t)
 
 /* --- The stream ------------------------------------------------------------------------------------ */
 
-/* Cuts the list at its commas; quoted names may hold some. */
+/* Cuts the list at its commas. */
 static size_t split_columns(char *text, const char **out)
 {
     size_t count = 0;
@@ -279,7 +279,7 @@ static int follow(struct tail *t, struct err *err)
 int cli_tail(int count, char **args, char **env)
 {
     struct remote r;
-    struct tail t = {.remote = &r, .code = CLI_OK};
+    struct tail t = {.remote = &r, .code = CLI_FAIL};
     struct err err = {0};
 
     if (cli_wants_help(count, args))
@@ -287,6 +287,13 @@ int cli_tail(int count, char **args, char **env)
     if (remote_read(&r, "tail", REMOTE_GATEKEEPER | REMOTE_SHAPE, count, args, env,
                     &err) != 0)
         return cli_fail(CLI_USAGE, &err);
+    if (r.gatekeeper && (r.where || r.columns)) {
+        err_set(
+            &err, ERR_INVALID,
+            "with --gatekeeper the token says which rows and columns: drop --where and "
+            "--columns");
+        return cli_fail(CLI_USAGE, &err);
+    }
     signal(SIGPIPE, SIG_IGN);
     arena_init(&t.scratch, LINE_BYTES_MAX);
     buf_init(&t.line, LINE_BYTES_MAX);

@@ -65,13 +65,13 @@ static void begin(struct net *n, struct net_request *r)
 
 static void go_on(struct net *n, struct net_request *r)
 {
-    (void)n;
     if (!r->paused)
         return;
     r->paused = false;
     if (r->idle_timeout_ms >= 0)
         r->deadline_ms = clock_mono_ms() + r->idle_timeout_ms;
-    curl_easy_pause(r->easy, CURLPAUSE_CONT); /* an error shows as the transfer's end */
+    if (curl_easy_pause(r->easy, CURLPAUSE_CONT) != CURLE_OK)
+        finish(n, r, request_outcome(r, CURLE_WRITE_ERROR));
 }
 
 /* What others want, one request at a time: a callback may well want more. */

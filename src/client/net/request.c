@@ -168,6 +168,8 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *arg)
     size_t n = size * count;
     enum net_verdict v;
 
+    if (r->failing) /* libcurl goes on after a failure within curl_easy_pause() */
+        return 0;
     if (!r->head_done || n == 0)
         return n;
     if (n > r->body_bytes_max - r->body_seen)

@@ -101,8 +101,9 @@ static int malformed(struct shape_stream *s, int status, const char *why)
                            s->shown_url, why);
         return COULOMB_OK;
     }
-    client_log(s->client, COULOMB_LOG_WARNING, "event=stream.malformed url=%s why=\"%s\"",
-               s->shown_url, why);
+    /* Not why: that may quote a row. */
+    client_log(s->client, COULOMB_LOG_WARNING, "event=stream.malformed url=%s status=%d",
+               s->shown_url, status);
     s->connected = false;
     stream_make_buster(s, s->buster);
     s->attempt++;

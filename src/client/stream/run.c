@@ -147,8 +147,16 @@ void stream_error_found(struct shape_stream *s, int code, int status, struct sli
     va_end(args);
     e.message = words.message;
     s->connected = false;
-    if (s->callbacks.error)
+    if (s->callbacks.error) { /* which may end the fetch that the body lies in */
+        size_t len = body.ptr ? body.len : 0;
+        char *copy = len > 0 ? heap_alloc(s->heap, len) : NULL;
+
+        if (copy)
+            memcpy(copy, body.ptr, len);
+        e.body = (coulomb_str){copy, copy ? len : 0};
         decision = s->callbacks.error(s, &e, s->arg);
+        heap_free(s->heap, copy, len);
+    }
     if (s->phase == STREAM_STOPPED)
         return;
     if (decision != STREAM_RETRY || !retryable ||
@@ -296,6 +304,7 @@ static void delivered(struct shape_stream *s, struct segment *g, bool ends)
     if (!s->deliver) {
         fetch_drop(s->source);
         s->source = NULL;
+        s->drop_rest = false; /* there was no rest */
     }
     if (s->kind == DELIVER_SUBSET && !s->deliver && s->delivering)
         subset_delivered(s);

@@ -154,10 +154,9 @@ int state_up_to_date(struct sync_state *st, bool events, bool has_lsn, uint64_t 
 
 bool state_is_replay(const struct sync_state *st, const struct answer *a, bool events)
 {
-    const char *cursor = a->cursor ? a->cursor : st->cursor.ptr;
-
-    return st->mode == SYNC_REPLAYING && !events && st->replay_cursor.ptr && cursor &&
-           strcmp(st->replay_cursor.ptr, cursor) == 0;
+    /* Only what the answer says itself: one without a cursor is no cache's copy of a live one. */
+    return st->mode == SYNC_REPLAYING && !events && st->replay_cursor.ptr && a->cursor &&
+           strcmp(st->replay_cursor.ptr, a->cursor) == 0;
 }
 
 bool state_seen(struct sync_state *st, const struct stream_message *m)

@@ -255,13 +255,9 @@ static int fail(struct subset *u, int code, const char *words)
 
 void subsets_end(struct shape_stream *s, int code, const coulomb_error *e)
 {
-    struct list all;
-
-    list_init(&all);
+    /* One by one: what is told may cancel another. */
     while (!list_empty(&s->subsets))
-        list_push(&all, list_pop(&s->subsets));
-    while (!list_empty(&all))
-        finish(LIST_ENTRY(all.next, struct subset, link), code, e);
+        finish(LIST_ENTRY(s->subsets.next, struct subset, link), code, e);
 }
 
 void subset_delivered(struct shape_stream *s)

@@ -202,14 +202,55 @@ int url_make(const struct shape_stream *s, const struct url_request *r, struct b
     return code;
 }
 
+/* What proves who asks (spec section 1.2, and its kin) is no part of the shape: a key is kept. */
+static bool is_secret(struct slice name)
+{
+    static const char *const names[] = {
+        "secret", "api_secret", "token", "access_token", "api_key", "apikey", "password"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (slice_eq(name, slice_of(names[i])))
+            return true;
+    return false;
+}
+
+static void drop_secrets(struct pairs *p)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < p->count; i++)
+        if (!is_secret(pair_name(p, &p->items[i])))
+            p->items[kept++] = p->items[i];
+    p->count = kept;
+}
+
+/* "user:password@" between the slashes and the host. */
+static void drop_user(struct buf *url)
+{
+    char *host = url->ptr ? strstr(url->ptr, "//") : NULL;
+    char *at;
+
+    if (!host)
+        return;
+    host += 2;
+    at = memchr(host, '@', strcspn(host, "/?#"));
+    if (!at)
+        return;
+    memmove(host, at + 1, url->len - (size_t)(at + 1 - url->ptr));
+    buf_truncate(url, url->len - (size_t)(at + 1 - host));
+}
+
 int url_make_key(struct shape_stream *s)
 {
     struct pairs p;
     int code;
 
     pairs_init(&p, s);
+    drop_secrets(&p);
     buf_reset(&s->key, SIZE_MAX);
     code = write_url(s, &p, &s->key);
+    if (code == COULOMB_OK)
+        drop_user(&s->key);
     pairs_fini(&p);
     return code;
 }

@@ -153,6 +153,27 @@ static void keys_do_not_depend_on_order_or_credentials(void **state)
     shape_stream_release(other);
 }
 
+/* A key is kept with the rows, and exported. */
+static void keys_hold_no_secret(void **state)
+{
+    struct stream_world *w = *state;
+    const struct stream_param secrets[] = {
+        {"a", "1"}, {"secret", "s3cret"}, {"api_key", "k3y"}};
+    struct stream_options o = stream_options_of(w);
+    struct shape_stream *s;
+    char key[256];
+
+    o.url = "http://me:pw@127.0.0.1:1/v1/shape?token=t0ken&b=2";
+    o.table = "items";
+    o.extra = secrets;
+    o.extra_count = 3;
+    OK(shape_stream_new(w->c, &o, &s));
+    snprintf(key, sizeof(key), "%.*s", (int)shape_stream_key(s).len,
+             shape_stream_key(s).ptr);
+    assert_string_equal(key, "http://127.0.0.1:1/v1/shape?a=1&b=2&log=full&table=items");
+    shape_stream_release(s);
+}
+
 /* --- Columns ------------------------------------------------------------------------------------------------- */
 
 static void values_come_as_the_collection_has_them(void **state)
@@ -522,6 +543,7 @@ int main(void)
         TEST(what_makes_no_stream),
         TEST(t12_it_goes_on_where_it_was),
         TEST(keys_do_not_depend_on_order_or_credentials),
+        TEST(keys_hold_no_secret),
         TEST(values_come_as_the_collection_has_them),
         TEST(a_value_that_its_type_does_not_take),
         TEST(a_long_answer_comes_in_batches),
