@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 // The longest first, so that no worker is alone with one of them at the end.
-const LONG = [/oracle\/oracle\.test/, /faults\//, /large\//, /browser\/(write-patterns|qa)/];
+const LONG = [/oracle\/oracle\.test/, /faults\//, /large\//, /browser\/(write-patterns|qa)/, /golden\/(sse|changes)/, /protocol\/(faults|origin)/];
 
 class LongestFirst extends BaseSequencer {
     async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
