@@ -179,9 +179,14 @@ int credentials_want(struct credentials *cr, struct credentials_waiter *w,
     return COULOMB_PENDING;
 }
 
-bool credentials_refused(struct credentials *cr, uint64_t generation)
+bool credentials_refused(struct credentials *cr, uint64_t generation, unsigned *mine)
 {
     bool again = cr->refusals < cr->options.refusals_max;
+
+    if (++*mine > cr->options.refusals_max) {
+        *mine = 0;
+        return false;
+    }
 
     /* Newer ones are there, or another request had these refused before. */
     if (!cr->options.each_request && (generation != cr->generation || cr->held != HELD))

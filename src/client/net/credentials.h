@@ -72,8 +72,10 @@ int credentials_want(struct credentials *cr, struct credentials_waiter *w,
                      struct credentials_set *set);
 void credentials_cancel(struct credentials_waiter *w); /* also one that does not wait */
 /* A server said 401 or 403 to that generation. True: ask again, a renewal is (or was) due. False:
- * that happened too often in a row, and the refusal stands; later requests begin afresh. */
-bool credentials_refused(struct credentials *cr, uint64_t generation);
+ * that happened too often in a row, to all or to this asker, and the refusal stands; later requests begin
+ * afresh. *mine counts the asker's own refusals, and is 0 again when it is answered otherwise: what others
+ * are granted does not help who is forbidden. */
+bool credentials_refused(struct credentials *cr, uint64_t generation, unsigned *mine);
 /* A request with them was answered otherwise. */
 void credentials_worked(struct credentials *cr, uint64_t generation);
 

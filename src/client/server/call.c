@@ -24,6 +24,7 @@ struct server_call {
     bool resent;            /* its caller sends it again itself */
     unsigned attempts;
     uint64_t generation;
+    unsigned refusals;
     uint64_t user; /* who began it */
     struct net_call *net;
     struct timer again;
@@ -132,7 +133,7 @@ static void on_answer(const struct net_answer *answer, void *arg)
 
     if (answer->end == NET_DONE && answer->status == 401) {
         call->net = NULL;
-        if (credentials_refused(auth, call->generation)) {
+        if (credentials_refused(auth, call->generation, &call->refusals)) {
             start(call);
             return;
         }

@@ -229,7 +229,7 @@ static int refused(struct shape_stream *s, struct fetch *f, const struct answer 
     if (a->status == 409)
         return refetch(s, a);
     if ((a->status == 401 || a->status == 403) && s->credentials &&
-        credentials_refused(s->credentials, f->generation)) {
+        credentials_refused(s->credentials, f->generation, &s->refusals)) {
         s->connected = false;
         /* Those that were made ahead have the same. */
         stream_drop_fetches(s);
@@ -250,7 +250,7 @@ static int refused(struct shape_stream *s, struct fetch *f, const struct answer 
 static void answered_well(struct shape_stream *s, const struct fetch *f)
 {
     s->connected = true;
-    s->attempt = s->malformed = 0;
+    s->attempt = s->malformed = s->refusals = 0;
     if (s->credentials)
         credentials_worked(s->credentials, f->generation);
     if (f->ended && f->skipped > 0)

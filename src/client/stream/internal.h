@@ -48,6 +48,7 @@ struct subset {
     struct credentials_waiter waiter;
     bool needs_credentials; /* it waits for them */
     unsigned attempt;
+    unsigned refusals; /* of credentials, in a row */
     unsigned refetches;
     struct blob handle; /* of a subset beside the stream, after a 409 */
     char buster[24];
@@ -98,10 +99,11 @@ struct shape_stream {
     /* Requests: the first is the current one, those behind it were made ahead. */
     struct list fetches;
     uint64_t request_count;
-    uint64_t current; /* the number of the current one, if it is there */
-    uint64_t work;    /* grows with everything that is done */
-    int batches_left; /* of this poll */
-    unsigned attempt; /* failed in a row */
+    uint64_t current;  /* the number of the current one, if it is there */
+    uint64_t work;     /* grows with everything that is done */
+    int batches_left;  /* of this poll */
+    unsigned attempt;  /* failed in a row */
+    unsigned refusals; /* of credentials, likewise */
     unsigned malformed;
     unsigned error_retries;
     bool no_wait; /* the next request is not live: after a pause, for a refresh */

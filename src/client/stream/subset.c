@@ -485,7 +485,7 @@ static int refused(struct subset *u, const struct answer *a)
     if (a->status == 409)
         return rotated(u, a);
     if ((a->status == 401 || a->status == 403) && s->credentials &&
-        credentials_refused(s->credentials, u->fetch->generation)) {
+        credentials_refused(s->credentials, u->fetch->generation, &u->refusals)) {
         again(u);
         return COULOMB_OK;
     }

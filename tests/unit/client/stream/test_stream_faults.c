@@ -641,6 +641,40 @@ static void credentials_that_are_refused_again_and_again(void **state)
     credentials_release(o.credentials);
 }
 
+static void ignore_ready(struct credentials_waiter *waiter, int code,
+                         const coulomb_error *e)
+{
+    (void)waiter;
+    (void)code;
+    (void)e;
+}
+
+/* Another asker whose requests are fine does not keep one that is forbidden asking. */
+static void refusals_are_counted_for_each_asker(void **state)
+{
+    struct stream_world *w = *state;
+    struct login l = {0};
+    struct credentials *cr = log_in(w, &l, false);
+    struct credentials_waiter waiter;
+    struct credentials_set set;
+    unsigned mine = 0;
+    int again = 0;
+
+    credentials_waiter_init(&waiter);
+    waiter.ready = ignore_ready;
+    for (int i = 0; i < 20; i++) {
+        while (credentials_want(cr, &waiter, &set) == COULOMB_PENDING)
+            assert_true(coulomb_poll(w->c) >= 0);
+        credentials_worked(cr, set.generation);
+        if (!credentials_refused(cr, set.generation, &mine))
+            break;
+        again++;
+    }
+    assert_int_equal(again, 3);
+    assert_int_equal(mine, 0);
+    credentials_release(cr);
+}
+
 static void credentials_that_come_later(void **state)
 {
     struct stream_world *w = *state;
@@ -749,6 +783,7 @@ int main(void)
         TEST(an_up_to_date_that_is_only_repeated_is_not_told),
         TEST(credentials_go_along_and_are_renewed_once),
         TEST(credentials_that_are_refused_again_and_again),
+        TEST(refusals_are_counted_for_each_asker),
         TEST(credentials_that_come_later),
         TEST(credentials_that_can_not_be_had),
         TEST(credentials_that_expire),
