@@ -222,16 +222,10 @@ COULOMB_API const char *coulomb_error_text(int code);
 
 /* All memory of a client is taken here, with the scratch of its calls. (What is given no client,
  * coulomb_value_compare, coulomb_value_print and coulomb_json_get, has its scratch from malloc
-<<<<<<< HEAD
  * and frees it before it returns.) realloc_fn(NULL, n) is an allocation; n is never 0. Both functions
  * are called by whoever calls coulomb_post(), and by the client's I/O thread once something reads from
  * a server; so they have to be safe for threads. libcurl's memory comes from malloc. */
-=======
- * and frees it before it returns.) realloc_fn(NULL, n) is an allocation; n is never 0. */
->>>>>>> adapter
 typedef struct coulomb_allocator {
-    /* Both are called by whoever calls coulomb_post(), and by the client's I/O thread once something
-     * reads from a server; so they have to be safe for threads. libcurl takes its own memory. */
     void *(*realloc_fn)(void *ptr, size_t size, void *arg);
     void (*free_fn)(void *ptr, void *arg);
     void *arg;
