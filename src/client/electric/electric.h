@@ -129,6 +129,8 @@ struct sync_tx *electric_pending(struct electric *e);
 /* Commits what is staged, with how far that is (place: the stream stands right behind it), and tells who
  * waited. COULOMB_E_MEMORY: ask again. */
 int electric_commit(struct electric *e, bool up_to_date, bool place);
+/* Cancels a subset; what came of it already is forgotten. */
+void electric_cancel(struct electric *e, uint64_t number);
 /* Asks the stream now; *number (may be NULL) counts. COULOMB_E_SYNC_NOT_INITIALIZED. */
 int electric_refresh(struct electric *e, uint64_t *number);
 

@@ -91,7 +91,7 @@ static void cancel_requests(struct load *l)
 {
     for (size_t i = 0; i < 2; i++) {
         if (l->numbers[i] != 0 && l->e->stream)
-            shape_stream_cancel_subset(l->e->stream, l->numbers[i]);
+            electric_cancel(l->e, l->numbers[i]);
         l->numbers[i] = 0;
     }
     l->open = 0;

@@ -311,6 +311,16 @@ static int on_messages(struct shape_stream *s, const struct stream_batch *batch,
     return code;
 }
 
+/* Of a subset that was being delivered neither the rest nor the view comes any more: its rows must not
+ * go on with the next subset's, nor the count of messages taken with the next batch. */
+void electric_cancel(struct electric *e, uint64_t number)
+{
+    if (!shape_stream_cancel_subset(e->stream, number))
+        return;
+    rows_forget_gathered(e);
+    e->taken = 0;
+}
+
 /* --- Errors --------------------------------------------------------------------------------------------- */
 
 static enum stream_decision on_error(struct shape_stream *s, const struct stream_error *e,

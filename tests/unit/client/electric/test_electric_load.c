@@ -595,6 +595,71 @@ static void more_subsets_than_may_be_on_their_way(void **state)
     electric_close(w);
 }
 
+/* --- Cancelled ones ------------------------------------------------------------------------------------ */
+
+static void rows_of_a_cancelled_subset_do_not_come_with_the_next(void **state)
+{
+    struct world *w = on_demand();
+    coulomb_sub *a = sub_where(w, qty_is(w, COULOMB_LT, 5), NULL, 0);
+    coulomb_sub *b = sub_where(w, qty_is(w, COULOMB_GT, 50), NULL, 0);
+
+    (void)state;
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    assert_int_equal(fake->request_count, 2);
+    feed_insert(&f, 0, 1, 1);
+    feed_insert(&f, 0, 2, 2);
+    fake_answer_part(0, &f);
+    coulomb_unsubscribe(a);
+    poll_all(w);
+    assert_int_equal(fake_open_requests(), 1);
+    /* The row's end, which the next view sees. */
+    feed_delete(&f, 25, 1);
+    feed_up_to_date(&f, 2500);
+    feed_send(&f);
+    feed_insert(&f, 0, 60, 60);
+    fake_answer(1, &f, 30, 30, 3000);
+    poll_all(w);
+    assert_int_equal(coulomb_size(w->coll), 1);
+    assert_int_equal(qty(w, 60), 60);
+    coulomb_unsubscribe(b);
+    electric_close(w);
+}
+
+/* The batch that found no memory does not come again; the next one is taken from its first message on. */
+static void a_subset_cancelled_amid_a_batch(void **state)
+{
+    struct world *w = on_demand();
+    coulomb_sub *a = sub_where(w, qty_is(w, COULOMB_LT, 50), NULL, 0);
+    coulomb_sub *b = sub_where(w, qty_is(w, COULOMB_GT, 50), NULL, 0);
+    struct stream_batch batch = {.messages = f.m, .more = true};
+    int code = COULOMB_OK;
+
+    (void)state;
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    fake->delivering = fake->requests[0].number;
+    for (int64_t i = 0; i < FEED_MAX; i++)
+        feed_insert(&f, 0, i, i);
+    batch.count = f.count;
+    w->heap.calls = 0;
+    w->heap.fail_at = 20; /* some of the rows are taken */
+    code = fake->callbacks.messages(fake, &batch, fake->arg);
+    w->heap.fail_at = 0;
+    assert_int_equal(code, COULOMB_E_MEMORY);
+    memset(&f, 0, sizeof(f));
+    coulomb_unsubscribe(a);
+    poll_all(w);
+    feed_insert(&f, 0, 60, 60);
+    fake_answer(1, &f, 30, 30, 3000);
+    poll_all(w);
+    assert_int_equal(coulomb_size(w->coll), 1);
+    assert_int_equal(qty(w, 60), 60);
+    assert_false(coulomb_sub_loading(b));
+    coulomb_unsubscribe(b);
+    electric_close(w);
+}
+
 /* --- Pages ------------------------------------------------------------------------------------------------ */
 
 static void pages_ask_for_both_sides_of_their_cursor(void **state)
@@ -869,6 +934,8 @@ int main(void)
         cmocka_unit_test(t16_one_on_its_way_is_shared),
         cmocka_unit_test(t16_a_failure_is_told_and_not_remembered),
         cmocka_unit_test(more_subsets_than_may_be_on_their_way),
+        cmocka_unit_test(rows_of_a_cancelled_subset_do_not_come_with_the_next),
+        cmocka_unit_test(a_subset_cancelled_amid_a_batch),
         cmocka_unit_test(pages_ask_for_both_sides_of_their_cursor),
         cmocka_unit_test(pages_by_number_have_an_offset),
         cmocka_unit_test(t3_an_on_demand_refetch_shows_no_empty_collection),
