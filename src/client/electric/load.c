@@ -41,7 +41,8 @@ struct load {
     coulomb_completion *done; /* NULL: answered */
     enum load_phase phase;
     struct load *leader;  /* whose answer it shares */
-    uint64_t numbers[2];  /* of requests; 0: none, or its rows are there */
+    uint64_t numbers[2];  /* of requests, until all are done; 0: none */
+    bool arrived[2];      /* its rows and its end came */
     unsigned open;        /* requests that are not done */
     struct sync_tx *rows; /* beside the stream; not listed */
     bool reload;          /* it was there before a refetch */
@@ -64,13 +65,18 @@ static bool is_under_way(const struct load *l)
            l->phase == LOAD_ASKED;
 }
 
+static bool awaits(const struct load *l, size_t which)
+{
+    return l->numbers[which] != 0 && !l->arrived[which];
+}
+
 /* Its rows have not come yet. */
 static bool is_missing(const struct load *l)
 {
     if (l->phase == LOAD_SHARES)
         l = l->leader;
     if (l->phase == LOAD_ASKED)
-        return l->numbers[0] != 0 || l->numbers[1] != 0;
+        return awaits(l, 0) || awaits(l, 1);
     return l->phase != LOAD_THERE && l->phase != LOAD_FAILED;
 }
 
@@ -87,14 +93,20 @@ static void load_free(struct load *l)
     heap_free(e->heap, l, sizeof(*l));
 }
 
+static void forget_requests(struct load *l)
+{
+    memset(l->numbers, 0, sizeof(l->numbers));
+    memset(l->arrived, 0, sizeof(l->arrived));
+    l->open = 0;
+}
+
 static void cancel_requests(struct load *l)
 {
     for (size_t i = 0; i < 2; i++) {
         if (l->numbers[i] != 0 && l->e->stream)
             electric_cancel(l->e, l->numbers[i]);
-        l->numbers[i] = 0;
     }
-    l->open = 0;
+    forget_requests(l);
 }
 
 /* Rows that match it are in the collection from now on, whoever asks. */
@@ -181,6 +193,7 @@ static void load_done(struct shape_stream *s, int code, const coulomb_error *err
     if (code != COULOMB_OK)
         load_fail(l, code, error ? error->message : NULL);
     else if (l->open == 0) {
+        forget_requests(l);
         remember(e, l);
         load_end(l, LOAD_THERE, NULL);
     }
@@ -217,7 +230,7 @@ static void on_rows(struct shape_stream *s, const struct stream_batch *rows, int
     if (code != COULOMB_OK) {
         load_fail(l, code, error ? error->message : NULL);
     } else if (!rows->more && --l->open == 0) {
-        l->numbers[0] = l->numbers[1] = 0;
+        forget_requests(l);
         task_queue(&l->e->load_task); /* which commits them */
     }
 }
@@ -578,10 +591,8 @@ void load_arrived(struct electric *e, uint64_t number)
     for (struct list *at = e->loads.next; at != &e->loads; at = at->next) {
         struct load *l = entry(at);
 
-        for (size_t i = 0; i < 2; i++) {
-            if (l->numbers[i] == number)
-                l->numbers[i] = 0;
-        }
+        for (size_t i = 0; i < 2; i++)
+            l->arrived[i] = l->arrived[i] || l->numbers[i] == number;
     }
 }
 

@@ -660,6 +660,34 @@ static void a_subset_cancelled_amid_a_batch(void **state)
     electric_close(w);
 }
 
+/* Its rows came, but there was no memory to commit them: then nobody wants it any more. */
+static void a_subset_cancelled_at_its_end(void **state)
+{
+    struct world *w = on_demand();
+    coulomb_sub *a = sub_where(w, qty_is(w, COULOMB_LT, 50), NULL, 0);
+    struct stream_batch batch = {.messages = f.m};
+
+    (void)state;
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    feed_insert(&f, 0, 1, 1);
+    feed_view(&f, 30, 30, NULL, 0);
+    fake_answer_part(0, &f);
+    feed_add(&f, STREAM_SUBSET_END)->subset = fake->requests[0].number;
+    batch.count = f.count;
+    w->heap.calls = 0;
+    w->heap.fail_at = 1;
+    assert_int_equal(fake->callbacks.messages(fake, &batch, fake->arg), COULOMB_E_MEMORY);
+    w->heap.fail_at = 0;
+    memset(&f, 0, sizeof(f));
+    coulomb_unsubscribe(a);
+    poll_all(w);
+    assert_int_equal(fake_open_requests(), 0); /* its done would find no load */
+    feed_up_to_date(&f, 3100);
+    feed_send(&f);
+    electric_close(w);
+}
+
 /* --- Pages ------------------------------------------------------------------------------------------------ */
 
 static void pages_ask_for_both_sides_of_their_cursor(void **state)
@@ -936,6 +964,7 @@ int main(void)
         cmocka_unit_test(more_subsets_than_may_be_on_their_way),
         cmocka_unit_test(rows_of_a_cancelled_subset_do_not_come_with_the_next),
         cmocka_unit_test(a_subset_cancelled_amid_a_batch),
+        cmocka_unit_test(a_subset_cancelled_at_its_end),
         cmocka_unit_test(pages_ask_for_both_sides_of_their_cursor),
         cmocka_unit_test(pages_by_number_have_an_offset),
         cmocka_unit_test(t3_an_on_demand_refetch_shows_no_empty_collection),
