@@ -6,6 +6,7 @@
  *    └──the stream is up to date─▶ refreshing ─answer, 250 ms─▶ asked ─rows─▶ there
  *       otherwise ──────────────────────────────────────────────▶ │  └─▶ failed
  *    there ─must-refetch─▶ new, and holds the commit back until it is there again
+ *    asked, half of it there ─must-refetch─▶ to be asked (both halves), and likewise
  *
  * One that nobody wants any more is cancelled when no other shares it. Completions are answered in the
  * load task, when the rows are committed: nothing of the collection is called from inside a batch.
@@ -45,7 +46,7 @@ struct load {
     bool arrived[2];      /* its rows and its end came */
     unsigned open;        /* requests that are not done */
     struct sync_tx *rows; /* beside the stream; not listed */
-    bool reload;          /* it was there before a refetch */
+    bool reload;          /* it was there before a refetch, all or half of it */
     coulomb_error error;  /* of a failed one */
 };
 
@@ -602,10 +603,17 @@ void loads_refetch(struct electric *e)
     for (struct list *at = e->loads.next; at != &e->loads; at = at->next) {
         struct load *l = entry(at);
 
-        if (l->phase != LOAD_THERE || !l->subset || is_beside(e))
+        if (is_beside(e))
             continue;
-        l->phase = LOAD_NEW;
-        l->reload = true;
+        if (l->phase == LOAD_THERE && l->subset) {
+            l->phase = LOAD_NEW;
+            l->reload = true;
+        } else if (l->phase == LOAD_ASKED && (l->arrived[0] || l->arrived[1])) {
+            /* One half of a page is gone, and the stream asks for the other one only. */
+            cancel_requests(l);
+            l->phase = LOAD_READY;
+            l->reload = true;
+        }
     }
     task_queue(&e->load_task);
 }

@@ -748,6 +748,68 @@ static void pages_ask_for_both_sides_of_their_cursor(void **state)
     electric_close(w);
 }
 
+/* A page from a cursor on, of which nothing has come; *sub is the caller's. */
+static struct world *asked_for_a_page(coulomb_sub **sub)
+{
+    struct world *w = on_demand();
+    coulomb_order order = {.column = "qty", .nulls_last = 1};
+    coulomb_value from = coulomb_int(20);
+    coulomb_page_options o;
+    coulomb_sub_options so;
+
+    OK(coulomb_index_new(w->coll, "qty", COULOMB_INDEX_ORDERED, NULL));
+    coulomb_options_init(&so, sizeof(so));
+    so.where = qty_is(w, COULOMB_GT, 0);
+    OK(coulomb_subscribe(w->coll, &so, hear, &w->heard, sub));
+    coulomb_expr_free((coulomb_expr *)(uintptr_t)so.where);
+    coulomb_options_init(&o, sizeof(o));
+    o.order = &order;
+    o.order_count = 1;
+    o.limit = 10;
+    o.from = &from;
+    o.from_count = 1;
+    OK(coulomb_sub_page(*sub, &o, NULL));
+    poll_all(w);
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    assert_int_equal(fake->request_count, 2);
+    return w;
+}
+
+static void a_refetch_between_the_halves_of_a_page(void **state)
+{
+    coulomb_sub *sub;
+    struct world *w = asked_for_a_page(&sub);
+
+    (void)state;
+    feed_insert(&f, 0, 5, 21);
+    fake_answer(0, &f, 20, 20, 1000);
+    poll_all(w);
+    assert_int_equal(qty(w, 5), 21);
+    /* The other one is answered with 409. */
+    feed_refetch(&f);
+    feed_send(&f);
+    poll_all(w);
+    feed_up_to_date(&f, 2000);
+    feed_send(&f);
+    poll_all(w);
+    assert_int_equal(qty(w, 5), 21); /* until all is there again */
+    /* Both are asked for anew. */
+    assert_int_equal(fake->request_count, 4);
+    assert_int_equal(fake_open_requests(), 2);
+    assert_true(fake->requests[2].open && fake->requests[3].open);
+    feed_insert(&f, 0, 5, 22);
+    fake_answer(2, &f, 30, 30, 2000);
+    feed_insert(&f, 0, 4, 20);
+    fake_answer(3, &f, 30, 30, 2000);
+    poll_all(w);
+    assert_false(coulomb_sub_loading(sub));
+    assert_int_equal(qty(w, 5), 22);
+    assert_int_equal(qty(w, 4), 20);
+    coulomb_unsubscribe(sub);
+    electric_close(w);
+}
+
 static void pages_by_number_have_an_offset(void **state)
 {
     struct world *w = on_demand();
@@ -966,6 +1028,7 @@ int main(void)
         cmocka_unit_test(a_subset_cancelled_amid_a_batch),
         cmocka_unit_test(a_subset_cancelled_at_its_end),
         cmocka_unit_test(pages_ask_for_both_sides_of_their_cursor),
+        cmocka_unit_test(a_refetch_between_the_halves_of_a_page),
         cmocka_unit_test(pages_by_number_have_an_offset),
         cmocka_unit_test(t3_an_on_demand_refetch_shows_no_empty_collection),
         cmocka_unit_test(t3_a_refetch_is_not_held_up_by_what_fails_or_goes),
