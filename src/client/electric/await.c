@@ -351,8 +351,11 @@ void ask_timer_fired(struct timer *t)
     timer_set(&e->ask_timer, timer_after(e->client, e->ask_wait_ms));
 }
 
+/* Within ASK_FIRST_MS, however many come to wait meanwhile. */
 static void ask_soon(struct electric *e)
 {
+    if (timer_is_set(&e->ask_timer) && e->ask_wait_ms == ASK_FIRST_MS)
+        return;
     e->ask_wait_ms = ASK_FIRST_MS;
     timer_set(&e->ask_timer, timer_after(e->client, e->ask_wait_ms));
 }

@@ -434,6 +434,24 @@ static void the_transaction_itself_ends_the_wait(void **state)
     electric_close(w);
 }
 
+/* Who comes while others wait does not put the question off. */
+static void steady_writes_do_not_put_off_the_question(void **state)
+{
+    struct world *w = ready();
+    struct told t[6] = {0};
+    coulomb_await o;
+
+    (void)state;
+    coulomb_options_init(&o, sizeof(o));
+    for (size_t i = 0; i < 6; i++) {
+        o.lsn = 5000 + i;
+        OK(coulomb_await_all(w->coll, &o, tell, &t[i], NULL));
+        assert_int_equal(fake->refresh_count, i >= 5);
+        pass(w, 20);
+    }
+    electric_close(w);
+}
+
 static void a_refresh_is_told_when_it_is_done(void **state)
 {
     struct world *w = ready();
@@ -826,6 +844,7 @@ int main(void)
         cmocka_unit_test(t11_a_refetch_keeps_transactions_and_snapshots),
         cmocka_unit_test(a_write_without_a_row_is_over_when_its_position_is_reached),
         cmocka_unit_test(the_transaction_itself_ends_the_wait),
+        cmocka_unit_test(steady_writes_do_not_put_off_the_question),
         cmocka_unit_test(a_refresh_is_told_when_it_is_done),
         cmocka_unit_test(t6_a_handler_waits_for_its_transactions),
         cmocka_unit_test(t6_a_timeout_of_its_own_rolls_back),
