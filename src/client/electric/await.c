@@ -140,7 +140,7 @@ static void timed_out(struct timer *t)
 
 static bool reached(const struct electric *e, uint64_t lsn)
 {
-    return lsn != 0 && e->has_lsn && e->lsn >= lsn;
+    return lsn != 0 && e->lsn >= lsn;
 }
 
 static bool all_seen(struct waiter *w)

@@ -91,9 +91,9 @@ struct electric {
     struct gathered *gathered;
     size_t gathered_count;
     size_t gathered_cap;
-    struct resume resume; /* of the last commit */
-    bool has_lsn;
-    uint64_t lsn;          /* committed up to there */
+    struct resume resume;  /* of the last commit */
+    uint64_t lsn;          /* committed up to there; 0: not known */
+    uint64_t staged_lsn;   /* and with the next commit; 0: as before */
     coulomb_error failure; /* of a batch; why the stream then failed */
     struct blob schema;    /* of the relation */
     struct blob table;

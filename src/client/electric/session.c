@@ -172,6 +172,9 @@ int electric_commit(struct electric *e, bool up_to_date, bool place)
     if (code != COULOMB_OK)
         return code;
     e->committed = true;
+    if (e->staged_lsn > 0)
+        e->lsn = e->staged_lsn;
+    e->staged_lsn = 0;
     e->loaded_all = e->loaded_all || up_to_date;
     if (e->held_back)
         task_queue(&e->load_task); /* loads that waited for it */
@@ -221,6 +224,7 @@ static int must_refetch(struct electric *e)
     tags_clear(&e->tags);
     known_clear(&e->known);
     rows_forget_gathered(e);
+    e->staged_lsn = 0;
     e->loaded_all = e->held_back = e->held_up_to_date = false;
     loads_refetch(e);
     return COULOMB_OK;
@@ -255,10 +259,7 @@ static int take_up_to_date(struct electric *e, const struct stream_message *m, b
 
     if (h->has_lsn) {
         known_reached(&e->known, h->lsn);
-        if (!loads_reloading(e)) {
-            e->has_lsn = true;
-            e->lsn = h->lsn;
-        }
+        e->staged_lsn = h->lsn;
     }
     return electric_commit(e, true, place);
 }
@@ -618,8 +619,8 @@ int electric_stop(coulomb_sync *sync, void *arg)
     blob_fini(e->heap, &e->table);
     e->taken = 0;
     e->committed = e->key_checked = e->held_back = e->held_up_to_date = false;
-    e->has_lsn = false;
-    e->lsn = e->refreshes_sent = e->refreshes_done = e->load_refresh = 0;
+    e->lsn = e->staged_lsn = 0;
+    e->refreshes_sent = e->refreshes_done = e->load_refresh = 0;
     memset(&e->failure, 0, sizeof(e->failure));
     coulomb_sync_release(e->sync);
     e->sync = NULL;

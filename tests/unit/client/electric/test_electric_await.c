@@ -411,6 +411,39 @@ static void a_write_without_a_row_is_over_when_its_position_is_reached(void **st
     electric_close(w);
 }
 
+/* The rows up to there found no memory: they are not in the collection. */
+static void a_position_counts_from_its_commit_on(void **state)
+{
+    struct world *w = ready();
+    struct stream_batch batch = {.messages = f.m};
+    coulomb_await o;
+    struct told t = {0};
+
+    (void)state;
+    feed_insert(&f, 700, 2, 20);
+    feed_send_part(&f);
+    fake_copy(fake->offset, sizeof(fake->offset), "6_0");
+    feed_up_to_date(&f, 70000);
+    batch.count = f.count;
+    w->heap.calls = 0;
+    w->heap.fail_at = 1;
+    assert_int_equal(fake->callbacks.messages(fake, &batch, fake->arg), COULOMB_E_MEMORY);
+    w->heap.fail_at = 0;
+    coulomb_options_init(&o, sizeof(o));
+    o.lsn = 70000;
+    OK(coulomb_await_all(w->coll, &o, tell, &t, NULL));
+    poll_all(w);
+    assert_int_equal(t.calls, 0);
+    assert_int_equal(qty(w, 2), -2);
+    OK(fake->callbacks.messages(fake, &batch, fake->arg));
+    memset(&f, 0, sizeof(f));
+    poll_all(w);
+    assert_int_equal(t.calls, 1);
+    assert_int_equal(t.code, COULOMB_OK);
+    assert_int_equal(qty(w, 2), 20);
+    electric_close(w);
+}
+
 static void the_transaction_itself_ends_the_wait(void **state)
 {
     struct world *w = ready();
@@ -843,6 +876,7 @@ int main(void)
         cmocka_unit_test(t5_many_snapshots_leave_their_horizon),
         cmocka_unit_test(t11_a_refetch_keeps_transactions_and_snapshots),
         cmocka_unit_test(a_write_without_a_row_is_over_when_its_position_is_reached),
+        cmocka_unit_test(a_position_counts_from_its_commit_on),
         cmocka_unit_test(the_transaction_itself_ends_the_wait),
         cmocka_unit_test(steady_writes_do_not_put_off_the_question),
         cmocka_unit_test(a_refresh_is_told_when_it_is_done),
