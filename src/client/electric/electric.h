@@ -108,6 +108,7 @@ struct electric {
     bool held_up_to_date;    /* … and it was an up-to-date */
     uint64_t refreshes_sent; /* of the stream, in order */
     uint64_t refreshes_done;
+    uint64_t view_refresh; /* the next one after the newest subset's view */
     uint64_t load_refresh; /* the one that loads wait for; 0: none */
     struct task begin_task;
     struct task load_task;

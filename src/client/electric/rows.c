@@ -379,6 +379,8 @@ int rows_snapshot_end(struct electric *e, const struct stream_message *m)
         code = seen_stage_view(&e->seen, m->snapshot);
     if (code != COULOMB_OK)
         return code == COULOMB_E_MEMORY ? client_no_memory(e->client) : code;
+    if (m->snapshot->has_lsn)
+        e->view_refresh = e->refreshes_sent + 1;
     rows_forget_gathered(e);
     return COULOMB_OK;
 }

@@ -620,7 +620,7 @@ int electric_stop(coulomb_sync *sync, void *arg)
     e->taken = 0;
     e->committed = e->key_checked = e->held_back = e->held_up_to_date = false;
     e->lsn = e->staged_lsn = 0;
-    e->refreshes_sent = e->refreshes_done = e->load_refresh = 0;
+    e->refreshes_sent = e->refreshes_done = e->load_refresh = e->view_refresh = 0;
     memset(&e->failure, 0, sizeof(e->failure));
     coulomb_sync_release(e->sync);
     e->sync = NULL;

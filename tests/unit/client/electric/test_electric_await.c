@@ -315,6 +315,123 @@ static void t5_the_views_before_the_first_up_to_date_count(void **state)
     electric_close(w);
 }
 
+static coulomb_sub *sub_from(struct world *w, coulomb_op op, int64_t n)
+{
+    coulomb_expr *where = coulomb_where(w->coll, "qty", op, coulomb_int(n));
+    coulomb_sub_options o;
+    coulomb_sub *sub;
+
+    coulomb_options_init(&o, sizeof(o));
+    o.initial = COULOMB_INITIAL_ROWS;
+    o.where = where;
+    OK(coulomb_subscribe(w->coll, &o, hear, &w->heard, &sub));
+    coulomb_expr_free(where);
+    poll_all(w);
+    while (fake->refresh_first < fake->refresh_count)
+        fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    return sub;
+}
+
+/* On demand: row 1 is loaded, transaction 25 changes it, and a subset of other rows comes whose view
+ * shows 25 before the log brings it. subs are the caller's. */
+static struct world *ahead_of_the_log(coulomb_sub *subs[2], struct told *t)
+{
+    struct world *w = electric_open(COULOMB_ON_DEMAND);
+
+    feed_up_to_date(&f, 1);
+    feed_send(&f);
+    poll_all(w);
+    subs[0] = sub_from(w, COULOMB_LT, 50);
+    feed_insert(&f, 0, 1, 1);
+    fake_answer(0, &f, 20, 20, 2000);
+    feed_up_to_date(&f, 2000);
+    feed_send(&f);
+    await(w, 25, t);
+    subs[1] = sub_from(w, COULOMB_GT, 50);
+    feed_insert(&f, 0, 60, 60);
+    fake_answer(1, &f, 30, 30, 3000);
+    poll_all(w);
+    assert_int_equal(qty(w, 60), 60);
+    assert_int_equal(t->calls, 0); /* row 1 is as before */
+    return w;
+}
+
+static void t5_a_subsets_view_counts_when_the_log_is_past_it(void **state)
+{
+    coulomb_sub *subs[2];
+    struct told t;
+    struct told u;
+    struct told late;
+    struct world *w = ahead_of_the_log(subs, &t);
+
+    (void)state;
+    await(w, 24, &u); /* of rows that are not loaded */
+    feed_update(&f, 25, 1, 2);
+    feed_up_to_date(&f, 2500);
+    feed_send(&f);
+    poll_all(w);
+    assert_int_equal(qty(w, 1), 2);
+    assert_int_equal(t.calls, 1);
+    assert_int_equal(u.calls, 0);
+    feed_up_to_date(&f, 3000);
+    feed_send(&f);
+    poll_all(w);
+    assert_int_equal(u.calls, 1);
+    await(w, 29, &late);
+    assert_int_equal(late.calls, 1);
+    coulomb_unsubscribe(subs[0]);
+    coulomb_unsubscribe(subs[1]);
+    electric_close(w);
+}
+
+static void t5_a_later_transaction_is_past_a_subsets_view(void **state)
+{
+    coulomb_sub *subs[2];
+    struct told t;
+    struct world *w = ahead_of_the_log(subs, &t);
+
+    (void)state;
+    feed_update(&f, 30, 1, 3);
+    feed_send_part(&f);
+    poll_all(w);
+    assert_int_equal(t.calls, 0); /* not committed */
+    feed_up_to_date(&f, 2900);
+    feed_send(&f);
+    poll_all(w);
+    assert_int_equal(t.calls, 1);
+    coulomb_unsubscribe(subs[0]);
+    coulomb_unsubscribe(subs[1]);
+    electric_close(w);
+}
+
+/* Nothing happens, and the server's position stays: it is asked. */
+static void t5_a_refresh_is_past_a_subsets_view(void **state)
+{
+    coulomb_sub *subs[2];
+    struct told t;
+    struct world *w = ahead_of_the_log(subs, &t);
+    size_t asked = fake->refresh_count;
+
+    (void)state;
+    pass(w, 100);
+    assert_int_equal(fake->refresh_count, asked + 1);
+    fake_refreshed(COULOMB_E_NETWORK);
+    poll_all(w);
+    assert_int_equal(t.calls, 0);
+    pass(w, 200);
+    assert_int_equal(fake->refresh_count, asked + 2);
+    feed_up_to_date(&f, 2000);
+    feed_send(&f);
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    assert_int_equal(t.calls, 1);
+    assert_int_equal(t.code, COULOMB_OK);
+    coulomb_unsubscribe(subs[0]);
+    coulomb_unsubscribe(subs[1]);
+    electric_close(w);
+}
+
 static void t5_many_snapshots_leave_their_horizon(void **state)
 {
     struct world *w = ready();
@@ -873,6 +990,9 @@ int main(void)
         cmocka_unit_test(t5_narrow_numbers_against_wide_snapshots),
         cmocka_unit_test(t5_a_snapshot_shows_transactions),
         cmocka_unit_test(t5_the_views_before_the_first_up_to_date_count),
+        cmocka_unit_test(t5_a_subsets_view_counts_when_the_log_is_past_it),
+        cmocka_unit_test(t5_a_later_transaction_is_past_a_subsets_view),
+        cmocka_unit_test(t5_a_refresh_is_past_a_subsets_view),
         cmocka_unit_test(t5_many_snapshots_leave_their_horizon),
         cmocka_unit_test(t11_a_refetch_keeps_transactions_and_snapshots),
         cmocka_unit_test(a_write_without_a_row_is_over_when_its_position_is_reached),
