@@ -381,6 +381,69 @@ static void a_position_ends_the_passing_over(void **state)
     electric_close(w);
 }
 
+/* The log, behind the view, brings the row in as it was: what changed it then is not passed over. */
+static void a_row_that_moves_in_follows_the_log(void **state)
+{
+    struct world *w = on_demand();
+    coulomb_sub *sub = sub_where(w, NULL, NULL, 0);
+
+    (void)state;
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    feed_insert(&f, 0, 1, 13);
+    feed_tags(&f, "x", NULL, "1");
+    feed_insert(&f, 0, 2, 23);
+    feed_tags(&f, "z", NULL, "1");
+    fake_answer(0, &f, 20, 20, 5000);
+    feed_insert(&f, 0, 1, 10);
+    feed_tags(&f, "x", NULL, "1");
+    feed_last(&f)->move_in = true;
+    feed_update(&f, 16, 1, 13);
+    /* Out and in again. */
+    feed_move(&f, STREAM_MOVE_OUT, 0, "z");
+    feed_insert(&f, 0, 2, 20);
+    feed_tags(&f, "z", NULL, "1");
+    feed_last(&f)->move_in = true;
+    feed_update(&f, 17, 2, 23);
+    feed_up_to_date(&f, 1700);
+    feed_send(&f);
+    assert_int_equal(qty(w, 1), 13);
+    assert_int_equal(qty(w, 2), 23);
+    coulomb_unsubscribe(sub);
+    electric_close(w);
+}
+
+static void an_older_snapshot_does_not_bring_back_what_moved_out(void **state)
+{
+    static const uint64_t txid = 25;
+    struct world *w = on_demand();
+    coulomb_sub *a = sub_where(w, qty_is(w, COULOMB_LT, 50), NULL, 0);
+    coulomb_sub *b;
+
+    (void)state;
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    feed_insert(&f, 0, 1, 13);
+    feed_tags(&f, "x", NULL, "1");
+    fake_answer(0, &f, 20, 20, 2000);
+    b = sub_where(w, qty_is(w, COULOMB_GT, 10), NULL, 0);
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    feed_move(&f, STREAM_MOVE_OUT, 0, "x");
+    feed_last(&f)->txids = &txid;
+    feed_last(&f)->txid_count = 1;
+    feed_up_to_date(&f, 2500);
+    feed_send(&f);
+    assert_int_equal(qty(w, 1), -2);
+    feed_insert(&f, 0, 1, 13);
+    feed_tags(&f, "x", NULL, "1");
+    fake_answer(1, &f, 25, 25, 2400);
+    assert_int_equal(qty(w, 1), -2);
+    coulomb_unsubscribe(a);
+    coulomb_unsubscribe(b);
+    electric_close(w);
+}
+
 static void an_older_snapshot_does_not_undo_the_log(void **state)
 {
     struct world *w = on_demand();
@@ -1017,6 +1080,8 @@ int main(void)
         cmocka_unit_test(t10_a_delete_and_an_insert_of_one_key),
         cmocka_unit_test(what_the_snapshot_has_is_passed_over_in_the_log),
         cmocka_unit_test(a_position_ends_the_passing_over),
+        cmocka_unit_test(a_row_that_moves_in_follows_the_log),
+        cmocka_unit_test(an_older_snapshot_does_not_bring_back_what_moved_out),
         cmocka_unit_test(an_older_snapshot_does_not_undo_the_log),
         cmocka_unit_test(changes_of_rows_that_are_not_loaded_are_dropped),
         cmocka_unit_test(t16_what_is_covered_is_not_asked_again),
