@@ -111,9 +111,12 @@ static int commit_code(const struct electric *e, int code)
                                                                     : code;
 }
 
-/* Rows of before, of an earlier session or of subsets beside the stream, give way to these. */
+/* Rows of before, of an earlier session or of subsets beside the stream, give way to these: also what
+ * has been committed and waits since the refetch began. */
 static void swap_rows(struct electric *e, struct sync_tx *tx)
 {
+    if (tx->truncate)
+        list_remove(&tx->link);
     if (!is_listed(tx))
         sync_tx_list(e->coll, tx);
     if (!e->committed && !e->resumed && !tx->truncate &&

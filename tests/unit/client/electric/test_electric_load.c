@@ -255,6 +255,42 @@ static void t11_a_refetch_while_progressive(void **state)
     electric_close(w);
 }
 
+/* While a transaction is being persisted the subset's rows wait, behind the refetch's truncate. */
+static void t11_subsets_amid_a_refetch_give_way_to_it(void **state)
+{
+    struct world *w = electric_open(COULOMB_PROGRESSIVE);
+    coulomb_sub *sub;
+
+    (void)state;
+    feed_insert(&f, 0, 1, 10);
+    feed_up_to_date(&f, 1000);
+    feed_send(&f);
+    feed_refetch(&f);
+    feed_send(&f);
+    OK(insert(w, 5, 50, NULL, NULL));
+    poll_all(w);
+    assert_int_equal(w->open_count, 1);
+    sub = sub_where(w, qty_is(w, COULOMB_GT, 5), NULL, 0);
+    feed_insert(&f, 0, 1, 11);
+    feed_insert(&f, 0, 2, 20);
+    fake_answer(0, &f, 20, 20, 1100);
+    poll_all(w);
+    /* The log's rows are newer: 1 was changed and 2 deleted. */
+    feed_insert(&f, 0, 1, 12);
+    feed_up_to_date(&f, 2000);
+    feed_send(&f);
+    poll_all(w);
+    assert_int_equal(qty(w, 1), 12);
+    assert_int_equal(qty(w, 2), -2);
+    assert_int_equal(qty(w, 5), 50);
+    answer(w, 0, COULOMB_OK);
+    poll_all(w);
+    assert_int_equal(qty(w, 1), 12);
+    assert_int_equal(qty(w, 2), -2);
+    coulomb_unsubscribe(sub);
+    electric_close(w);
+}
+
 /* --- Overlaps (T9, T10) --------------------------------------------------------------------------------- */
 
 static void t9_a_subsets_end_commits(void **state)
@@ -1075,6 +1111,7 @@ int main(void)
         cmocka_unit_test(t8_a_late_subset_is_dropped),
         cmocka_unit_test(t8_a_progressive_collection_that_resumes_has_everything),
         cmocka_unit_test(t11_a_refetch_while_progressive),
+        cmocka_unit_test(t11_subsets_amid_a_refetch_give_way_to_it),
         cmocka_unit_test(t9_a_subsets_end_commits),
         cmocka_unit_test(t10_overlapping_rows_become_updates),
         cmocka_unit_test(t10_a_delete_and_an_insert_of_one_key),
