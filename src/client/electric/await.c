@@ -519,6 +519,15 @@ static int waiter_new(coulomb_collection *coll, struct waiter **out)
     return COULOMB_OK;
 }
 
+/* A stream that has failed brings nothing any more. */
+static void fail_when_over(struct waiter *w)
+{
+    const coulomb_error *why = electric_error(w->e);
+
+    if (why)
+        settle(w, why->code, "%s", why->message);
+}
+
 static void waiter_begin(struct waiter *w, int64_t timeout_ms, int64_t otherwise_ms,
                          coulomb_token *token)
 {
@@ -528,6 +537,7 @@ static void waiter_begin(struct waiter *w, int64_t timeout_ms, int64_t otherwise
     if (timeout_ms >= 0)
         timer_set(&w->timer, timer_after(c, timeout_ms > 0 ? timeout_ms : otherwise_ms));
     look(w);
+    fail_when_over(w);
     if (asks(w))
         ask_soon(w->e);
 }
@@ -645,6 +655,7 @@ int coulomb_await_match(coulomb_collection *coll, coulomb_match_fn match, void *
     if (timeout_ms < 0)
         timer_cancel(&w->timer);
     match_ring(w);
+    fail_when_over(w);
     return COULOMB_OK;
 }
 

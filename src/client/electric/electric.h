@@ -130,6 +130,8 @@ struct sync_tx *electric_pending(struct electric *e);
 /* Commits what is staged, with how far that is (place: the stream stands right behind it), and tells who
  * waited. COULOMB_E_MEMORY: ask again. */
 int electric_commit(struct electric *e, bool up_to_date, bool place);
+/* Why the session's stream has failed; NULL: it has not. */
+const coulomb_error *electric_error(const struct electric *e);
 /* Cancels a subset; what came of it already is forgotten. */
 void electric_cancel(struct electric *e, uint64_t number);
 /* Asks the stream now; *number (may be NULL) counts. COULOMB_E_SYNC_NOT_INITIALIZED. */

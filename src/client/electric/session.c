@@ -347,13 +347,24 @@ static enum stream_decision on_error(struct shape_stream *s, const struct stream
     return again == 1 ? STREAM_RETRY : STREAM_GIVE_UP;
 }
 
-static void stream_failed(struct electric *e)
+const coulomb_error *electric_error(const struct electric *e)
 {
-    const coulomb_error *why = shape_stream_error(e->stream);
+    struct stream_state st;
+    const coulomb_error *why;
+
+    if (!e->stream)
+        return NULL;
+    shape_stream_state(e->stream, &st);
+    if (st.phase != STREAM_FAILED)
+        return NULL;
+    why = shape_stream_error(e->stream);
+    return e->failure.code == why->code ? &e->failure : why; /* it knows more */
+}
+
+static void stream_failed(struct electric *e, const coulomb_error *why)
+{
     struct coulomb_collection *coll = e->coll;
 
-    if (e->failure.code == why->code)
-        why = &e->failure; /* it knows more */
     client_log(e->client, COULOMB_LOG_ERROR,
                "event=electric.failed collection=\"%s\" error=%s", coll->id,
                coulomb_error_name(why->code));
@@ -366,13 +377,10 @@ static void stream_failed(struct electric *e)
 static void on_changed(struct shape_stream *s, void *arg)
 {
     struct electric *e = arg;
-    struct stream_state st;
+    const coulomb_error *why = e->stream == s ? electric_error(e) : NULL;
 
-    if (e->stream != s)
-        return;
-    shape_stream_state(s, &st);
-    if (st.phase == STREAM_FAILED)
-        stream_failed(e);
+    if (why)
+        stream_failed(e, why);
 }
 
 /* --- Refreshes ------------------------------------------------------------------------------------------- */

@@ -964,6 +964,39 @@ static int calls_back(const coulomb_electric_message *m, void *arg)
     return coulomb_collection_start(w->coll);
 }
 
+static int matches_none(const coulomb_electric_message *m, void *arg)
+{
+    (void)m;
+    (void)arg;
+    return 0;
+}
+
+static void waits_for_a_stream_that_has_failed_end_at_once(void **state)
+{
+    struct world *w = ready();
+    struct told t = {0};
+    struct told u = {0};
+    struct told seen;
+
+    (void)state;
+    feed_update(&f, 31, 1, 11);
+    feed_up_to_date(&f, 3100);
+    feed_send(&f);
+    fake_fail(COULOMB_E_FETCH, "no");
+    poll_all(w);
+    OK(coulomb_await_txid(w->coll, 700, COULOMB_NEVER, tell, &t, NULL));
+    OK(coulomb_await_match(w->coll, matches_none, NULL, COULOMB_NEVER, tell, &u, NULL));
+    await(w, 31, &seen);
+    assert_int_equal(t.calls, 1);
+    assert_int_equal(t.code, COULOMB_E_FETCH);
+    assert_string_equal(t.message, "no");
+    assert_int_equal(u.calls, 1);
+    assert_int_equal(u.code, COULOMB_E_FETCH);
+    assert_int_equal(seen.calls, 1); /* what came before has come */
+    assert_int_equal(seen.code, COULOMB_OK);
+    electric_close(w);
+}
+
 static void t7_a_match_function_may_not_call(void **state)
 {
     struct world *w = ready();
@@ -1013,6 +1046,7 @@ int main(void)
         cmocka_unit_test(t7_only_the_last_thousand_are_looked_at),
         cmocka_unit_test(t7_the_end_of_the_session_ends_all_waits),
         cmocka_unit_test(t7_a_stream_that_fails_ends_all_waits),
+        cmocka_unit_test(waits_for_a_stream_that_has_failed_end_at_once),
         cmocka_unit_test(t7_a_match_function_may_not_call),
     };
 
