@@ -88,6 +88,7 @@ struct electric {
     bool key_checked;
     struct sync_tx *pending; /* NULL: nothing is staged */
     size_t taken;            /* messages of the batch that comes again */
+    bool amid_answer; /* of the stream's: some of it is staged, or is to come again */
     struct gathered *gathered;
     size_t gathered_count;
     size_t gathered_cap;

@@ -169,17 +169,13 @@ bool loads_reloading(const struct electric *e)
     return false;
 }
 
-/* Everything that a refetch waited for is there, or can't be had. A stream that failed meanwhile brings
- * nothing any more: then the rows of before stay. COULOMB_E_MEMORY. */
+/* Everything that a refetch waited for is there, or can't be had. Amid an answer that is for its end. A
+ * stream that failed meanwhile brings nothing any more: then the rows of before stay. COULOMB_E_MEMORY. */
 static int commit_held(struct electric *e)
 {
-    struct stream_state st;
-
-    if (!e->held_back || loads_reloading(e))
+    if (!e->held_back || e->amid_answer || loads_reloading(e) || electric_error(e))
         return COULOMB_OK;
-    shape_stream_state(e->stream, &st);
-    return st.phase == STREAM_FAILED ? COULOMB_OK
-                                     : electric_commit(e, e->held_up_to_date, true);
+    return electric_commit(e, e->held_up_to_date, true);
 }
 
 /* One of its requests is through. */

@@ -299,6 +299,7 @@ static int on_messages(struct shape_stream *s, const struct stream_batch *batch,
 
     if (e->stream != s)
         return COULOMB_OK;
+    e->amid_answer = true;
     code = rows_check_key(e, batch);
     while (code == COULOMB_OK && e->taken < batch->count) {
         size_t left = batch->count - e->taken;
@@ -310,6 +311,9 @@ static int on_messages(struct shape_stream *s, const struct stream_batch *batch,
     if (code == COULOMB_E_MEMORY)
         return code;
     e->taken = 0;
+    e->amid_answer = batch->more;
+    if (e->held_back && !e->amid_answer)
+        task_queue(&e->load_task); /* nothing is in the way of that commit any more */
     if (code != COULOMB_OK)
         e->failure = e->client->error;
     return code;
@@ -323,6 +327,7 @@ void electric_cancel(struct electric *e, uint64_t number)
         return;
     rows_forget_gathered(e);
     e->taken = 0;
+    e->amid_answer = false;
 }
 
 /* --- Errors --------------------------------------------------------------------------------------------- */
@@ -629,6 +634,7 @@ int electric_stop(coulomb_sync *sync, void *arg)
     blob_fini(e->heap, &e->schema);
     blob_fini(e->heap, &e->table);
     e->taken = 0;
+    e->amid_answer = false;
     e->committed = e->key_checked = e->held_back = e->held_up_to_date = false;
     e->lsn = e->staged_lsn = 0;
     e->refreshes_sent = e->refreshes_done = e->load_refresh = e->view_refresh = 0;

@@ -1022,6 +1022,47 @@ static void t3_a_refetch_is_not_held_up_by_what_fails_or_goes(void **state)
     electric_close(w);
 }
 
+/* What it waited for goes while an answer of the log is half delivered: that shows whole, or not yet. */
+static void t3_a_refetch_does_not_end_amid_an_answer(void **state)
+{
+    struct world *w = on_demand();
+    coulomb_sub *a = sub_where(w, qty_is(w, COULOMB_GT, 5), NULL, 0);
+    struct stream_batch batch = {.messages = f.m};
+
+    (void)state;
+    load_all(w);
+    feed_insert(&f, 30, 1, 10);
+    feed_up_to_date(&f, 3000);
+    feed_send(&f);
+    feed_refetch(&f);
+    feed_up_to_date(&f, 3100);
+    feed_send(&f);
+    poll_all(w);
+    feed_insert(&f, 32, 3, 30);
+    feed_send_part(&f);
+    coulomb_unsubscribe(a);
+    poll_all(w);
+    assert_int_equal(qty(w, 1), 10);
+    assert_int_equal(qty(w, 3), -2);
+    /* The last batch finds no memory: the stream stands behind it already. */
+    feed_insert(&f, 32, 4, 40);
+    batch.count = f.count;
+    fake_copy(fake->offset, sizeof(fake->offset), "32_0");
+    w->heap.calls = 0;
+    w->heap.fail_at = 1;
+    assert_int_equal(fake->callbacks.messages(fake, &batch, fake->arg), COULOMB_E_MEMORY);
+    w->heap.fail_at = 0;
+    poll_all(w);
+    assert_int_equal(qty(w, 3), -2);
+    OK(fake->callbacks.messages(fake, &batch, fake->arg));
+    memset(&f, 0, sizeof(f));
+    poll_all(w);
+    assert_int_equal(qty(w, 1), -2);
+    assert_int_equal(qty(w, 3), 30);
+    assert_int_equal(qty(w, 4), 40);
+    electric_close(w);
+}
+
 static void t2_a_stream_that_fails_amid_a_refetch_keeps_the_rows(void **state)
 {
     struct world *w = on_demand();
@@ -1134,6 +1175,7 @@ int main(void)
         cmocka_unit_test(pages_by_number_have_an_offset),
         cmocka_unit_test(t3_an_on_demand_refetch_shows_no_empty_collection),
         cmocka_unit_test(t3_a_refetch_is_not_held_up_by_what_fails_or_goes),
+        cmocka_unit_test(t3_a_refetch_does_not_end_amid_an_answer),
         cmocka_unit_test(t2_a_stream_that_fails_amid_a_refetch_keeps_the_rows),
         cmocka_unit_test(t3_a_refetch_while_a_subset_is_on_its_way),
         cmocka_unit_test(cleanup_answers_what_waits),
