@@ -167,9 +167,10 @@ typedef struct coulomb_await {
 
 /* fn is called when the rows of all these transactions are in the collection (which a transaction
  * being persisted holds back; so it is, once that is completed), at once when they are already: what
- * was seen in this session is remembered, the last 8,192 transactions and what the snapshots show.
- * COULOMB_E_TXID_TIMEOUT, and COULOMB_E_STREAM_STOPPED when the session ends. The token ends the
- * waiting: no call follows. */
+ * was seen in this session is remembered, the last 8,192 transactions and what the snapshots show
+ * (those of subsets when the stream has caught up with them: the server is asked for it).
+ * COULOMB_E_TXID_TIMEOUT, COULOMB_E_STREAM_STOPPED when the session ends, and why the stream failed
+ * when it does, or has. The token ends the waiting: no call follows. */
 COULOMB_API COULOMB_MUST_CHECK int coulomb_await_all(coulomb_collection *coll,
                                                      const coulomb_await *await,
                                                      coulomb_await_fn fn, void *arg,

@@ -59,6 +59,7 @@ struct shape_stream {
     size_t column_count;
     struct fake_request requests[FAKE_REQUESTS_MAX];
     size_t request_count;
+    uint64_t delivering; /* the request whose rows are being delivered; 0: none */
     struct fake_refresh refreshes[32];
     size_t refresh_first;
     size_t refresh_count;  /* ever */
@@ -231,10 +232,15 @@ int shape_stream_fetch_subset(struct shape_stream *s, const struct stream_subset
     return code;
 }
 
-void shape_stream_cancel_subset(struct shape_stream *s, uint64_t number)
+bool shape_stream_cancel_subset(struct shape_stream *s, uint64_t number)
 {
+    bool delivering = number > 0 && number == s->delivering;
+
     if (number > 0 && number <= s->request_count)
         s->requests[number - 1].open = false;
+    if (delivering)
+        s->delivering = 0;
+    return delivering;
 }
 
 void shape_stream_state(const struct shape_stream *s, struct stream_state *out)
@@ -456,6 +462,13 @@ static inline void feed_send(struct feed *f)
 static inline void feed_send_part(struct feed *f)
 {
     assert_int_equal(feed_send_as(f, fake, NULL, true), COULOMB_OK);
+}
+
+/* Some rows of the n-th request (from 0); the rest, the view and the end follow. */
+static inline void fake_answer_part(size_t n, struct feed *f)
+{
+    fake->delivering = fake->requests[n].number;
+    feed_send_part(f);
 }
 
 static inline void fake_fail(int code, const char *message)

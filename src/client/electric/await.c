@@ -136,11 +136,42 @@ static void timed_out(struct timer *t)
                (unsigned long long)w->lsn);
 }
 
+/* --- Whether to ask the server -------------------------------------------------------------------------- */
+
+/* Whether an answer of the server may end the wait: a position, or a transaction that a subset's
+ * view shows, which counts when the log is past that. */
+static bool asks(const struct waiter *w)
+{
+    bool held = w->lsn != 0;
+
+    for (size_t i = 0; i < w->count && !held; i++)
+        held = w->states[i] != TXID_SEEN && seen_is_held(&w->e->seen, w->txids[i]);
+    return held && !w->settled;
+}
+
+static bool anybody_asks(const struct electric *e)
+{
+    for (struct list *l = e->waiters.next; l != &e->waiters; l = l->next) {
+        if (asks(entry(l)))
+            return true;
+    }
+    return false;
+}
+
+/* Within ASK_FIRST_MS, however many come to wait meanwhile. */
+static void ask_soon(struct electric *e)
+{
+    if (timer_is_set(&e->ask_timer) && e->ask_wait_ms == ASK_FIRST_MS)
+        return;
+    e->ask_wait_ms = ASK_FIRST_MS;
+    timer_set(&e->ask_timer, timer_after(e->client, e->ask_wait_ms));
+}
+
 /* --- Commit points ----------------------------------------------------------------------------------- */
 
 static bool reached(const struct electric *e, uint64_t lsn)
 {
-    return lsn != 0 && e->has_lsn && e->lsn >= lsn;
+    return lsn != 0 && e->lsn >= lsn;
 }
 
 static bool all_seen(struct waiter *w)
@@ -169,7 +200,7 @@ int await_reserve(struct electric *e)
 
 void await_committed(struct electric *e)
 {
-    seen_commit(&e->seen);
+    seen_commit(&e->seen, e->lsn);
     e->ring.fresh = 0;
     for (struct list *l = e->waiters.next; l != &e->waiters; l = l->next) {
         struct waiter *w = entry(l);
@@ -180,6 +211,8 @@ void await_committed(struct electric *e)
         }
         look(w);
     }
+    if (!timer_is_set(&e->ask_timer) && anybody_asks(e))
+        ask_soon(e);
 }
 
 /* --- Messages ------------------------------------------------------------------------------------------ */
@@ -329,15 +362,6 @@ int await_message(struct electric *e, const struct stream_message *m,
 
 /* --- Asking the server ------------------------------------------------------------------------------------ */
 
-static bool anybody_asks(const struct electric *e)
-{
-    for (struct list *l = e->waiters.next; l != &e->waiters; l = l->next) {
-        if (!entry(l)->settled && entry(l)->lsn != 0)
-            return true;
-    }
-    return false;
-}
-
 void ask_timer_fired(struct timer *t)
 {
     struct electric *e = LIST_ENTRY(t, struct electric, ask_timer);
@@ -348,12 +372,6 @@ void ask_timer_fired(struct timer *t)
     if (e->refreshes_sent == e->refreshes_done)
         (void)electric_refresh(e, NULL);
     e->ask_wait_ms = e->ask_wait_ms * 2 < ASK_MAX_MS ? e->ask_wait_ms * 2 : ASK_MAX_MS;
-    timer_set(&e->ask_timer, timer_after(e->client, e->ask_wait_ms));
-}
-
-static void ask_soon(struct electric *e)
-{
-    e->ask_wait_ms = ASK_FIRST_MS;
     timer_set(&e->ask_timer, timer_after(e->client, e->ask_wait_ms));
 }
 
@@ -391,8 +409,21 @@ static void ask_settle(struct ask *a, int code, const char *why)
     task_queue(&a->task);
 }
 
+/* A server that has nothing to tell may not name the position of a subset's view ever: what it has read
+ * when it is asked after that is as good. */
+static void release_views(struct electric *e)
+{
+    if (e->held_back || e->refreshes_done < e->view_refresh)
+        return;
+    seen_release(&e->seen);
+    for (struct list *l = e->waiters.next; l != &e->waiters; l = l->next)
+        look(entry(l));
+}
+
 void await_refreshed(struct electric *e, int code, const coulomb_error *error)
 {
+    if (code == COULOMB_OK)
+        release_views(e);
     for (struct list *l = e->asks.next; l != &e->asks; l = l->next) {
         struct ask *a = LIST_ENTRY(l, struct ask, reg.link);
 
@@ -488,6 +519,15 @@ static int waiter_new(coulomb_collection *coll, struct waiter **out)
     return COULOMB_OK;
 }
 
+/* A stream that has failed brings nothing any more. */
+static void fail_when_over(struct waiter *w)
+{
+    const coulomb_error *why = electric_error(w->e);
+
+    if (why)
+        settle(w, why->code, "%s", why->message);
+}
+
 static void waiter_begin(struct waiter *w, int64_t timeout_ms, int64_t otherwise_ms,
                          coulomb_token *token)
 {
@@ -497,7 +537,8 @@ static void waiter_begin(struct waiter *w, int64_t timeout_ms, int64_t otherwise
     if (timeout_ms >= 0)
         timer_set(&w->timer, timer_after(c, timeout_ms > 0 ? timeout_ms : otherwise_ms));
     look(w);
-    if (!w->settled && w->lsn != 0)
+    fail_when_over(w);
+    if (asks(w))
         ask_soon(w->e);
 }
 
@@ -614,6 +655,7 @@ int coulomb_await_match(coulomb_collection *coll, coulomb_match_fn match, void *
     if (timeout_ms < 0)
         timer_cancel(&w->timer);
     match_ring(w);
+    fail_when_over(w);
     return COULOMB_OK;
 }
 

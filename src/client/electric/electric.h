@@ -88,12 +88,13 @@ struct electric {
     bool key_checked;
     struct sync_tx *pending; /* NULL: nothing is staged */
     size_t taken;            /* messages of the batch that comes again */
+    bool amid_answer; /* of the stream's: some of it is staged, or is to come again */
     struct gathered *gathered;
     size_t gathered_count;
     size_t gathered_cap;
-    struct resume resume; /* of the last commit */
-    bool has_lsn;
-    uint64_t lsn;          /* committed up to there */
+    struct resume resume;  /* of the last commit */
+    uint64_t lsn;          /* committed up to there; 0: not known */
+    uint64_t staged_lsn;   /* and with the next commit; 0: as before */
     coulomb_error failure; /* of a batch; why the stream then failed */
     struct blob schema;    /* of the relation */
     struct blob table;
@@ -108,6 +109,7 @@ struct electric {
     bool held_up_to_date;    /* … and it was an up-to-date */
     uint64_t refreshes_sent; /* of the stream, in order */
     uint64_t refreshes_done;
+    uint64_t view_refresh; /* the next one after the newest subset's view */
     uint64_t load_refresh; /* the one that loads wait for; 0: none */
     struct task begin_task;
     struct task load_task;
@@ -129,6 +131,10 @@ struct sync_tx *electric_pending(struct electric *e);
 /* Commits what is staged, with how far that is (place: the stream stands right behind it), and tells who
  * waited. COULOMB_E_MEMORY: ask again. */
 int electric_commit(struct electric *e, bool up_to_date, bool place);
+/* Why the session's stream has failed; NULL: it has not. */
+const coulomb_error *electric_error(const struct electric *e);
+/* Cancels a subset; what came of it already is forgotten. */
+void electric_cancel(struct electric *e, uint64_t number);
 /* Asks the stream now; *number (may be NULL) counts. COULOMB_E_SYNC_NOT_INITIALIZED. */
 int electric_refresh(struct electric *e, uint64_t *number);
 

@@ -8,7 +8,7 @@ struct known_row {
     coulomb_key key;
     struct blob key_bytes;
     struct list gone; /* known.gone, while it is */
-    uint32_t view;    /* that brought it last; 0: none */
+    uint32_t view;    /* that brought it, and nothing since; 0: none */
     bool has_txid;
     uint64_t txid; /* the log's last; 32 bits */
 };
@@ -146,6 +146,8 @@ int known_logged(struct known *k, coulomb_key key, bool gone, const uint64_t *tx
 
     if (!row)
         return COULOMB_E_MEMORY;
+    /* From here on it follows the log, also where that has brought back what the view is past. */
+    row->view = 0;
     row->has_txid = count > 0;
     row->txid = count > 0 ? txids[count - 1] : 0;
     if (gone)

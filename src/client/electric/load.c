@@ -6,6 +6,7 @@
  *    └──the stream is up to date─▶ refreshing ─answer, 250 ms─▶ asked ─rows─▶ there
  *       otherwise ──────────────────────────────────────────────▶ │  └─▶ failed
  *    there ─must-refetch─▶ new, and holds the commit back until it is there again
+ *    asked, half of it there ─must-refetch─▶ to be asked (both halves), and likewise
  *
  * One that nobody wants any more is cancelled when no other shares it. Completions are answered in the
  * load task, when the rows are committed: nothing of the collection is called from inside a batch.
@@ -41,10 +42,11 @@ struct load {
     coulomb_completion *done; /* NULL: answered */
     enum load_phase phase;
     struct load *leader;  /* whose answer it shares */
-    uint64_t numbers[2];  /* of requests; 0: none, or its rows are there */
+    uint64_t numbers[2];  /* of requests, until all are done; 0: none */
+    bool arrived[2];      /* its rows and its end came */
     unsigned open;        /* requests that are not done */
     struct sync_tx *rows; /* beside the stream; not listed */
-    bool reload;          /* it was there before a refetch */
+    bool reload;          /* it was there before a refetch, all or half of it */
     coulomb_error error;  /* of a failed one */
 };
 
@@ -64,13 +66,18 @@ static bool is_under_way(const struct load *l)
            l->phase == LOAD_ASKED;
 }
 
+static bool awaits(const struct load *l, size_t which)
+{
+    return l->numbers[which] != 0 && !l->arrived[which];
+}
+
 /* Its rows have not come yet. */
 static bool is_missing(const struct load *l)
 {
     if (l->phase == LOAD_SHARES)
         l = l->leader;
     if (l->phase == LOAD_ASKED)
-        return l->numbers[0] != 0 || l->numbers[1] != 0;
+        return awaits(l, 0) || awaits(l, 1);
     return l->phase != LOAD_THERE && l->phase != LOAD_FAILED;
 }
 
@@ -87,14 +94,20 @@ static void load_free(struct load *l)
     heap_free(e->heap, l, sizeof(*l));
 }
 
+static void forget_requests(struct load *l)
+{
+    memset(l->numbers, 0, sizeof(l->numbers));
+    memset(l->arrived, 0, sizeof(l->arrived));
+    l->open = 0;
+}
+
 static void cancel_requests(struct load *l)
 {
     for (size_t i = 0; i < 2; i++) {
         if (l->numbers[i] != 0 && l->e->stream)
-            shape_stream_cancel_subset(l->e->stream, l->numbers[i]);
-        l->numbers[i] = 0;
+            electric_cancel(l->e, l->numbers[i]);
     }
-    l->open = 0;
+    forget_requests(l);
 }
 
 /* Rows that match it are in the collection from now on, whoever asks. */
@@ -156,17 +169,13 @@ bool loads_reloading(const struct electric *e)
     return false;
 }
 
-/* Everything that a refetch waited for is there, or can't be had. A stream that failed meanwhile brings
- * nothing any more: then the rows of before stay. COULOMB_E_MEMORY. */
+/* Everything that a refetch waited for is there, or can't be had. Amid an answer that is for its end. A
+ * stream that failed meanwhile brings nothing any more: then the rows of before stay. COULOMB_E_MEMORY. */
 static int commit_held(struct electric *e)
 {
-    struct stream_state st;
-
-    if (!e->held_back || loads_reloading(e))
+    if (!e->held_back || e->amid_answer || loads_reloading(e) || electric_error(e))
         return COULOMB_OK;
-    shape_stream_state(e->stream, &st);
-    return st.phase == STREAM_FAILED ? COULOMB_OK
-                                     : electric_commit(e, e->held_up_to_date, true);
+    return electric_commit(e, e->held_up_to_date, true);
 }
 
 /* One of its requests is through. */
@@ -181,6 +190,7 @@ static void load_done(struct shape_stream *s, int code, const coulomb_error *err
     if (code != COULOMB_OK)
         load_fail(l, code, error ? error->message : NULL);
     else if (l->open == 0) {
+        forget_requests(l);
         remember(e, l);
         load_end(l, LOAD_THERE, NULL);
     }
@@ -217,7 +227,7 @@ static void on_rows(struct shape_stream *s, const struct stream_batch *rows, int
     if (code != COULOMB_OK) {
         load_fail(l, code, error ? error->message : NULL);
     } else if (!rows->more && --l->open == 0) {
-        l->numbers[0] = l->numbers[1] = 0;
+        forget_requests(l);
         task_queue(&l->e->load_task); /* which commits them */
     }
 }
@@ -578,10 +588,8 @@ void load_arrived(struct electric *e, uint64_t number)
     for (struct list *at = e->loads.next; at != &e->loads; at = at->next) {
         struct load *l = entry(at);
 
-        for (size_t i = 0; i < 2; i++) {
-            if (l->numbers[i] == number)
-                l->numbers[i] = 0;
-        }
+        for (size_t i = 0; i < 2; i++)
+            l->arrived[i] = l->arrived[i] || l->numbers[i] == number;
     }
 }
 
@@ -591,10 +599,17 @@ void loads_refetch(struct electric *e)
     for (struct list *at = e->loads.next; at != &e->loads; at = at->next) {
         struct load *l = entry(at);
 
-        if (l->phase != LOAD_THERE || !l->subset || is_beside(e))
+        if (is_beside(e))
             continue;
-        l->phase = LOAD_NEW;
-        l->reload = true;
+        if (l->phase == LOAD_THERE && l->subset) {
+            l->phase = LOAD_NEW;
+            l->reload = true;
+        } else if (l->phase == LOAD_ASKED && (l->arrived[0] || l->arrived[1])) {
+            /* One half of a page is gone, and the stream asks for the other one only. */
+            cancel_requests(l);
+            l->phase = LOAD_READY;
+            l->reload = true;
+        }
     }
     task_queue(&e->load_task);
 }

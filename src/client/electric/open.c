@@ -561,7 +561,7 @@ int coulomb_electric_state_get(const coulomb_collection *coll,
         now.handle = st.handle.ptr ? st.handle : now.handle;
         now.offset = st.offset.ptr ? st.offset : now.offset;
         now.last_synced_us = st.last_synced_us;
-        now.has_lsn = e->has_lsn;
+        now.has_lsn = e->lsn > 0;
         now.lsn = e->lsn;
         now.schema = str_of(&e->schema);
         now.table = str_of(&e->table);

@@ -379,6 +379,8 @@ int rows_snapshot_end(struct electric *e, const struct stream_message *m)
         code = seen_stage_view(&e->seen, m->snapshot);
     if (code != COULOMB_OK)
         return code == COULOMB_E_MEMORY ? client_no_memory(e->client) : code;
+    if (m->snapshot->has_lsn)
+        e->view_refresh = e->refreshes_sent + 1;
     rows_forget_gathered(e);
     return COULOMB_OK;
 }
@@ -442,9 +444,16 @@ int rows_change(struct electric *e, const struct stream_message *m,
     return code;
 }
 
+struct move {
+    struct electric *e;
+    const struct stream_headers *headers;
+};
+
 static int moved(void *arg, coulomb_key key, bool leaves)
 {
-    struct electric *e = arg;
+    const struct move *move = arg;
+    const struct stream_headers *h = move->headers;
+    struct electric *e = move->e;
     struct sync_tx *tx = electric_pending(e);
     struct buf meta;
     int code;
@@ -453,7 +462,7 @@ static int moved(void *arg, coulomb_key key, bool leaves)
         return COULOMB_E_MEMORY;
     if (leaves) {
         if (e->options.mode == COULOMB_ON_DEMAND &&
-            known_logged(&e->known, key, true, NULL, 0) != COULOMB_OK)
+            known_logged(&e->known, key, true, h->txids, h->txid_count) != COULOMB_OK)
             return client_no_memory(e->client);
         return sync_tx_key(e->coll, tx, OP_DELETE, key, NULL, 0);
     }
@@ -469,9 +478,10 @@ static int moved(void *arg, coulomb_key key, bool leaves)
 int rows_move(struct electric *e, const struct stream_message *m)
 {
     const struct stream_headers *h = m->headers;
+    struct move move = {e, h};
     int code = m->kind == STREAM_MOVE_OUT
-                   ? tags_move_out(&e->tags, h->patterns, h->pattern_count, moved, e)
-                   : tags_move_in(&e->tags, h->patterns, h->pattern_count, moved, e);
+                   ? tags_move_out(&e->tags, h->patterns, h->pattern_count, moved, &move)
+                   : tags_move_in(&e->tags, h->patterns, h->pattern_count, moved, &move);
 
     return code == COULOMB_E_MEMORY ? client_no_memory(e->client) : code;
 }

@@ -73,16 +73,23 @@ static bool ring_has(const struct txid_ring *r, uint32_t txid)
     return false;
 }
 
+/* The oldest, the caller's now. */
+static struct view views_pop(struct view_ring *r)
+{
+    struct view view = r->items[r->first];
+
+    r->first = (r->first + 1) % SEEN_VIEWS_MAX;
+    r->count--;
+    return view;
+}
+
 /* Takes the view. *dropped is one that had to go. */
 static bool views_push(struct view_ring *r, struct view *view, struct view *dropped)
 {
     bool full = r->count == SEEN_VIEWS_MAX;
 
-    if (full) {
-        *dropped = r->items[r->first];
-        r->first = (r->first + 1) % SEEN_VIEWS_MAX;
-        r->count--;
-    }
+    if (full)
+        *dropped = views_pop(r);
     r->items[(r->first + r->count++) % SEEN_VIEWS_MAX] = *view;
     memset(view, 0, sizeof(*view));
     return full;
@@ -112,6 +119,7 @@ void seen_fini(struct seen *s)
     heap_free(s->heap, s->staged.items, s->staged.cap * sizeof(*s->staged.items));
     views_fini(s->heap, &s->views);
     views_fini(s->heap, &s->staged_views);
+    views_fini(s->heap, &s->held);
     seen_init(s, s->heap);
 }
 
@@ -153,16 +161,64 @@ int seen_reserve(struct seen *s)
     return ring_reserve(s->heap, &s->txids, s->staged.count);
 }
 
-void seen_commit(struct seen *s)
+/* By a position, or by a transaction that began after the view. */
+static bool is_passed(const struct seen *s, const struct view *view, uint64_t lsn)
 {
+    bool past = lsn >= view->lsn;
+
+    for (size_t i = 0; i < s->staged.count && !past; i++)
+        past = view_is_past(view, ring_at(&s->staged, i));
+    return past;
+}
+
+static void count_view(struct seen *s, struct view *view)
+{
+    take_view(s, &s->views, view, &s->horizon);
+}
+
+static void hold_view(struct seen *s, struct view *view)
+{
+    struct view dropped;
+
+    if (views_push(&s->held, view, &dropped))
+        count_view(s, &dropped);
+}
+
+void seen_release(struct seen *s)
+{
+    while (s->held.count > 0) {
+        struct view view = views_pop(&s->held);
+
+        count_view(s, &view);
+    }
+}
+
+static void release_passed(struct seen *s, uint64_t lsn)
+{
+    for (size_t n = s->held.count; n > 0; n--) {
+        struct view view = views_pop(&s->held);
+
+        if (is_passed(s, &view, lsn))
+            count_view(s, &view);
+        else
+            hold_view(s, &view);
+    }
+}
+
+void seen_commit(struct seen *s, uint64_t lsn)
+{
+    release_passed(s, lsn);
     for (size_t i = 0; i < s->staged.count; i++)
         ring_push(&s->txids, ring_at(&s->staged, i));
     s->staged.count = s->staged.first = 0;
-    for (size_t i = 0; i < s->staged_views.count; i++)
-        take_view(s, &s->views,
-                  &s->staged_views.items[(s->staged_views.first + i) % SEEN_VIEWS_MAX],
-                  &s->horizon);
-    s->staged_views.count = s->staged_views.first = 0;
+    while (s->staged_views.count > 0) {
+        struct view view = views_pop(&s->staged_views);
+
+        if (lsn >= view.lsn)
+            count_view(s, &view);
+        else
+            hold_view(s, &view);
+    }
     if (s->staged_horizon > s->horizon)
         s->horizon = s->staged_horizon;
 }
@@ -194,7 +250,12 @@ bool seen_has(const struct seen *s, uint64_t txid)
 
 bool seen_has_staged(const struct seen *s, uint64_t txid)
 {
-    return ring_has(&s->staged, (uint32_t)txid) || views_see(&s->staged_views, txid);
+    return ring_has(&s->staged, (uint32_t)txid);
+}
+
+bool seen_is_held(const struct seen *s, uint64_t txid)
+{
+    return views_see(&s->held, txid);
 }
 
 static int by_number(const void *a, const void *b)

@@ -111,9 +111,12 @@ static int commit_code(const struct electric *e, int code)
                                                                     : code;
 }
 
-/* Rows of before, of an earlier session or of subsets beside the stream, give way to these. */
+/* Rows of before, of an earlier session or of subsets beside the stream, give way to these: also what
+ * has been committed and waits since the refetch began. */
 static void swap_rows(struct electric *e, struct sync_tx *tx)
 {
+    if (tx->truncate)
+        list_remove(&tx->link);
     if (!is_listed(tx))
         sync_tx_list(e->coll, tx);
     if (!e->committed && !e->resumed && !tx->truncate &&
@@ -172,6 +175,9 @@ int electric_commit(struct electric *e, bool up_to_date, bool place)
     if (code != COULOMB_OK)
         return code;
     e->committed = true;
+    if (e->staged_lsn > 0)
+        e->lsn = e->staged_lsn;
+    e->staged_lsn = 0;
     e->loaded_all = e->loaded_all || up_to_date;
     if (e->held_back)
         task_queue(&e->load_task); /* loads that waited for it */
@@ -221,6 +227,7 @@ static int must_refetch(struct electric *e)
     tags_clear(&e->tags);
     known_clear(&e->known);
     rows_forget_gathered(e);
+    e->staged_lsn = 0;
     e->loaded_all = e->held_back = e->held_up_to_date = false;
     loads_refetch(e);
     return COULOMB_OK;
@@ -255,10 +262,7 @@ static int take_up_to_date(struct electric *e, const struct stream_message *m, b
 
     if (h->has_lsn) {
         known_reached(&e->known, h->lsn);
-        if (!loads_reloading(e)) {
-            e->has_lsn = true;
-            e->lsn = h->lsn;
-        }
+        e->staged_lsn = h->lsn;
     }
     return electric_commit(e, true, place);
 }
@@ -295,6 +299,7 @@ static int on_messages(struct shape_stream *s, const struct stream_batch *batch,
 
     if (e->stream != s)
         return COULOMB_OK;
+    e->amid_answer = true;
     code = rows_check_key(e, batch);
     while (code == COULOMB_OK && e->taken < batch->count) {
         size_t left = batch->count - e->taken;
@@ -306,9 +311,23 @@ static int on_messages(struct shape_stream *s, const struct stream_batch *batch,
     if (code == COULOMB_E_MEMORY)
         return code;
     e->taken = 0;
+    e->amid_answer = batch->more;
+    if (e->held_back && !e->amid_answer)
+        task_queue(&e->load_task); /* nothing is in the way of that commit any more */
     if (code != COULOMB_OK)
         e->failure = e->client->error;
     return code;
+}
+
+/* Of a subset that was being delivered neither the rest nor the view comes any more: its rows must not
+ * go on with the next subset's, nor the count of messages taken with the next batch. */
+void electric_cancel(struct electric *e, uint64_t number)
+{
+    if (!shape_stream_cancel_subset(e->stream, number))
+        return;
+    rows_forget_gathered(e);
+    e->taken = 0;
+    e->amid_answer = false;
 }
 
 /* --- Errors --------------------------------------------------------------------------------------------- */
@@ -333,13 +352,24 @@ static enum stream_decision on_error(struct shape_stream *s, const struct stream
     return again == 1 ? STREAM_RETRY : STREAM_GIVE_UP;
 }
 
-static void stream_failed(struct electric *e)
+const coulomb_error *electric_error(const struct electric *e)
 {
-    const coulomb_error *why = shape_stream_error(e->stream);
+    struct stream_state st;
+    const coulomb_error *why;
+
+    if (!e->stream)
+        return NULL;
+    shape_stream_state(e->stream, &st);
+    if (st.phase != STREAM_FAILED)
+        return NULL;
+    why = shape_stream_error(e->stream);
+    return e->failure.code == why->code ? &e->failure : why; /* it knows more */
+}
+
+static void stream_failed(struct electric *e, const coulomb_error *why)
+{
     struct coulomb_collection *coll = e->coll;
 
-    if (e->failure.code == why->code)
-        why = &e->failure; /* it knows more */
     client_log(e->client, COULOMB_LOG_ERROR,
                "event=electric.failed collection=\"%s\" error=%s", coll->id,
                coulomb_error_name(why->code));
@@ -352,13 +382,10 @@ static void stream_failed(struct electric *e)
 static void on_changed(struct shape_stream *s, void *arg)
 {
     struct electric *e = arg;
-    struct stream_state st;
+    const coulomb_error *why = e->stream == s ? electric_error(e) : NULL;
 
-    if (e->stream != s)
-        return;
-    shape_stream_state(s, &st);
-    if (st.phase == STREAM_FAILED)
-        stream_failed(e);
+    if (why)
+        stream_failed(e, why);
 }
 
 /* --- Refreshes ------------------------------------------------------------------------------------------- */
@@ -607,9 +634,10 @@ int electric_stop(coulomb_sync *sync, void *arg)
     blob_fini(e->heap, &e->schema);
     blob_fini(e->heap, &e->table);
     e->taken = 0;
+    e->amid_answer = false;
     e->committed = e->key_checked = e->held_back = e->held_up_to_date = false;
-    e->has_lsn = false;
-    e->lsn = e->refreshes_sent = e->refreshes_done = e->load_refresh = 0;
+    e->lsn = e->staged_lsn = 0;
+    e->refreshes_sent = e->refreshes_done = e->load_refresh = e->view_refresh = 0;
     memset(&e->failure, 0, sizeof(e->failure));
     coulomb_sync_release(e->sync);
     e->sync = NULL;

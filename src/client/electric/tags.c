@@ -12,6 +12,8 @@
 #include "client/collection/collection.h"
 #include "json/json.h"
 
+#define SLOT_MAX (COULOMB_KEY_MAX - 4u) /* with its position, "999/", it is a key */
+
 struct tag_slot;
 
 /* One slot of one tag of one row. */
@@ -388,6 +390,12 @@ static int row_add_tag(struct tags *t, struct tag_row *row, size_t text_at,
 
         if (!is_value(slot))
             continue;
+        if (slot.len > SLOT_MAX)
+            return client_fail(
+                t->coll->client, COULOMB_E_PROTOCOL,
+                "a tag of a row of %s has a slot of %zu bytes; servers send "
+                "hashes, and %u are the most",
+                t->coll->id, slot.len, SLOT_MAX);
         ref->slot = slot_get(t, pos, slot, 1);
         if (!ref->slot)
             return COULOMB_E_MEMORY;
@@ -460,7 +468,7 @@ int tags_put(struct tags *t, coulomb_key key, bool insert,
     if (code == COULOMB_OK && t->positions > 0)
         code = row_make_tagged(t, key, &w, &row);
     if (code != COULOMB_OK)
-        return COULOMB_E_MEMORY;
+        return code;
     if (old)
         row_drop(t, old);
     if (row && row->tag_count == 0)

@@ -35,7 +35,7 @@ void tags_init(struct tags *t, struct coulomb_collection *coll);
 /* Forgets everything. */
 void tags_clear(struct tags *t);
 /* A row's message: an insert replaces its tags, an update adds and removes. Without tags nothing
- * changes. COULOMB_E_MEMORY: may be asked again. */
+ * changes. COULOMB_E_MEMORY: may be asked again. COULOMB_E_PROTOCOL: a slot over 4,092 bytes. */
 int tags_put(struct tags *t, coulomb_key key, bool insert,
              const struct stream_headers *headers);
 void tags_remove(struct tags *t, coulomb_key key);
@@ -52,7 +52,7 @@ int tags_move_in(struct tags *t, const struct stream_pattern *patterns, size_t c
                  tags_moved_fn *fn, void *arg);
 
 /* Puts a row's tags as tags_print() wrote them, in an object with perhaps more; what is none is passed
- * over. COULOMB_E_MEMORY. */
+ * over. Codes as tags_put(). */
 int tags_restore(struct tags *t, coulomb_key key, struct slice json);
 /* The members "tags" and "active_conditions" of a row as JSON, with a comma between; nothing when it
  * has none. */

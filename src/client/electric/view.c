@@ -9,7 +9,9 @@
 
 int view_copy(struct heap *h, struct view *v, const struct stream_snapshot *from)
 {
-    *v = (struct view){.xmin = from->xmin, .xmax = from->xmax};
+    *v = (struct view){.xmin = from->xmin,
+                       .xmax = from->xmax,
+                       .lsn = from->has_lsn ? from->database_lsn : 0};
     if (from->xip_count == 0)
         return COULOMB_OK;
     v->xip = heap_alloc(h, from->xip_count * sizeof(*v->xip));

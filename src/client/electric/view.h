@@ -15,6 +15,8 @@ struct view {
     uint64_t xmax; /* from it on none is */
     uint64_t *xip; /* between, those that are not; owned */
     size_t xip_count;
+    uint64_t
+        lsn; /* of the database's log when it was taken; 0: the log's own, or not known */
 };
 
 /* COULOMB_E_MEMORY. */

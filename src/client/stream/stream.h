@@ -202,8 +202,10 @@ typedef void stream_rows_fn(struct shape_stream *s, const struct stream_batch *r
                             int code, const coulomb_error *e, void *arg);
 int shape_stream_fetch_subset(struct shape_stream *s, const struct stream_subset *subset,
                               stream_rows_fn *rows, void *arg, uint64_t *number);
-/* Neither its rows nor its done follow. Unknown and finished numbers are fine. */
-void shape_stream_cancel_subset(struct shape_stream *s, uint64_t number);
+/* Neither its rows nor its done follow. Unknown and finished numbers are fine. True: it was being
+ * delivered, so that some of its rows may have come, and the rest of them, and its SNAPSHOT_END, will
+ * not; nor does a batch of it that found no memory come again. */
+bool shape_stream_cancel_subset(struct shape_stream *s, uint64_t number);
 
 /* --- State ------------------------------------------------------------------------------------ */
 

@@ -211,18 +211,21 @@ int shape_stream_fetch_subset(struct shape_stream *s, const struct stream_subset
     return COULOMB_OK;
 }
 
-void shape_stream_cancel_subset(struct shape_stream *s, uint64_t number)
+bool shape_stream_cancel_subset(struct shape_stream *s, uint64_t number)
 {
     for (struct list *l = s->subsets.next; l != &s->subsets; l = l->next) {
         struct subset *u = LIST_ENTRY(l, struct subset, link);
 
         if (u->number == number) {
-            s->drop_rest = s->drop_rest || s->delivering == u;
+            bool delivering = s->delivering == u;
+
+            s->drop_rest = s->drop_rest || delivering;
             subset_free(u);
             stream_poke(s);
-            return;
+            return delivering;
         }
     }
+    return false;
 }
 
 /* --- Ends ----------------------------------------------------------------------------------------------------- */

@@ -315,6 +315,123 @@ static void t5_the_views_before_the_first_up_to_date_count(void **state)
     electric_close(w);
 }
 
+static coulomb_sub *sub_from(struct world *w, coulomb_op op, int64_t n)
+{
+    coulomb_expr *where = coulomb_where(w->coll, "qty", op, coulomb_int(n));
+    coulomb_sub_options o;
+    coulomb_sub *sub;
+
+    coulomb_options_init(&o, sizeof(o));
+    o.initial = COULOMB_INITIAL_ROWS;
+    o.where = where;
+    OK(coulomb_subscribe(w->coll, &o, hear, &w->heard, &sub));
+    coulomb_expr_free(where);
+    poll_all(w);
+    while (fake->refresh_first < fake->refresh_count)
+        fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    return sub;
+}
+
+/* On demand: row 1 is loaded, transaction 25 changes it, and a subset of other rows comes whose view
+ * shows 25 before the log brings it. subs are the caller's. */
+static struct world *ahead_of_the_log(coulomb_sub *subs[2], struct told *t)
+{
+    struct world *w = electric_open(COULOMB_ON_DEMAND);
+
+    feed_up_to_date(&f, 1);
+    feed_send(&f);
+    poll_all(w);
+    subs[0] = sub_from(w, COULOMB_LT, 50);
+    feed_insert(&f, 0, 1, 1);
+    fake_answer(0, &f, 20, 20, 2000);
+    feed_up_to_date(&f, 2000);
+    feed_send(&f);
+    await(w, 25, t);
+    subs[1] = sub_from(w, COULOMB_GT, 50);
+    feed_insert(&f, 0, 60, 60);
+    fake_answer(1, &f, 30, 30, 3000);
+    poll_all(w);
+    assert_int_equal(qty(w, 60), 60);
+    assert_int_equal(t->calls, 0); /* row 1 is as before */
+    return w;
+}
+
+static void t5_a_subsets_view_counts_when_the_log_is_past_it(void **state)
+{
+    coulomb_sub *subs[2];
+    struct told t;
+    struct told u;
+    struct told late;
+    struct world *w = ahead_of_the_log(subs, &t);
+
+    (void)state;
+    await(w, 24, &u); /* of rows that are not loaded */
+    feed_update(&f, 25, 1, 2);
+    feed_up_to_date(&f, 2500);
+    feed_send(&f);
+    poll_all(w);
+    assert_int_equal(qty(w, 1), 2);
+    assert_int_equal(t.calls, 1);
+    assert_int_equal(u.calls, 0);
+    feed_up_to_date(&f, 3000);
+    feed_send(&f);
+    poll_all(w);
+    assert_int_equal(u.calls, 1);
+    await(w, 29, &late);
+    assert_int_equal(late.calls, 1);
+    coulomb_unsubscribe(subs[0]);
+    coulomb_unsubscribe(subs[1]);
+    electric_close(w);
+}
+
+static void t5_a_later_transaction_is_past_a_subsets_view(void **state)
+{
+    coulomb_sub *subs[2];
+    struct told t;
+    struct world *w = ahead_of_the_log(subs, &t);
+
+    (void)state;
+    feed_update(&f, 30, 1, 3);
+    feed_send_part(&f);
+    poll_all(w);
+    assert_int_equal(t.calls, 0); /* not committed */
+    feed_up_to_date(&f, 2900);
+    feed_send(&f);
+    poll_all(w);
+    assert_int_equal(t.calls, 1);
+    coulomb_unsubscribe(subs[0]);
+    coulomb_unsubscribe(subs[1]);
+    electric_close(w);
+}
+
+/* Nothing happens, and the server's position stays: it is asked. */
+static void t5_a_refresh_is_past_a_subsets_view(void **state)
+{
+    coulomb_sub *subs[2];
+    struct told t;
+    struct world *w = ahead_of_the_log(subs, &t);
+    size_t asked = fake->refresh_count;
+
+    (void)state;
+    pass(w, 100);
+    assert_int_equal(fake->refresh_count, asked + 1);
+    fake_refreshed(COULOMB_E_NETWORK);
+    poll_all(w);
+    assert_int_equal(t.calls, 0);
+    pass(w, 200);
+    assert_int_equal(fake->refresh_count, asked + 2);
+    feed_up_to_date(&f, 2000);
+    feed_send(&f);
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    assert_int_equal(t.calls, 1);
+    assert_int_equal(t.code, COULOMB_OK);
+    coulomb_unsubscribe(subs[0]);
+    coulomb_unsubscribe(subs[1]);
+    electric_close(w);
+}
+
 static void t5_many_snapshots_leave_their_horizon(void **state)
 {
     struct world *w = ready();
@@ -411,6 +528,39 @@ static void a_write_without_a_row_is_over_when_its_position_is_reached(void **st
     electric_close(w);
 }
 
+/* The rows up to there found no memory: they are not in the collection. */
+static void a_position_counts_from_its_commit_on(void **state)
+{
+    struct world *w = ready();
+    struct stream_batch batch = {.messages = f.m};
+    coulomb_await o;
+    struct told t = {0};
+
+    (void)state;
+    feed_insert(&f, 700, 2, 20);
+    feed_send_part(&f);
+    fake_copy(fake->offset, sizeof(fake->offset), "6_0");
+    feed_up_to_date(&f, 70000);
+    batch.count = f.count;
+    w->heap.calls = 0;
+    w->heap.fail_at = 1;
+    assert_int_equal(fake->callbacks.messages(fake, &batch, fake->arg), COULOMB_E_MEMORY);
+    w->heap.fail_at = 0;
+    coulomb_options_init(&o, sizeof(o));
+    o.lsn = 70000;
+    OK(coulomb_await_all(w->coll, &o, tell, &t, NULL));
+    poll_all(w);
+    assert_int_equal(t.calls, 0);
+    assert_int_equal(qty(w, 2), -2);
+    OK(fake->callbacks.messages(fake, &batch, fake->arg));
+    memset(&f, 0, sizeof(f));
+    poll_all(w);
+    assert_int_equal(t.calls, 1);
+    assert_int_equal(t.code, COULOMB_OK);
+    assert_int_equal(qty(w, 2), 20);
+    electric_close(w);
+}
+
 static void the_transaction_itself_ends_the_wait(void **state)
 {
     struct world *w = ready();
@@ -431,6 +581,24 @@ static void the_transaction_itself_ends_the_wait(void **state)
     assert_int_equal(t.calls, 1);
     pass(w, 1000);
     assert_int_equal(fake->refresh_count, 0);
+    electric_close(w);
+}
+
+/* Who comes while others wait does not put the question off. */
+static void steady_writes_do_not_put_off_the_question(void **state)
+{
+    struct world *w = ready();
+    struct told t[6] = {0};
+    coulomb_await o;
+
+    (void)state;
+    coulomb_options_init(&o, sizeof(o));
+    for (size_t i = 0; i < 6; i++) {
+        o.lsn = 5000 + i;
+        OK(coulomb_await_all(w->coll, &o, tell, &t[i], NULL));
+        assert_int_equal(fake->refresh_count, i >= 5);
+        pass(w, 20);
+    }
     electric_close(w);
 }
 
@@ -796,6 +964,39 @@ static int calls_back(const coulomb_electric_message *m, void *arg)
     return coulomb_collection_start(w->coll);
 }
 
+static int matches_none(const coulomb_electric_message *m, void *arg)
+{
+    (void)m;
+    (void)arg;
+    return 0;
+}
+
+static void waits_for_a_stream_that_has_failed_end_at_once(void **state)
+{
+    struct world *w = ready();
+    struct told t = {0};
+    struct told u = {0};
+    struct told seen;
+
+    (void)state;
+    feed_update(&f, 31, 1, 11);
+    feed_up_to_date(&f, 3100);
+    feed_send(&f);
+    fake_fail(COULOMB_E_FETCH, "no");
+    poll_all(w);
+    OK(coulomb_await_txid(w->coll, 700, COULOMB_NEVER, tell, &t, NULL));
+    OK(coulomb_await_match(w->coll, matches_none, NULL, COULOMB_NEVER, tell, &u, NULL));
+    await(w, 31, &seen);
+    assert_int_equal(t.calls, 1);
+    assert_int_equal(t.code, COULOMB_E_FETCH);
+    assert_string_equal(t.message, "no");
+    assert_int_equal(u.calls, 1);
+    assert_int_equal(u.code, COULOMB_E_FETCH);
+    assert_int_equal(seen.calls, 1); /* what came before has come */
+    assert_int_equal(seen.code, COULOMB_OK);
+    electric_close(w);
+}
+
 static void t7_a_match_function_may_not_call(void **state)
 {
     struct world *w = ready();
@@ -822,10 +1023,15 @@ int main(void)
         cmocka_unit_test(t5_narrow_numbers_against_wide_snapshots),
         cmocka_unit_test(t5_a_snapshot_shows_transactions),
         cmocka_unit_test(t5_the_views_before_the_first_up_to_date_count),
+        cmocka_unit_test(t5_a_subsets_view_counts_when_the_log_is_past_it),
+        cmocka_unit_test(t5_a_later_transaction_is_past_a_subsets_view),
+        cmocka_unit_test(t5_a_refresh_is_past_a_subsets_view),
         cmocka_unit_test(t5_many_snapshots_leave_their_horizon),
         cmocka_unit_test(t11_a_refetch_keeps_transactions_and_snapshots),
         cmocka_unit_test(a_write_without_a_row_is_over_when_its_position_is_reached),
+        cmocka_unit_test(a_position_counts_from_its_commit_on),
         cmocka_unit_test(the_transaction_itself_ends_the_wait),
+        cmocka_unit_test(steady_writes_do_not_put_off_the_question),
         cmocka_unit_test(a_refresh_is_told_when_it_is_done),
         cmocka_unit_test(t6_a_handler_waits_for_its_transactions),
         cmocka_unit_test(t6_a_timeout_of_its_own_rolls_back),
@@ -840,6 +1046,7 @@ int main(void)
         cmocka_unit_test(t7_only_the_last_thousand_are_looked_at),
         cmocka_unit_test(t7_the_end_of_the_session_ends_all_waits),
         cmocka_unit_test(t7_a_stream_that_fails_ends_all_waits),
+        cmocka_unit_test(waits_for_a_stream_that_has_failed_end_at_once),
         cmocka_unit_test(t7_a_match_function_may_not_call),
     };
 

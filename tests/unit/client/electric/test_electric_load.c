@@ -255,6 +255,42 @@ static void t11_a_refetch_while_progressive(void **state)
     electric_close(w);
 }
 
+/* While a transaction is being persisted the subset's rows wait, behind the refetch's truncate. */
+static void t11_subsets_amid_a_refetch_give_way_to_it(void **state)
+{
+    struct world *w = electric_open(COULOMB_PROGRESSIVE);
+    coulomb_sub *sub;
+
+    (void)state;
+    feed_insert(&f, 0, 1, 10);
+    feed_up_to_date(&f, 1000);
+    feed_send(&f);
+    feed_refetch(&f);
+    feed_send(&f);
+    OK(insert(w, 5, 50, NULL, NULL));
+    poll_all(w);
+    assert_int_equal(w->open_count, 1);
+    sub = sub_where(w, qty_is(w, COULOMB_GT, 5), NULL, 0);
+    feed_insert(&f, 0, 1, 11);
+    feed_insert(&f, 0, 2, 20);
+    fake_answer(0, &f, 20, 20, 1100);
+    poll_all(w);
+    /* The log's rows are newer: 1 was changed and 2 deleted. */
+    feed_insert(&f, 0, 1, 12);
+    feed_up_to_date(&f, 2000);
+    feed_send(&f);
+    poll_all(w);
+    assert_int_equal(qty(w, 1), 12);
+    assert_int_equal(qty(w, 2), -2);
+    assert_int_equal(qty(w, 5), 50);
+    answer(w, 0, COULOMB_OK);
+    poll_all(w);
+    assert_int_equal(qty(w, 1), 12);
+    assert_int_equal(qty(w, 2), -2);
+    coulomb_unsubscribe(sub);
+    electric_close(w);
+}
+
 /* --- Overlaps (T9, T10) --------------------------------------------------------------------------------- */
 
 static void t9_a_subsets_end_commits(void **state)
@@ -378,6 +414,69 @@ static void a_position_ends_the_passing_over(void **state)
     feed_send(&f);
     assert_int_equal(qty(w, 1), 12);
     coulomb_unsubscribe(sub);
+    electric_close(w);
+}
+
+/* The log, behind the view, brings the row in as it was: what changed it then is not passed over. */
+static void a_row_that_moves_in_follows_the_log(void **state)
+{
+    struct world *w = on_demand();
+    coulomb_sub *sub = sub_where(w, NULL, NULL, 0);
+
+    (void)state;
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    feed_insert(&f, 0, 1, 13);
+    feed_tags(&f, "x", NULL, "1");
+    feed_insert(&f, 0, 2, 23);
+    feed_tags(&f, "z", NULL, "1");
+    fake_answer(0, &f, 20, 20, 5000);
+    feed_insert(&f, 0, 1, 10);
+    feed_tags(&f, "x", NULL, "1");
+    feed_last(&f)->move_in = true;
+    feed_update(&f, 16, 1, 13);
+    /* Out and in again. */
+    feed_move(&f, STREAM_MOVE_OUT, 0, "z");
+    feed_insert(&f, 0, 2, 20);
+    feed_tags(&f, "z", NULL, "1");
+    feed_last(&f)->move_in = true;
+    feed_update(&f, 17, 2, 23);
+    feed_up_to_date(&f, 1700);
+    feed_send(&f);
+    assert_int_equal(qty(w, 1), 13);
+    assert_int_equal(qty(w, 2), 23);
+    coulomb_unsubscribe(sub);
+    electric_close(w);
+}
+
+static void an_older_snapshot_does_not_bring_back_what_moved_out(void **state)
+{
+    static const uint64_t txid = 25;
+    struct world *w = on_demand();
+    coulomb_sub *a = sub_where(w, qty_is(w, COULOMB_LT, 50), NULL, 0);
+    coulomb_sub *b;
+
+    (void)state;
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    feed_insert(&f, 0, 1, 13);
+    feed_tags(&f, "x", NULL, "1");
+    fake_answer(0, &f, 20, 20, 2000);
+    b = sub_where(w, qty_is(w, COULOMB_GT, 10), NULL, 0);
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    feed_move(&f, STREAM_MOVE_OUT, 0, "x");
+    feed_last(&f)->txids = &txid;
+    feed_last(&f)->txid_count = 1;
+    feed_up_to_date(&f, 2500);
+    feed_send(&f);
+    assert_int_equal(qty(w, 1), -2);
+    feed_insert(&f, 0, 1, 13);
+    feed_tags(&f, "x", NULL, "1");
+    fake_answer(1, &f, 25, 25, 2400);
+    assert_int_equal(qty(w, 1), -2);
+    coulomb_unsubscribe(a);
+    coulomb_unsubscribe(b);
     electric_close(w);
 }
 
@@ -595,6 +694,99 @@ static void more_subsets_than_may_be_on_their_way(void **state)
     electric_close(w);
 }
 
+/* --- Cancelled ones ------------------------------------------------------------------------------------ */
+
+static void rows_of_a_cancelled_subset_do_not_come_with_the_next(void **state)
+{
+    struct world *w = on_demand();
+    coulomb_sub *a = sub_where(w, qty_is(w, COULOMB_LT, 5), NULL, 0);
+    coulomb_sub *b = sub_where(w, qty_is(w, COULOMB_GT, 50), NULL, 0);
+
+    (void)state;
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    assert_int_equal(fake->request_count, 2);
+    feed_insert(&f, 0, 1, 1);
+    feed_insert(&f, 0, 2, 2);
+    fake_answer_part(0, &f);
+    coulomb_unsubscribe(a);
+    poll_all(w);
+    assert_int_equal(fake_open_requests(), 1);
+    /* The row's end, which the next view sees. */
+    feed_delete(&f, 25, 1);
+    feed_up_to_date(&f, 2500);
+    feed_send(&f);
+    feed_insert(&f, 0, 60, 60);
+    fake_answer(1, &f, 30, 30, 3000);
+    poll_all(w);
+    assert_int_equal(coulomb_size(w->coll), 1);
+    assert_int_equal(qty(w, 60), 60);
+    coulomb_unsubscribe(b);
+    electric_close(w);
+}
+
+/* The batch that found no memory does not come again; the next one is taken from its first message on. */
+static void a_subset_cancelled_amid_a_batch(void **state)
+{
+    struct world *w = on_demand();
+    coulomb_sub *a = sub_where(w, qty_is(w, COULOMB_LT, 50), NULL, 0);
+    coulomb_sub *b = sub_where(w, qty_is(w, COULOMB_GT, 50), NULL, 0);
+    struct stream_batch batch = {.messages = f.m, .more = true};
+    int code = COULOMB_OK;
+
+    (void)state;
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    fake->delivering = fake->requests[0].number;
+    for (int64_t i = 0; i < FEED_MAX; i++)
+        feed_insert(&f, 0, i, i);
+    batch.count = f.count;
+    w->heap.calls = 0;
+    w->heap.fail_at = 20; /* some of the rows are taken */
+    code = fake->callbacks.messages(fake, &batch, fake->arg);
+    w->heap.fail_at = 0;
+    assert_int_equal(code, COULOMB_E_MEMORY);
+    memset(&f, 0, sizeof(f));
+    coulomb_unsubscribe(a);
+    poll_all(w);
+    feed_insert(&f, 0, 60, 60);
+    fake_answer(1, &f, 30, 30, 3000);
+    poll_all(w);
+    assert_int_equal(coulomb_size(w->coll), 1);
+    assert_int_equal(qty(w, 60), 60);
+    assert_false(coulomb_sub_loading(b));
+    coulomb_unsubscribe(b);
+    electric_close(w);
+}
+
+/* Its rows came, but there was no memory to commit them: then nobody wants it any more. */
+static void a_subset_cancelled_at_its_end(void **state)
+{
+    struct world *w = on_demand();
+    coulomb_sub *a = sub_where(w, qty_is(w, COULOMB_LT, 50), NULL, 0);
+    struct stream_batch batch = {.messages = f.m};
+
+    (void)state;
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    feed_insert(&f, 0, 1, 1);
+    feed_view(&f, 30, 30, NULL, 0);
+    fake_answer_part(0, &f);
+    feed_add(&f, STREAM_SUBSET_END)->subset = fake->requests[0].number;
+    batch.count = f.count;
+    w->heap.calls = 0;
+    w->heap.fail_at = 1;
+    assert_int_equal(fake->callbacks.messages(fake, &batch, fake->arg), COULOMB_E_MEMORY);
+    w->heap.fail_at = 0;
+    memset(&f, 0, sizeof(f));
+    coulomb_unsubscribe(a);
+    poll_all(w);
+    assert_int_equal(fake_open_requests(), 0); /* its done would find no load */
+    feed_up_to_date(&f, 3100);
+    feed_send(&f);
+    electric_close(w);
+}
+
 /* --- Pages ------------------------------------------------------------------------------------------------ */
 
 static void pages_ask_for_both_sides_of_their_cursor(void **state)
@@ -651,6 +843,68 @@ static void pages_ask_for_both_sides_of_their_cursor(void **state)
     poll_all(w);
     assert_int_equal(fake_open_requests(), 0);
     assert_int_equal(coulomb_sub_error(sub)->code, COULOMB_E_FETCH);
+    coulomb_unsubscribe(sub);
+    electric_close(w);
+}
+
+/* A page from a cursor on, of which nothing has come; *sub is the caller's. */
+static struct world *asked_for_a_page(coulomb_sub **sub)
+{
+    struct world *w = on_demand();
+    coulomb_order order = {.column = "qty", .nulls_last = 1};
+    coulomb_value from = coulomb_int(20);
+    coulomb_page_options o;
+    coulomb_sub_options so;
+
+    OK(coulomb_index_new(w->coll, "qty", COULOMB_INDEX_ORDERED, NULL));
+    coulomb_options_init(&so, sizeof(so));
+    so.where = qty_is(w, COULOMB_GT, 0);
+    OK(coulomb_subscribe(w->coll, &so, hear, &w->heard, sub));
+    coulomb_expr_free((coulomb_expr *)(uintptr_t)so.where);
+    coulomb_options_init(&o, sizeof(o));
+    o.order = &order;
+    o.order_count = 1;
+    o.limit = 10;
+    o.from = &from;
+    o.from_count = 1;
+    OK(coulomb_sub_page(*sub, &o, NULL));
+    poll_all(w);
+    fake_refreshed(COULOMB_OK);
+    poll_all(w);
+    assert_int_equal(fake->request_count, 2);
+    return w;
+}
+
+static void a_refetch_between_the_halves_of_a_page(void **state)
+{
+    coulomb_sub *sub;
+    struct world *w = asked_for_a_page(&sub);
+
+    (void)state;
+    feed_insert(&f, 0, 5, 21);
+    fake_answer(0, &f, 20, 20, 1000);
+    poll_all(w);
+    assert_int_equal(qty(w, 5), 21);
+    /* The other one is answered with 409. */
+    feed_refetch(&f);
+    feed_send(&f);
+    poll_all(w);
+    feed_up_to_date(&f, 2000);
+    feed_send(&f);
+    poll_all(w);
+    assert_int_equal(qty(w, 5), 21); /* until all is there again */
+    /* Both are asked for anew. */
+    assert_int_equal(fake->request_count, 4);
+    assert_int_equal(fake_open_requests(), 2);
+    assert_true(fake->requests[2].open && fake->requests[3].open);
+    feed_insert(&f, 0, 5, 22);
+    fake_answer(2, &f, 30, 30, 2000);
+    feed_insert(&f, 0, 4, 20);
+    fake_answer(3, &f, 30, 30, 2000);
+    poll_all(w);
+    assert_false(coulomb_sub_loading(sub));
+    assert_int_equal(qty(w, 5), 22);
+    assert_int_equal(qty(w, 4), 20);
     coulomb_unsubscribe(sub);
     electric_close(w);
 }
@@ -768,6 +1022,47 @@ static void t3_a_refetch_is_not_held_up_by_what_fails_or_goes(void **state)
     electric_close(w);
 }
 
+/* What it waited for goes while an answer of the log is half delivered: that shows whole, or not yet. */
+static void t3_a_refetch_does_not_end_amid_an_answer(void **state)
+{
+    struct world *w = on_demand();
+    coulomb_sub *a = sub_where(w, qty_is(w, COULOMB_GT, 5), NULL, 0);
+    struct stream_batch batch = {.messages = f.m};
+
+    (void)state;
+    load_all(w);
+    feed_insert(&f, 30, 1, 10);
+    feed_up_to_date(&f, 3000);
+    feed_send(&f);
+    feed_refetch(&f);
+    feed_up_to_date(&f, 3100);
+    feed_send(&f);
+    poll_all(w);
+    feed_insert(&f, 32, 3, 30);
+    feed_send_part(&f);
+    coulomb_unsubscribe(a);
+    poll_all(w);
+    assert_int_equal(qty(w, 1), 10);
+    assert_int_equal(qty(w, 3), -2);
+    /* The last batch finds no memory: the stream stands behind it already. */
+    feed_insert(&f, 32, 4, 40);
+    batch.count = f.count;
+    fake_copy(fake->offset, sizeof(fake->offset), "32_0");
+    w->heap.calls = 0;
+    w->heap.fail_at = 1;
+    assert_int_equal(fake->callbacks.messages(fake, &batch, fake->arg), COULOMB_E_MEMORY);
+    w->heap.fail_at = 0;
+    poll_all(w);
+    assert_int_equal(qty(w, 3), -2);
+    OK(fake->callbacks.messages(fake, &batch, fake->arg));
+    memset(&f, 0, sizeof(f));
+    poll_all(w);
+    assert_int_equal(qty(w, 1), -2);
+    assert_int_equal(qty(w, 3), 30);
+    assert_int_equal(qty(w, 4), 40);
+    electric_close(w);
+}
+
 static void t2_a_stream_that_fails_amid_a_refetch_keeps_the_rows(void **state)
 {
     struct world *w = on_demand();
@@ -857,11 +1152,14 @@ int main(void)
         cmocka_unit_test(t8_a_late_subset_is_dropped),
         cmocka_unit_test(t8_a_progressive_collection_that_resumes_has_everything),
         cmocka_unit_test(t11_a_refetch_while_progressive),
+        cmocka_unit_test(t11_subsets_amid_a_refetch_give_way_to_it),
         cmocka_unit_test(t9_a_subsets_end_commits),
         cmocka_unit_test(t10_overlapping_rows_become_updates),
         cmocka_unit_test(t10_a_delete_and_an_insert_of_one_key),
         cmocka_unit_test(what_the_snapshot_has_is_passed_over_in_the_log),
         cmocka_unit_test(a_position_ends_the_passing_over),
+        cmocka_unit_test(a_row_that_moves_in_follows_the_log),
+        cmocka_unit_test(an_older_snapshot_does_not_bring_back_what_moved_out),
         cmocka_unit_test(an_older_snapshot_does_not_undo_the_log),
         cmocka_unit_test(changes_of_rows_that_are_not_loaded_are_dropped),
         cmocka_unit_test(t16_what_is_covered_is_not_asked_again),
@@ -869,10 +1167,15 @@ int main(void)
         cmocka_unit_test(t16_one_on_its_way_is_shared),
         cmocka_unit_test(t16_a_failure_is_told_and_not_remembered),
         cmocka_unit_test(more_subsets_than_may_be_on_their_way),
+        cmocka_unit_test(rows_of_a_cancelled_subset_do_not_come_with_the_next),
+        cmocka_unit_test(a_subset_cancelled_amid_a_batch),
+        cmocka_unit_test(a_subset_cancelled_at_its_end),
         cmocka_unit_test(pages_ask_for_both_sides_of_their_cursor),
+        cmocka_unit_test(a_refetch_between_the_halves_of_a_page),
         cmocka_unit_test(pages_by_number_have_an_offset),
         cmocka_unit_test(t3_an_on_demand_refetch_shows_no_empty_collection),
         cmocka_unit_test(t3_a_refetch_is_not_held_up_by_what_fails_or_goes),
+        cmocka_unit_test(t3_a_refetch_does_not_end_amid_an_answer),
         cmocka_unit_test(t2_a_stream_that_fails_amid_a_refetch_keeps_the_rows),
         cmocka_unit_test(t3_a_refetch_while_a_subset_is_on_its_way),
         cmocka_unit_test(cleanup_answers_what_waits),

@@ -322,6 +322,25 @@ static void t17_a_move_in_one_batch_with_its_rows(void **state)
     electric_close(w);
 }
 
+static void a_slot_that_is_too_long_ends_the_stream(void **state)
+{
+    static char slot[5001];
+    struct world *w = begin();
+
+    (void)state;
+    memset(slot, 'a', 4092);
+    tagged(1, slot, NULL, NULL);
+    commit();
+    assert_int_equal(qty(w, 1), 1);
+    out(0, slot);
+    assert_int_equal(qty(w, 1), -2);
+    memset(slot, 'a', 5000);
+    tagged(1, slot, NULL, NULL);
+    assert_int_equal(feed_send_as(&f, fake, "5_0", false), COULOMB_E_PROTOCOL);
+    assert_non_null(strstr(coulomb_last_error(w->c)->message, "5000 bytes"));
+    electric_close(w);
+}
+
 static void t17_a_refetch_forgets_tags(void **state)
 {
     struct world *w = begin();
@@ -518,6 +537,7 @@ int main(void)
         cmocka_unit_test(t17_nothing_comes_back_by_a_move_in_alone),
         cmocka_unit_test(t17_conditions_are_overwritten),
         cmocka_unit_test(t17_a_move_in_one_batch_with_its_rows),
+        cmocka_unit_test(a_slot_that_is_too_long_ends_the_stream),
         cmocka_unit_test(t17_a_refetch_forgets_tags),
         cmocka_unit_test(t17_the_swap_keeps_the_logs_tags),
         cmocka_unit_test(t17_metadata_has_the_tags),
