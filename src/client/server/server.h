@@ -118,7 +118,7 @@ struct server_table {
 
 const struct server_table *table_of(const struct coulomb_collection *coll);
 int table_bind(struct coulomb_server *server, struct coulomb_collection *coll,
-               const coulomb_server_table *t, bool is_shape);
+               const coulomb_server_table *o, bool is_shape);
 
 /* --- Writes (body.c, writes.c) ---------------------------------------------------------- */
 
