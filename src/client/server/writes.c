@@ -32,8 +32,8 @@ struct write {
 
 /* What an applied write waits for. */
 struct echo {
-    struct coulomb_server *server;
-    struct coulomb_tx *tx; /* held */
+    struct coulomb_server *server; /* held */
+    struct coulomb_tx *tx;         /* held */
     struct coulomb_completion *done;
     bool late; /* in some collection it was not seen in time */
     size_t waiting;
@@ -112,6 +112,7 @@ static void on_echo(void *what, int code, const char *message)
     if (!late && !server->closed)
         let_go(tx);
     tx_drop(tx);
+    coulomb_server_release(server);
 }
 
 /* False: there is no memory to wait with. */
@@ -125,7 +126,7 @@ static bool await_echo(struct coulomb_server *server, struct write *w,
 
     if (!e)
         return false;
-    e->server = server;
+    e->server = coulomb_server_retain(server);
     e->done = w->done;
     e->tx = tx;
     tx_retain(tx);

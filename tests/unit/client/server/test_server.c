@@ -807,6 +807,39 @@ static void shapes_share_their_token(void **state)
     close_world(w);
 }
 
+/* The write is applied, and its row awaited, when the client goes. */
+static void a_client_can_close_while_a_write_is_awaited(void **state)
+{
+    coulomb_server_options o;
+    coulomb_field f = {"v", coulomb_text("y")};
+    coulomb_tx *tx = NULL;
+    coulomb_collection *shape;
+    struct world *w;
+
+    (void)state;
+    coulomb_options_init(&o, sizeof(o));
+    o.auth_token = "user";
+    o.gatekeeper = 1;
+    w = open_with(&o);
+    shape = open_shape(w, "t");
+    assert_non_null(shape);
+    httpd_reply(w->h, "auth-token", 200, "", "{\"token\":\"e30.e30.x\"}");
+    httpd_reply(w->h, "offset=-1", 200, SHAPE_HEADERS, SHAPE_BODY);
+    poll_until(w->c, is_ready, shape);
+    OK(coulomb_set(shape, coulomb_key_int(1), &f, 1, NULL, &tx));
+    httpd_reply(w->h, "mutations", 200, "", LIST("true", DONE(7)));
+    for (int i = 0; i < 100; i++) {
+        assert_true(coulomb_poll(w->c) >= 0);
+        clock_sleep_ms(2);
+    }
+    assert_int_equal(coulomb_tx_status(tx), COULOMB_TX_PERSISTING);
+    coulomb_tx_release(tx);
+    coulomb_collection_release(shape);
+    coulomb_server_release(w->server);
+    w->server = NULL;
+    close_world(w);
+}
+
 /* --- Faults -------------------------------------------------------------------------------------------- */
 
 /* Every allocation of a write and its settlement fails once: it is applied in the end, or its call, or
@@ -953,6 +986,7 @@ int main(void)
         cmocka_unit_test(nobody_writes_as_another),
         cmocka_unit_test(what_is_asked_again_is_not_asked_as_another),
         cmocka_unit_test(shapes_share_their_token),
+        cmocka_unit_test(a_client_can_close_while_a_write_is_awaited),
         cmocka_unit_test(allocations_that_fail),
         cmocka_unit_test(a_client_can_close_at_any_time),
         cmocka_unit_test(a_client_can_close_in_an_answer),
