@@ -17,21 +17,17 @@
 
 static int hold_token(struct coulomb_server *server)
 {
-    size_t bytes;
     char *value;
     int code;
 
     server->used_serial = server->token_serial;
     if (!server->token)
         return COULOMB_OK;
-    bytes = strlen(server->token) + sizeof("Bearer ");
-    value = heap_alloc(server->heap, bytes);
+    value = token_bearer(server->heap, server->token);
     if (!value)
         return COULOMB_E_MEMORY;
-    memcpy(value, "Bearer ", 7);
-    memcpy(value + 7, server->token, bytes - 7);
     code = credentials_add_header(server->auth, "authorization", value);
-    heap_free(server->heap, value, bytes);
+    heap_free_str(server->heap, value);
     return code;
 }
 
@@ -75,14 +71,23 @@ static int renew(struct credentials *cr, bool refused, void *arg)
     return COULOMB_PENDING;
 }
 
-/* Takes the token. Signing out is not another user yet: who it was may come back. */
+/* Whether it is, or may be, somebody else than before. What was begun while nobody was known is done by
+ * who signs in first; two tokens that don't say whose they are are taken for one user's. */
+static bool is_another(const struct coulomb_server *server, const char *subject)
+{
+    if (!subject || !server->subject)
+        return (server->subject != NULL) || (server->token && subject);
+    return strcmp(subject, server->subject) != 0;
+}
+
+/* Takes the token. Signing out is not another user yet: who it was may come back. Without memory for
+ * its subject it counts as another's. */
 static void take_token(struct coulomb_server *server, char *token)
 {
-    char *subject = token ? token_subject(server->heap, token) : NULL;
+    if (token) {
+        char *subject = token_subject(server->heap, token);
 
-    if (subject && server->subject && strcmp(subject, server->subject) != 0)
-        server->user++;
-    if (subject) {
+        server->user += is_another(server, subject);
         heap_free_str(server->heap, server->subject);
         server->subject = subject;
     }

@@ -101,6 +101,8 @@ char *answer_string(struct heap *h, struct slice body, const char *name);
 int64_t token_end_s(struct heap *h, const char *token);
 /* Whose it is, owned; NULL: it does not say, or no memory. */
 char *token_subject(struct heap *h, const char *token);
+/* The header authorization's value, owned; NULL: no memory. */
+char *token_bearer(struct heap *h, const char *token);
 
 /* --- Tables (table.c) ------------------------------------------------------------------ */
 

@@ -78,15 +78,12 @@ static int hold(struct shape_token *s, const char *token)
 {
     coulomb_client *c = s->server->client;
     int64_t left_s = token_end_s(c->heap, token) - clock_wall_us() / 1000000;
-    size_t bytes = strlen(token) + sizeof("Bearer ");
-    char *value = heap_alloc(c->heap, bytes);
+    char *value = token_bearer(c->heap, token);
 
     if (!value)
         return COULOMB_E_MEMORY;
-    memcpy(value, "Bearer ", 7);
-    memcpy(value + 7, token, bytes - 7);
     int code = coulomb_credentials_header(s->credentials, "authorization", value);
-    heap_free(c->heap, value, bytes);
+    heap_free_str(c->heap, value);
     if (left_s > 0 && left_s < END_MAX_S)
         coulomb_credentials_expire_at(
             s->credentials,

@@ -4,49 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64url.h"
 #include "client/server/server.h"
 #include "json/json.h"
 
 #define TOKEN_BYTES_MAX (64u * 1024)
-
-static int digit_of(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '-' ? 62 : c == '_' ? 63 : -1;
-}
-
-/* base64url without padding; false: it is none. */
-static bool decode(struct slice text, struct buf *out)
-{
-    uint32_t bits = 0;
-    unsigned have = 0;
-
-    for (size_t i = 0; i < text.len; i++) {
-        int digit = digit_of(text.ptr[i]);
-
-        if (digit < 0)
-            return false;
-        bits = bits << 6 | (uint32_t)digit;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            buf_putc(out, (char)(bits >> have & 0xff));
-        }
-    }
-    return !out->failed;
-}
 
 static bool read_payload(const char *token, struct buf *out)
 {
     const char *from = strchr(token, '.');
     const char *to = from ? strchr(from + 1, '.') : NULL;
 
-    return to && decode(slice_make(from + 1, (size_t)(to - from - 1)), out);
+    return to && base64url_decode(slice_make(from + 1, (size_t)(to - from - 1)), out);
 }
 
 static int64_t read_exp(struct heap *h, struct slice payload)
@@ -98,4 +67,17 @@ char *token_subject(struct heap *h, const char *token)
         subject = answer_string(h, buf_slice(&payload), "sub");
     buf_fini(&payload);
     return subject;
+}
+
+char *token_bearer(struct heap *h, const char *token)
+{
+    static const char scheme[] = "Bearer ";
+    size_t len = strlen(token);
+    char *value = heap_alloc(h, sizeof(scheme) + len);
+
+    if (value) {
+        memcpy(value, scheme, sizeof(scheme) - 1);
+        memcpy(value + sizeof(scheme) - 1, token, len + 1);
+    }
+    return value;
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64url.h"
 #include "base/buf.h"
 
 #define REALLY_LATE_S 253402300800 /* the year 10000 */
@@ -72,38 +73,6 @@ bool token_of_header(struct slice header, struct slice *out)
 
 /* --- Form --- */
 
-static int base64url_value(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '-' ? 62 : c == '_' ? 63 : -1;
-}
-
-/* Strict: no padding, no blanks, no stray bits. */
-static bool decode(struct slice in, struct buf *out)
-{
-    unsigned bits = 0;
-    unsigned held = 0;
-
-    for (size_t i = 0; i < in.len; i++) {
-        int v = base64url_value(in.ptr[i]);
-
-        if (v < 0)
-            return false;
-        bits = (bits << 6 | (unsigned)v) & 0xffffu;
-        held += 6;
-        if (held >= 8) {
-            held -= 8;
-            buf_putc(out, (char)(bits >> held & 0xffu));
-        }
-    }
-    return held < 6 && (bits & ((1u << held) - 1)) == 0 && !out->failed;
-}
-
 /* The JSON object of a part, or NULL. */
 static json_t *read_part(struct slice part)
 {
@@ -111,7 +80,7 @@ static json_t *read_part(struct slice part)
     json_t *object = NULL;
 
     buf_init(&bytes, TOKEN_MAX_BYTES);
-    if (part.len > 0 && decode(part, &bytes))
+    if (part.len > 0 && base64url_decode(part, &bytes))
         object = json_loadb(bytes.ptr, bytes.len, JSON_REJECT_DUPLICATES, NULL);
     buf_fini(&bytes);
     if (object && !json_is_object(object)) {
@@ -139,7 +108,7 @@ static bool split(struct slice text, struct parts *out)
     out->payload = slice_make(first + 1, (size_t)(second - first - 1));
     out->signature = slice_make(second + 1, (size_t)(end - second - 1));
     for (size_t i = 0; i < text.len; i++)
-        if (text.ptr[i] != '.' && base64url_value(text.ptr[i]) < 0)
+        if (text.ptr[i] != '.' && !base64url_is_digit(text.ptr[i]))
             return false;
     return out->header.len > 0 && out->payload.len > 0;
 }
