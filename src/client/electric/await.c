@@ -438,13 +438,10 @@ int coulomb_electric_refresh(coulomb_collection *coll, coulomb_await_fn fn, void
     coulomb_client *c = coll->client;
     struct electric *e;
     struct ask *a;
-    int code = client_enter(c);
+    int code = electric_enter(coll, &e);
 
     if (code != COULOMB_OK)
         return code;
-    e = electric_of(coll);
-    if (!e)
-        return COULOMB_E_COLLECTION_OPERATION;
     a = heap_zalloc(c->heap, sizeof(*a));
     if (!a)
         return client_no_memory(c);
@@ -501,13 +498,10 @@ static int waiter_new(coulomb_collection *coll, struct waiter **out)
     coulomb_client *c = coll->client;
     struct electric *e;
     struct waiter *w;
-    int code = client_enter(c);
+    int code = electric_enter(coll, &e);
 
     if (code != COULOMB_OK)
         return code;
-    e = electric_of(coll);
-    if (!e)
-        return COULOMB_E_COLLECTION_OPERATION;
     w = heap_zalloc(c->heap, sizeof(*w));
     if (!w)
         return client_no_memory(c);

@@ -120,6 +120,8 @@ struct electric {
 
 /* NULL when the collection is of another kind; errors are set. */
 struct electric *electric_of(const struct coulomb_collection *coll);
+/* What every public call begins with: client_enter() and *e. Errors are set. */
+int electric_enter(const coulomb_collection *coll, struct electric **e);
 
 /* --- session.c ------------------------------------------------------------------------------- */
 

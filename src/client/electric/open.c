@@ -458,7 +458,7 @@ int coulomb_electric_collection_open(coulomb_client *c,
 
 /* --- What may be asked ------------------------------------------------------------------------------------ */
 
-static int enter(const coulomb_collection *coll, struct electric **e)
+int electric_enter(const coulomb_collection *coll, struct electric **e)
 {
     int code = client_enter(coll->client);
 
@@ -502,7 +502,7 @@ static int set(coulomb_collection *coll, const char *name, const char *value, bo
 {
     struct electric *e;
     struct setting *s;
-    int code = enter(coll, &e);
+    int code = electric_enter(coll, &e);
 
     if (code == COULOMB_OK && (!name || !name[0]))
         code = client_fail(coll->client, COULOMB_E_ARGUMENT, "a name is needed");
@@ -544,7 +544,7 @@ int coulomb_electric_state_get(const coulomb_collection *coll,
     coulomb_electric_state now = {.size = state->size};
     struct electric *e;
     struct stream_state st;
-    int code = enter(coll, &e);
+    int code = electric_enter(coll, &e);
 
     if (code != COULOMB_OK)
         return code;
@@ -575,7 +575,7 @@ int coulomb_electric_state_get(const coulomb_collection *coll,
 int coulomb_electric_pause(coulomb_collection *coll)
 {
     struct electric *e;
-    int code = enter(coll, &e);
+    int code = electric_enter(coll, &e);
 
     if (code == COULOMB_OK && e->stream)
         shape_stream_pause(e->stream);
@@ -585,7 +585,7 @@ int coulomb_electric_pause(coulomb_collection *coll)
 int coulomb_electric_resume(coulomb_collection *coll)
 {
     struct electric *e;
-    int code = enter(coll, &e);
+    int code = electric_enter(coll, &e);
 
     if (code == COULOMB_OK && e->stream)
         shape_stream_resume(e->stream);
